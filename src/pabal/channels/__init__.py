@@ -1,0 +1,1 @@
+"""What each medium can carry: addresses, rendering, default order keys. Pure."""

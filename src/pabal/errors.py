@@ -1,0 +1,77 @@
+"""Everything Pabal raises that a caller might want to catch.
+
+::
+
+    PabalError
+    ├── ConfigError            a setting, file or command line that cannot be used; says where and what would do
+    ├── InvalidAddress         an address its channel cannot carry
+    ├── DecodeError            bytes of a record that we cannot read (its `error_class` is a stable word)
+    ├── TemplateError          a template that is unknown, does not compile or does not render
+    ├── LogError               the log (Kafka or the embedded one)
+    │   ├── LogUnavailable     it did not answer in time: the outcome is unknown, trying again is safe
+    │   ├── UnknownTopic       a topic does not exist; the message names the command that creates it
+    │   ├── OffsetOutOfRange   the records asked for were deleted before they were read
+    │   ├── NotAssigned        commit, pause or resume of a partition this member does not own (fencing)
+    │   └── Closed             use after `close`
+    └── LedgerUnavailable      the ledger did not answer: nothing was claimed that we know of
+
+Expected results of work (an `Outcome`, a `Verdict`) are values, not exceptions.
+"""
+
+
+class PabalError(Exception):
+    """Base of every error that Pabal raises on purpose."""
+
+
+class ConfigError(PabalError):
+    """A setting, file or command line cannot be used."""
+
+
+class InvalidAddress(PabalError):
+    """The channel cannot carry this address; the message says why, without the path."""
+
+
+class DecodeError(PabalError):
+    """The bytes of a record cannot be read. They belong on the dead topic, raw."""
+
+    def __init__(self, message: str, *, error_class: str) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+
+
+class TemplateError(PabalError):
+    """A template is unknown, does not compile or does not render with the data given."""
+
+
+class LogError(PabalError):
+    """Something about the log: see the subclasses."""
+
+
+class LogUnavailable(LogError):
+    """The log did not acknowledge in time. What was asked may or may not have happened."""
+
+
+class UnknownTopic(LogError):
+    """A topic does not exist. Pabal never creates one by accident."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"topic {topic!r} does not exist; create Pabal's topics with: pabal topics create --log URL"
+        )
+        self.topic = topic
+
+
+class OffsetOutOfRange(LogError):
+    """Records were deleted by retention before this reader got to them."""
+
+
+class NotAssigned(LogError):
+    """This member does not own the partition (any more), so it may not commit, pause or resume it."""
+
+
+class Closed(LogError):
+    """The object was closed; make a new one."""
+
+
+class LedgerUnavailable(PabalError):
+    """The ledger did not answer. Nothing may be sent until it does."""

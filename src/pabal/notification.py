@@ -1,0 +1,178 @@
+"""The facts of the product: what is asked, what is to be sent, and how both are named.
+
+A *notification* is what a caller asked. A *delivery* is notification × recipient × channel: the unit of work,
+of retry and of dead-lettering. Both have derived ids, so that asking twice names the same things.
+"""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+import msgspec
+
+NotificationClass = Literal["critical", "standard", "bulk"]
+"""How urgent: three bells, two, one."""
+
+CLASSES: tuple[NotificationClass, ...] = get_args(NotificationClass)
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pabal.dev/ids/1")
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """Base of the values that travel in records: frozen, compared by content, absent keys mean defaults."""
+
+
+class Address(Fact):
+    """Where, on one channel (RFC 5321's word). `address` is in its channel's canonical form once planned."""
+
+    channel: str
+    address: str
+
+
+class EmailContent(Fact):
+    """What e-mail says instead of the generic parts; a part that is absent falls back to them."""
+
+    subject: str | None = None
+    text: str | None = None
+    html: str | None = None
+
+
+class WebhookContent(Fact):
+    """What a webhook posts instead of the generic parts: any JSON value, as it is."""
+
+    payload: Any = None
+
+
+class Content(Fact):
+    """What to say: generic parts that every channel can carry, and what single channels say instead."""
+
+    title: str | None = None
+    body: str | None = None
+    data: dict[str, Any] | None = None
+    email: EmailContent | None = None
+    webhook: WebhookContent | None = None
+
+
+class TemplateRef(Fact):
+    """A template pinned by name and content hash, so that a retry renders what was accepted."""
+
+    name: str
+    hash: str
+    data: dict[str, Any] = {}
+
+
+class Delivery(Fact, rename={"class_": "class"}):
+    """One recipient on one channel: the value of a record in `pabal.deliveries.*` (schema `delivery/1`).
+
+    `attempt` counts calls for ever, `rung` is the place on the class's ladder, `parks` counts waits that were
+    no call since the last call. All three travel in the record; the API writes 1, 0, 0.
+    """
+
+    id: uuid.UUID
+    notification_id: uuid.UUID
+    tenant: str
+    channel: str
+    address: str
+    class_: NotificationClass
+    accepted_at: datetime
+    expires_at: datetime
+    content: Content | None = None
+    template: TemplateRef | None = None
+    order_key: str | None = None
+    send_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    attempt: int = 1
+    rung: int = 0
+    parks: int = 0
+
+    @property
+    def lane(self) -> str:
+        """The order key; without one the delivery stands in a line of its own."""
+        return self.order_key or self.id.hex
+
+    @property
+    def record_key(self) -> bytes:
+        """The key of the delivery's records: one order key of one tenant stays in one partition."""
+        return f"{self.tenant}/{self.lane}".encode()
+
+
+EventKind = Literal[
+    "sent",
+    "deferred",
+    "unknown",
+    "parked",
+    "scheduled",
+    "rejected",
+    "expired",
+    "suppressed",
+    "cancelled",
+    "dead_lettered",
+]
+"""What happened to a delivery; the status words of the glossary, plus `unknown` for a call without an answer."""
+
+
+class DeliveryEvent(Fact, rename={"class_": "class"}):
+    """A fact about a delivery in `pabal.events`: the truth about its status (schema `delivery-event/1`).
+
+    `id` is derived (see `event_id`), so that appending it twice is harmless.
+    """
+
+    id: uuid.UUID
+    kind: EventKind
+    delivery_id: uuid.UUID
+    notification_id: uuid.UUID
+    tenant: str
+    channel: str
+    address: str
+    class_: NotificationClass
+    attempt: int
+    at: datetime
+    provider: str | None = None
+    detail: str | None = None
+    provider_id: str | None = None
+    response: str | None = None
+    latency_seconds: float | None = None
+    due: datetime | None = None
+
+
+def notification_id(*, tenant: str, idempotency_key: str) -> uuid.UUID:
+    """The id of what this key asked for: equal for equal tenant and key, whatever the body."""
+    return uuid.uuid5(_NAMESPACE, _join("notification", tenant, idempotency_key))
+
+
+def delivery_id(notification: uuid.UUID, to: Address) -> uuid.UUID:
+    """The id of one delivery of a notification; `to` must be in canonical form."""
+    return uuid.uuid5(_NAMESPACE, _join("delivery", notification.hex, to.channel, to.address))
+
+
+def event_id(delivery: uuid.UUID, *, attempt: int, kind: str) -> uuid.UUID:
+    """The id of an event that an attempt gave rise to."""
+    return uuid.uuid5(_NAMESPACE, _join("event", delivery.hex, str(attempt), kind))
+
+
+def _join(*parts: str) -> str:
+    """One string per tuple: each part is preceded by its length, so no two tuples collide."""
+    return "".join(f"{len(part)}:{part}" for part in parts)
+
+
+def deliveries_topic(channel: str, class_: str) -> str:
+    """Where deliveries of one channel and class wait for a worker."""
+    return f"pabal.deliveries.{channel}.{class_}"
+
+
+def delay_topic(class_: str, seconds: int) -> str:
+    """Where deliveries of one class wait for one constant delay (a rung)."""
+    return f"pabal.delay.{class_}.{seconds}"
+
+
+def dead_topic(channel: str) -> str:
+    """Where deliveries of one channel that need a person are kept."""
+    return f"pabal.dead.{channel}"
+
+
+EVENTS_TOPIC = "pabal.events"
+OPS_TOPIC = "pabal.ops"
+
+RUNGS_SECONDS: Sequence[int] = (5, 30, 120, 600, 1800, 7200, 21600)
+"""The delays that have a topic of their own, per class. Ladders use some, longer waits use several in a row."""

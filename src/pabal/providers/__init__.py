@@ -1,0 +1,1 @@
+"""Who carries a delivery: a port and its adapters, found by entry points."""

@@ -1,0 +1,1 @@
+"""What happened and what may be called: the ledger of the send protocol."""
