@@ -55,9 +55,7 @@ class UnknownTopic(LogError):
     """A topic does not exist. Pabal never creates one by accident."""
 
     def __init__(self, topic: str) -> None:
-        super().__init__(
-            f"topic {topic!r} does not exist; create Pabal's topics with: pabal topics create --log URL"
-        )
+        super().__init__(f"topic {topic!r} does not exist; create Pabal's topics with: pabal topics create --log URL")
         self.topic = topic
 
 

@@ -23,14 +23,14 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     """Base of the values that travel in records: frozen, compared by content, absent keys mean defaults."""
 
 
-class Address(Fact):
+class Address(Fact, frozen=True, kw_only=True):
     """Where, on one channel (RFC 5321's word). `address` is in its channel's canonical form once planned."""
 
     channel: str
     address: str
 
 
-class EmailContent(Fact):
+class EmailContent(Fact, frozen=True, kw_only=True):
     """What e-mail says instead of the generic parts; a part that is absent falls back to them."""
 
     subject: str | None = None
@@ -38,13 +38,13 @@ class EmailContent(Fact):
     html: str | None = None
 
 
-class WebhookContent(Fact):
+class WebhookContent(Fact, frozen=True, kw_only=True):
     """What a webhook posts instead of the generic parts: any JSON value, as it is."""
 
     payload: Any = None
 
 
-class Content(Fact):
+class Content(Fact, frozen=True, kw_only=True):
     """What to say: generic parts that every channel can carry, and what single channels say instead."""
 
     title: str | None = None
@@ -54,7 +54,7 @@ class Content(Fact):
     webhook: WebhookContent | None = None
 
 
-class TemplateRef(Fact):
+class TemplateRef(Fact, frozen=True, kw_only=True):
     """A template pinned by name and content hash, so that a retry renders what was accepted."""
 
     name: str
@@ -62,7 +62,7 @@ class TemplateRef(Fact):
     data: dict[str, Any] = {}
 
 
-class Delivery(Fact, rename={"class_": "class"}):
+class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     """One recipient on one channel: the value of a record in `pabal.deliveries.*` (schema `delivery/1`).
 
     `attempt` counts calls for ever, `rung` is the place on the class's ladder, `parks` counts waits that were
@@ -112,7 +112,7 @@ EventKind = Literal[
 """What happened to a delivery; the status words of the glossary, plus `unknown` for a call without an answer."""
 
 
-class DeliveryEvent(Fact, rename={"class_": "class"}):
+class DeliveryEvent(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     """A fact about a delivery in `pabal.events`: the truth about its status (schema `delivery-event/1`).
 
     `id` is derived (see `event_id`), so that appending it twice is harmless.

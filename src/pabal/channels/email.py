@@ -1,0 +1,52 @@
+"""E-mail: a subject, a text and perhaps an HTML part, to one mailbox."""
+
+from functools import lru_cache
+
+from email_validator import EmailNotValidError, validate_email
+
+from pabal.channels.port import Rendered
+from pabal.errors import InvalidAddress
+from pabal.notification import Content, Delivery
+
+
+class Email:
+    """One mailbox is one person: what is sent to it stays in order."""
+
+    name = "email"
+
+    def canonical(self, address: str) -> str:
+        """RFC 5321/6531 mailbox, normalised by email-validator (no look-up of the domain)."""
+        return _canonical(address)
+
+    def order_key(self, address: str) -> str | None:
+        """The mailbox itself."""
+        return address
+
+    def check(self, content: Content) -> str | None:
+        """An e-mail needs a subject and something to read."""
+        own = content.email
+        if not (content.title or (own and own.subject)):
+            return "an e-mail needs a title, or email.subject"
+        if not (content.body or (own and (own.text or own.html))):
+            return "an e-mail needs a body, or email.text or email.html"
+        return None
+
+    def render(self, delivery: Delivery, content: Content) -> Rendered:
+        """Subject on one line (header injection: RFC 5322 §2.2 forbids bare line ends), text, HTML."""
+        del delivery
+        own = content.email
+        subject = (own and own.subject) or content.title or ""
+        return Rendered(
+            subject=" ".join(subject.split()),
+            body=(own and own.text) or content.body or "",
+            html=own.html if own else None,
+        )
+
+
+@lru_cache(maxsize=4096)
+def _canonical(address: str) -> str:
+    # Checking one address costs about as much as the rest of an accept; callers repeat addresses.
+    try:
+        return validate_email(address, check_deliverability=False).normalized
+    except EmailNotValidError as error:
+        raise InvalidAddress(str(error)) from None
