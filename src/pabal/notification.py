@@ -85,6 +85,7 @@ class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     attempt: int = 1
     rung: int = 0
     parks: int = 0
+    first_failed_at: datetime | None = None
 
     @property
     def lane(self) -> str:

@@ -1,0 +1,145 @@
+"""What Pabal's records look like: JSON values, text headers, and a schema name with a version in each.
+
+Within a major version new fields may appear and are ignored by older readers; an unknown major version is
+undecodable. Header names of dead letters follow what Kafka Connect and Spring carry, under neutral names.
+"""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from pabal.broker.port import Headers, NewRecord, Record
+from pabal.errors import DecodeError
+from pabal.notification import EVENTS_TOPIC, Delivery, DeliveryEvent, dead_topic, deliveries_topic
+
+SCHEMA_HEADER = "schema"
+DELIVERY_SCHEMA = b"delivery/1"
+EVENT_SCHEMA = b"delivery-event/1"
+
+_encode = msgspec.json.Encoder().encode
+_decode_delivery = msgspec.json.Decoder(Delivery).decode
+_decode_event = msgspec.json.Decoder(DeliveryEvent).decode
+
+_DELIVERY_HEADERS: Headers = ((SCHEMA_HEADER, DELIVERY_SCHEMA),)
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Why a record stands in a delay topic: when its delivery is due, and when this hop lets it go.
+
+    `release_at` is `due`, or the end of this rung when the wait takes several. Both in seconds since the epoch.
+    """
+
+    due: float
+    release_at: float
+
+
+def delivery_record(delivery: Delivery) -> NewRecord:
+    """The delivery on its way to a worker."""
+    return NewRecord(
+        topic=deliveries_topic(delivery.channel, delivery.class_),
+        key=delivery.record_key,
+        value=_encode(delivery),
+        headers=_DELIVERY_HEADERS,
+    )
+
+
+def delay_record(delivery: Delivery, *, topic: str, wait: Wait) -> NewRecord:
+    """The delivery on its way down the delay line; it comes back to its channel's and class's topic."""
+    return NewRecord(
+        topic=topic,
+        key=delivery.record_key,
+        value=_encode(delivery),
+        headers=(*_DELIVERY_HEADERS, ("x-due", _text(wait.due)), ("x-release-at", _text(wait.release_at))),
+    )
+
+
+def read_delivery(record: Record) -> Delivery:
+    """The delivery in a record of `pabal.deliveries.*`, `pabal.delay.*` or `pabal.dead.*`.
+
+    Raises:
+        DecodeError: wrong schema, not JSON, or a field that does not fit; says which.
+    """
+    _check_schema(record, DELIVERY_SCHEMA)
+    try:
+        return _decode_delivery(record.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError(f"not a delivery: {error}", error_class="undecodable") from None
+
+
+def read_wait(record: Record) -> Wait:
+    """How long a record of `pabal.delay.*` waits. Raises DecodeError when its headers do not say."""
+    try:
+        due, release_at = (float(record.header(name) or b"") for name in ("x-due", "x-release-at"))
+    except ValueError:
+        raise DecodeError("a delay record needs x-due and x-release-at in seconds", error_class="undecodable") from None
+    return Wait(due=due, release_at=release_at)
+
+
+def event_record(event: DeliveryEvent) -> NewRecord:
+    """The event as a CloudEvent 1.0 in Kafka binary mode (CloudEvents Kafka binding §3.2)."""
+    return NewRecord(
+        topic=EVENTS_TOPIC,
+        key=event.delivery_id.hex.encode(),
+        value=_encode(event),
+        headers=(
+            (SCHEMA_HEADER, EVENT_SCHEMA),
+            ("ce_specversion", b"1.0"),
+            ("ce_id", str(event.id).encode()),
+            ("ce_source", b"/pabal"),
+            ("ce_type", f"pabal.delivery.{event.kind}".encode()),
+            ("ce_subject", str(event.delivery_id).encode()),
+            ("ce_time", event.at.isoformat().encode()),
+            ("content-type", b"application/json"),
+        ),
+    )
+
+
+def read_event(record: Record) -> DeliveryEvent:
+    """The event in a record of `pabal.events`. Raises DecodeError."""
+    _check_schema(record, EVENT_SCHEMA)
+    try:
+        return _decode_event(record.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError(f"not a delivery event: {error}", error_class="undecodable") from None
+
+
+def dead_record(
+    origin: Record, *, channel: str, delivery: Delivery | None, error_class: str, message: str, at: datetime, group: str
+) -> NewRecord:
+    """The dead letter of a record: its value as it was (raw when it could not be read), and why, in headers.
+
+    `delivery` replaces the value by the delivery as it stood at its last attempt; None keeps the raw bytes.
+    """
+    failed_at = at.isoformat().encode()
+    first = delivery.first_failed_at if delivery else None
+    return NewRecord(
+        topic=dead_topic(channel),
+        key=origin.key,
+        value=origin.value if delivery is None else _encode(delivery),
+        headers=(
+            (SCHEMA_HEADER, (origin.header(SCHEMA_HEADER) or b"") if delivery is None else DELIVERY_SCHEMA),
+            ("x-original-topic", origin.topic.encode()),
+            ("x-original-partition", str(origin.partition).encode()),
+            ("x-original-offset", str(origin.offset).encode()),
+            ("x-original-timestamp", datetime.fromtimestamp(origin.timestamp, UTC).isoformat().encode()),
+            ("x-group", group.encode()),
+            ("x-attempts", str(delivery.attempt if delivery else 0).encode()),
+            ("x-first-failed-at", first.isoformat().encode() if first else failed_at),
+            ("x-failed-at", failed_at),
+            ("x-error-class", error_class.encode()),
+            ("x-error-message", message.encode(errors="replace")[:2048]),
+        ),
+    )
+
+
+def _check_schema(record: Record, expected: bytes) -> None:
+    schema = record.header(SCHEMA_HEADER)
+    if schema != expected:
+        raise DecodeError(
+            f"schema {(schema or b'').decode(errors='replace')!r}, expected {expected.decode()!r}",
+            error_class="unknown_schema",
+        )
+
+
+def _text(seconds: float) -> bytes:
+    return f"{seconds:.6f}".encode()

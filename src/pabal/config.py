@@ -1,0 +1,186 @@
+"""Settings: one TOML file, every key of it checked, defaults that work on one machine.
+
+A secret is written as `"env:NAME"` or `"file:/path"` and read when the settings are loaded, so that no secret has
+to stand in the file. API keys stand in it only as hashes.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from pabal.errors import ConfigError
+from pabal.notification import CLASSES, NotificationClass
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Scope = Literal["send", "read", "admin"]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class ApiKey(_Table, frozen=True, kw_only=True):
+    """A caller's key: the SHA-256 of the key in hex (`pabal key new` prints both), its tenant and what it may do."""
+
+    tenant: Name
+    hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    scopes: tuple[Scope, ...] = ("send",)
+
+
+class ApiSettings(_Table, frozen=True, kw_only=True):
+    """The HTTP API. `append_timeout_seconds` is the log's deadline; a request's own is longer."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    append_timeout_seconds: Positive = 5.0
+    keys: tuple[ApiKey, ...] = ()
+
+
+class ClassSettings(_Table, frozen=True, kw_only=True):
+    """One class: its ladder of delays, time to live, dispatch weight, and what to do with the uncertain.
+
+    `uncertain` is asked when a call ended without an answer at a provider that does not deduplicate.
+    """
+
+    ladder_seconds: tuple[int, ...]
+    time_to_live_seconds: Positive
+    weight: Count
+    uncertain: Literal["resend", "dead_letter"]
+
+    @property
+    def time_to_live(self) -> timedelta:
+        """How long after acceptance (or `send_at`) a delivery is still useful."""
+        return timedelta(seconds=self.time_to_live_seconds)
+
+
+class ClassOverrides(_Table, frozen=True, kw_only=True):
+    """What the file may say about a class; what it leaves out keeps the default."""
+
+    ladder_seconds: tuple[Literal[5, 30, 120, 600, 1800, 7200, 21600], ...] | None = None
+    time_to_live_seconds: Annotated[float, msgspec.Meta(gt=0, le=6 * 86400)] | None = None
+    weight: Count | None = None
+    uncertain: Literal["resend", "dead_letter"] | None = None
+
+
+DEFAULT_CLASSES: Mapping[NotificationClass, ClassSettings] = {
+    "critical": ClassSettings(
+        ladder_seconds=(5, 30, 120, 600), time_to_live_seconds=3600, weight=8, uncertain="resend"
+    ),
+    "standard": ClassSettings(
+        ladder_seconds=(30, 120, 600, 1800, 7200), time_to_live_seconds=86400, weight=3, uncertain="dead_letter"
+    ),
+    "bulk": ClassSettings(
+        ladder_seconds=(120, 600, 1800, 7200, 21600), time_to_live_seconds=3 * 86400, weight=1, uncertain="dead_letter"
+    ),
+}
+"""Ladders use the delays that have a topic (`notification.RUNGS_SECONDS`)."""
+
+
+class ChannelSettings(_Table, frozen=True, kw_only=True):
+    """One channel: who carries it and how many calls may be under way at once in one worker."""
+
+    provider: str
+    concurrency: Count = 128
+
+
+class TenantSettings(_Table, frozen=True, kw_only=True):
+    """One tenant. `webhook_secrets`: Standard Webhooks secrets (`whsec_…`), the newest first; two while rotating."""
+
+    webhook_secrets: tuple[str, ...] = ()
+
+
+class LogSettings(_Table, frozen=True, kw_only=True):
+    """The log. `url`: `sqlite:PATH` or `kafka://HOST:PORT[,HOST:PORT…]`; `kafka`: librdkafka settings (TLS, SASL)."""
+
+    url: str | None = None
+    kafka: Mapping[str, str] = {}
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    session_seconds: Positive = 6.0
+
+
+class WorkerSettings(_Table, frozen=True, kw_only=True):
+    """The worker. `window`: records in flight per class and channel; beyond it the log waits."""
+
+    window: Count = 2000
+    drain_seconds: Positive = 20.0
+
+
+class Settings(_Table, frozen=True, kw_only=True):
+    """Everything a Pabal process can be told."""
+
+    log: LogSettings = LogSettings()
+    api: ApiSettings = ApiSettings()
+    worker: WorkerSettings = WorkerSettings()
+    tenants: Mapping[Name, TenantSettings] = {}
+    channels: Mapping[str, ChannelSettings] = {
+        "email": ChannelSettings(provider="smtp"),
+        "webhook": ChannelSettings(provider="webhook"),
+    }
+    providers: Mapping[str, Mapping[str, Any]] = {}
+    classes: Mapping[NotificationClass, ClassOverrides] = {}
+    templates: str | None = None
+    ledger: str | None = None
+
+    def class_settings(self) -> Mapping[NotificationClass, ClassSettings]:
+        """Every class, the file's words over the defaults."""
+        return {name: _merge(DEFAULT_CLASSES[name], self.classes.get(name)) for name in CLASSES}
+
+
+def _merge(defaults: ClassSettings, own: ClassOverrides | None) -> ClassSettings:
+    given = {key: value for key, value in msgspec.structs.asdict(own or ClassOverrides()).items() if value is not None}
+    return msgspec.structs.replace(defaults, **given)
+
+
+def load_settings(path: Path | None, *, environment: Mapping[str, str]) -> Settings:
+    """The settings of a file (None: the defaults).
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key, a value that does not fit, a secret that is not there;
+            the message names the file and the place (`$.api.port`).
+    """
+    if path is None:
+        return Settings()
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    try:
+        return msgspec.convert(_with_secrets(table, where="$", environment=environment), Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _with_secrets(value: Any, *, where: str, environment: Mapping[str, str]) -> Any:
+    match value:
+        case dict():
+            return {
+                key: _with_secrets(item, where=f"{where}.{key}", environment=environment) for key, item in value.items()
+            }
+        case list():
+            return [
+                _with_secrets(item, where=f"{where}[{index}]", environment=environment)
+                for index, item in enumerate(value)
+            ]
+        case str() if value.startswith("env:"):
+            name = value.removeprefix("env:")
+            if name not in environment:
+                raise ConfigError(f"the environment variable {name} is not set - at `{where}`")
+            return environment[name]
+        case str() if value.startswith("file:"):
+            try:
+                return Path(value.removeprefix("file:")).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"cannot read the secret: {error} - at `{where}`") from error
+        case _:
+            return value
