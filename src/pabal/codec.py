@@ -11,6 +11,7 @@ import msgspec
 from pabal.broker.port import Headers, NewRecord, Record
 from pabal.errors import DecodeError
 from pabal.notification import EVENTS_TOPIC, Delivery, DeliveryEvent, dead_topic, deliveries_topic
+from pabal.retry import Wait
 
 SCHEMA_HEADER = "schema"
 DELIVERY_SCHEMA = b"delivery/1"
@@ -21,16 +22,6 @@ _decode_delivery = msgspec.json.Decoder(Delivery).decode
 _decode_event = msgspec.json.Decoder(DeliveryEvent).decode
 
 _DELIVERY_HEADERS: Headers = ((SCHEMA_HEADER, DELIVERY_SCHEMA),)
-
-
-class Wait(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Why a record stands in a delay topic: when its delivery is due, and when this hop lets it go.
-
-    `release_at` is `due`, or the end of this rung when the wait takes several. Both in seconds since the epoch.
-    """
-
-    due: float
-    release_at: float
 
 
 def delivery_record(delivery: Delivery) -> NewRecord:
@@ -69,9 +60,9 @@ def read_delivery(record: Record) -> Delivery:
 def read_wait(record: Record) -> Wait:
     """How long a record of `pabal.delay.*` waits. Raises DecodeError when its headers do not say."""
     try:
-        due, release_at = (float(record.header(name) or b"") for name in ("x-due", "x-release-at"))
-    except ValueError:
-        raise DecodeError("a delay record needs x-due and x-release-at in seconds", error_class="undecodable") from None
+        due, release_at = (_instant(record.header(name)) for name in ("x-due", "x-release-at"))
+    except (ValueError, OverflowError) as error:
+        raise DecodeError(f"x-due, x-release-at: {error}", error_class="undecodable") from None
     return Wait(due=due, release_at=release_at)
 
 
@@ -141,5 +132,12 @@ def _check_schema(record: Record, expected: bytes) -> None:
         )
 
 
-def _text(seconds: float) -> bytes:
-    return f"{seconds:.6f}".encode()
+def _text(instant: datetime) -> bytes:
+    return instant.isoformat().encode()
+
+
+def _instant(text: bytes | None) -> datetime:
+    instant = datetime.fromisoformat((text or b"").decode())
+    if instant.tzinfo is None:
+        raise ValueError(f"{instant} has no time zone")
+    return instant

@@ -6,7 +6,6 @@ to stand in the file. API keys stand in it only as hashes.
 
 import tomllib
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ import msgspec
 
 from pabal.errors import ConfigError
 from pabal.notification import CLASSES, NotificationClass
+from pabal.policy import DEFAULT_CLASSES, ClassSettings, Uncertain
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -43,44 +43,13 @@ class ApiSettings(_Table, frozen=True, kw_only=True):
     keys: tuple[ApiKey, ...] = ()
 
 
-class ClassSettings(_Table, frozen=True, kw_only=True):
-    """One class: its ladder of delays, time to live, dispatch weight, and what to do with the uncertain.
-
-    `uncertain` is asked when a call ended without an answer at a provider that does not deduplicate.
-    """
-
-    ladder_seconds: tuple[int, ...]
-    time_to_live_seconds: Positive
-    weight: Count
-    uncertain: Literal["resend", "dead_letter"]
-
-    @property
-    def time_to_live(self) -> timedelta:
-        """How long after acceptance (or `send_at`) a delivery is still useful."""
-        return timedelta(seconds=self.time_to_live_seconds)
-
-
 class ClassOverrides(_Table, frozen=True, kw_only=True):
     """What the file may say about a class; what it leaves out keeps the default."""
 
     ladder_seconds: tuple[Literal[5, 30, 120, 600, 1800, 7200, 21600], ...] | None = None
     time_to_live_seconds: Annotated[float, msgspec.Meta(gt=0, le=6 * 86400)] | None = None
     weight: Count | None = None
-    uncertain: Literal["resend", "dead_letter"] | None = None
-
-
-DEFAULT_CLASSES: Mapping[NotificationClass, ClassSettings] = {
-    "critical": ClassSettings(
-        ladder_seconds=(5, 30, 120, 600), time_to_live_seconds=3600, weight=8, uncertain="resend"
-    ),
-    "standard": ClassSettings(
-        ladder_seconds=(30, 120, 600, 1800, 7200), time_to_live_seconds=86400, weight=3, uncertain="dead_letter"
-    ),
-    "bulk": ClassSettings(
-        ladder_seconds=(120, 600, 1800, 7200, 21600), time_to_live_seconds=3 * 86400, weight=1, uncertain="dead_letter"
-    ),
-}
-"""Ladders use the delays that have a topic (`notification.RUNGS_SECONDS`)."""
+    uncertain: Uncertain | None = None
 
 
 class ChannelSettings(_Table, frozen=True, kw_only=True):

@@ -1,0 +1,91 @@
+"""What follows from an outcome (`decide`), and how long a wait is split over the delay topics. Pure.
+
+A class's *ladder* is its list of delays; a delivery's *rung* is its place on it, which is not its attempt: only a
+known refusal, or an unknown call that may be repeated, climbs it.
+"""
+
+from datetime import datetime, timedelta
+from typing import assert_never
+
+import msgspec
+
+from pabal.notification import RUNGS_SECONDS, Delivery, delay_topic
+from pabal.outcome import (
+    Accepted,
+    DeadLetter,
+    Deferred,
+    Done,
+    Expired,
+    Misconfigured,
+    Outcome,
+    Refused,
+    Rejected,
+    RetryAt,
+    Unknown,
+    Verdict,
+)
+from pabal.policy import ClassSettings
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One hop down the delay line: when the delivery is due, and when this hop lets it go (no later than due)."""
+
+    due: datetime
+    release_at: datetime
+
+
+def decide(
+    delivery: Delivery, outcome: Outcome, *, settings: ClassSettings, deduplicates_for: timedelta | None, now: datetime
+) -> Verdict:
+    """The verdict on one call. `delivery` carries the attempt and rung that were called.
+
+    A retry that could not start before the delivery expires is `Expired` now: nothing is sent late.
+    """
+    match outcome:
+        case Accepted():
+            return Done()
+        case Rejected(reason=reason):
+            return Refused(reason=reason)
+        case Deferred(reason=reason, retry_after_seconds=retry_after):
+            return _next_rung(delivery, reason, settings=settings, now=now, at_least_seconds=retry_after or 0.0)
+        case Misconfigured():
+            # Says nothing about this delivery, so it climbs nothing; it waits as long as a refusal would.
+            rung = min(delivery.rung, len(settings.ladder_seconds) - 1)
+            due = now + timedelta(seconds=settings.ladder_seconds[rung] if settings.ladder_seconds else 0)
+            return Expired() if due >= delivery.expires_at else RetryAt(due=due, rung=delivery.rung)
+        case Unknown(reason=reason):
+            if may_call_again(delivery, settings=settings, deduplicates_for=deduplicates_for, now=now):
+                return _next_rung(delivery, reason, settings=settings, now=now, at_least_seconds=0.0)
+            return DeadLetter(error_class="uncertain", message=f"{reason}; it may have been sent")
+        case _ as never:
+            assert_never(never)
+
+
+def may_call_again(
+    delivery: Delivery, *, settings: ClassSettings, deduplicates_for: timedelta | None, now: datetime
+) -> bool:
+    """Whether a call with an unknown end may be repeated: the far side deduplicates, or the class says resend."""
+    first = delivery.first_failed_at or now
+    deduplicated = deduplicates_for is not None and now - first < deduplicates_for
+    return deduplicated or settings.uncertain == "resend"
+
+
+def place_wait(*, due: datetime, now: datetime, class_: str) -> tuple[str, Wait]:
+    """The delay topic for the next hop of a wait until `due`: the longest rung that fits what remains.
+
+    A rest shorter than the smallest rung goes into the smallest: never early, late by at most that rung.
+    """
+    remaining = due - now
+    fitting = [seconds for seconds in RUNGS_SECONDS if timedelta(seconds=seconds) <= remaining]
+    rung = max(fitting, default=RUNGS_SECONDS[0])
+    return delay_topic(class_, rung), Wait(due=due, release_at=min(due, now + timedelta(seconds=rung)))
+
+
+def _next_rung(
+    delivery: Delivery, reason: str, *, settings: ClassSettings, now: datetime, at_least_seconds: float
+) -> Verdict:
+    if delivery.rung >= len(settings.ladder_seconds):
+        return DeadLetter(error_class="exhausted", message=reason)
+    delay = timedelta(seconds=max(settings.ladder_seconds[delivery.rung], at_least_seconds))
+    due = now + delay
+    return Expired() if due >= delivery.expires_at else RetryAt(due=due, rung=delivery.rung + 1)
