@@ -1,0 +1,33 @@
+"""A listening socket that can be closed and opened again on the same port."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+class Listener:
+    """`open` is called with the port (0 the first time, perhaps) and returns the server; `port` is kept."""
+
+    def __init__(self, port: int, *, open: Callable[[int], Awaitable[asyncio.Server]]) -> None:  # noqa: A002
+        self.port = port
+        self._open = open
+        self._server: asyncio.Server | None = None
+        self._wanted = False
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Listen, unless it does already. Raises OSError when the port is taken."""
+        self._wanted = True
+        async with self._opening:
+            if self._server is not None or not self._wanted:
+                return
+            self._server = await self._open(self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+            if not self._wanted:
+                self.close()
+
+    def close(self) -> None:
+        """Connections are refused from now on; those that are open stay."""
+        self._wanted = False
+        if self._server is not None:
+            self._server.close()
+            self._server = None
