@@ -172,6 +172,9 @@ def dead_topic(channel: str) -> str:
     return f"pabal.dead.{channel}"
 
 
+UNKNOWN_CHANNEL = "unknown"
+"""Names the dead topic of bytes that do not even tell their channel."""
+
 EVENTS_TOPIC = "pabal.events"
 OPS_TOPIC = "pabal.ops"
 

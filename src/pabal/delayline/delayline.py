@@ -1,0 +1,127 @@
+"""The role itself: poll, hold, release, commit, in one loop whose only sleep is the poll."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Collection, Mapping
+
+from pabal.broker.port import Broker, Record, TopicPartition
+from pabal.clock import Clock
+from pabal.codec import dead_record, read_delivery, read_wait
+from pabal.delayline.shelf import Held, Shelf, released
+from pabal.errors import DecodeError
+from pabal.notification import CLASSES, RUNGS_SECONDS, UNKNOWN_CHANNEL, delay_topic
+from pabal.progress import Progress
+from pabal.retry import Wait
+from pabal.runtime import commit_progress, insist, unless_revoked
+
+logger = logging.getLogger(__name__)
+
+GROUP = "pabal.delayline"
+
+COMMIT_EVERY_SECONDS = 1.0
+_POLL_SECONDS = 1.0
+_BATCH = 500
+_MOST_HELD = 2000
+"""Per partition; beyond it the partition waits in the log. Bounds memory, not the line."""
+
+
+class DelayLine:
+    """Releases what is due on the partitions it is given. `run` once."""
+
+    def __init__(self, *, broker: Broker, clock: Clock, name: str | None = None) -> None:
+        self._clock = clock
+        self._producer = broker.producer()
+        topics = [delay_topic(class_, seconds) for class_ in CLASSES for seconds in RUNGS_SECONDS]
+        self._shelves: dict[TopicPartition, Shelf] = {}
+        self._progress: dict[TopicPartition, Progress] = {}
+        self._paused: set[TopicPartition] = set()
+        self._committed_at = clock.boot_seconds()
+        self._consumer = broker.consumer(GROUP, topics, self, instance=name)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Hold and release until `stopping` is set, then commit and leave."""
+        while not stopping.is_set():
+            timeout = self._until_next_release()
+            self._hold(await self._consumer.poll(limit=_BATCH, timeout_seconds=timeout))
+            await self._release_due()
+            await self._hold_back_full()
+            if self._clock.boot_seconds() - self._committed_at >= COMMIT_EVERY_SECONDS:
+                await self._commit()
+        await self._commit()
+        await self._consumer.close()
+        await self._producer.close()
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Assignment.assigned`."""
+        for partition in partitions:
+            self._shelves[partition] = Shelf()
+            self._progress[partition] = Progress()
+            self._paused.discard(partition)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """See `Assignment.revoked`: what is held here is read again by the next owner."""
+        offsets = {}
+        for partition in partitions:
+            self._shelves.pop(partition, None)
+            progress = self._progress.pop(partition, None)
+            self._paused.discard(partition)
+            if progress is not None and (offset := progress.next_offset) is not None:
+                offsets[partition] = offset
+        return offsets
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Assignment.lost`."""
+        self.revoked(partitions)
+
+    def _until_next_release(self) -> float:
+        now = self._clock.now()
+        releases = [at for shelf in self._shelves.values() if (at := shelf.next_release()) is not None]
+        return min([max((at - now).total_seconds(), 0.0) for at in releases] + [_POLL_SECONDS])
+
+    def _hold(self, records: Collection[Record]) -> None:
+        for record in records:
+            if record.topic_partition in self._shelves:
+                self._progress[record.topic_partition].receive((record.offset,))
+                self._shelves[record.topic_partition].put(self._held(record))
+
+    def _held(self, record: Record) -> Held:
+        try:
+            return Held(record=record, wait=read_wait(record), following=read_delivery(record))
+        except DecodeError as error:
+            now = self._clock.now()
+            logger.warning("dead-lettered %s/%d@%d: %s", *record.topic_partition, record.offset, error)
+            dead = dead_record(
+                record,
+                channel=UNKNOWN_CHANNEL,
+                delivery=None,
+                error_class=error.error_class,
+                message=str(error),
+                at=now,
+                group=GROUP,
+            )
+            return Held(record=record, wait=Wait(due=now, release_at=now), following=dead)
+
+    async def _release_due(self) -> None:
+        now = self._clock.now()
+        for partition, shelf in list(self._shelves.items()):
+            progress = self._progress[partition]
+            while due := shelf.take_due(now, limit=_BATCH):
+                records = [released(held, now) for held in due]
+                await insist(functools.partial(self._producer.append, records))
+                for held in due:
+                    progress.done(held.record.offset)
+
+    async def _hold_back_full(self) -> None:
+        full = {tp for tp, shelf in self._shelves.items() if len(shelf) >= _MOST_HELD} - self._paused
+        if full:
+            await unless_revoked(self._consumer.pause(full))
+            self._paused |= full
+        eased = {tp for tp in self._paused if tp in self._shelves and len(self._shelves[tp]) <= _MOST_HELD // 2}
+        if eased:
+            await unless_revoked(self._consumer.resume(eased))
+            self._paused -= eased
+
+    async def _commit(self) -> None:
+        self._committed_at = self._clock.boot_seconds()
+        await commit_progress(self._consumer, self._progress, group=GROUP)

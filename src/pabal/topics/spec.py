@@ -1,0 +1,40 @@
+"""The topics of an installation: which there are, and how each is kept. Pure."""
+
+from collections.abc import Iterable
+
+from pabal.broker.port import TopicSpec
+from pabal.notification import (
+    CLASSES,
+    EVENTS_TOPIC,
+    OPS_TOPIC,
+    RUNGS_SECONDS,
+    UNKNOWN_CHANNEL,
+    dead_topic,
+    delay_topic,
+    deliveries_topic,
+)
+
+_DAY = 86400
+
+DELIVERIES_RETENTION_SECONDS = 8 * _DAY
+"""Longer than the longest life a delivery may ask for, so that nothing unread is deleted alive."""
+
+
+def topics_for(channels: Iterable[str], *, partitions: int, replication: int | None) -> list[TopicSpec]:
+    """Every topic that these channels need, with `partitions` for those that share work."""
+
+    def spec(name: str, retention_seconds: int, *, partitions: int = partitions) -> TopicSpec:
+        return TopicSpec(name=name, partitions=partitions, retention_seconds=retention_seconds, replication=replication)
+
+    names = list(channels)
+    return [
+        *(spec(deliveries_topic(name, class_), DELIVERIES_RETENTION_SECONDS) for name in names for class_ in CLASSES),
+        *(
+            spec(delay_topic(class_, seconds), DELIVERIES_RETENTION_SECONDS, partitions=min(partitions, 2))
+            for class_ in CLASSES
+            for seconds in RUNGS_SECONDS
+        ),
+        *(spec(dead_topic(name), 30 * _DAY, partitions=1) for name in (*names, UNKNOWN_CHANNEL)),
+        spec(EVENTS_TOPIC, 7 * _DAY),
+        TopicSpec(name=OPS_TOPIC, partitions=1, compacted=True, replication=replication),
+    ]

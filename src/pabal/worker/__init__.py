@@ -1,0 +1,24 @@
+"""The worker: sends the deliveries of its channels.
+
+Overview. For each channel and class there is an *intake* (`intake.py`): a member of the group
+`pabal.worker.<channel>.<class>` that polls, decodes and puts records into the channel's lanes, within a window. For
+each channel there is a *dispatch* (`worker.py`): while there is a free call slot it takes the next delivery by class
+weight, one at a time per order key, and runs `deliver` (`deliver.py`) for it: claim → call → decide → finish →
+append → settle. What a verdict means in records is pure (`effects.py`).
+
+State. The log says what is to be done, the ledger what may be called and what was decided; the worker itself keeps
+nothing that a crash could lose. An item in memory is one record in flight; `Progress` turns the ends of items into
+the offset that may be committed, once a second and when a partition is revoked.
+
+Failure. Whatever follows a claim is repeated until it is durable: the ledger and the log are asked again with growing
+pauses, and nothing is committed meanwhile. A worker that dies leaves a claim that others take over when its lease
+ends. A partition that is revoked while a call is under way is not waited for: the next owner finds the claim held,
+or the verdict stored. Records that cannot be decoded go to the dead topic as they are.
+
+Stopping. `stop` takes nothing more from the log, lets what is in flight end within `drain_seconds`, commits, leaves
+the groups. What has not ended by then is uncommitted and comes again.
+
+Why not simply await each record: hundreds of slow calls per process are the normal case, and one slow address must
+not hold a partition. Why claims and not commits protect from duplicates: a commit says that records were dealt with,
+too late and for a whole prefix; a claim speaks of one call, before it is made.
+"""

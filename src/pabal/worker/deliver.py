@@ -1,0 +1,181 @@
+"""One delivery, from the record in hand to the last record about it: the happy path, top to bottom."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import assert_never
+
+import msgspec
+
+from pabal.broker.port import NewRecord, Producer, Record
+from pabal.channels.port import Channel, Rendered
+from pabal.clock import Clock
+from pabal.codec import event_record
+from pabal.errors import TemplateError
+from pabal.notification import Content, Delivery, TemplateRef
+from pabal.outcome import DeadLetter, Expired, Outcome, Unknown, Verdict
+from pabal.policy import IDEMPOTENCY_HORIZON, ClassSettings
+from pabal.protocol import Call, Claim, Decided, Finish, Ghost, Held, Late, Resume, Source
+from pabal.providers.port import Provider
+from pabal.retry import decide, may_call_again
+from pabal.runtime import insist
+from pabal.store.port import Ledger
+from pabal.worker.effects import Told, event_of, kind_of_outcome, records_of_verdict
+
+logger = logging.getLogger(__name__)
+
+LEASE_SLACK_SECONDS = 5.0
+"""How much longer than the call's timeout a claim holds: room for the micro-batches around the call."""
+
+HELD_RECHECK_SECONDS = 0.5
+"""How soon a claim held elsewhere is asked for again; the far end usually ends long before its lease."""
+
+_CALL_SLACK_SECONDS = 1.0
+
+
+class Carrier(msgspec.Struct, frozen=True, kw_only=True):
+    """How one channel is carried: what it can say, who carries it, and under which configured name."""
+
+    channel: Channel
+    provider: Provider
+    provider_name: str
+
+
+class Deliverer:
+    """Sees deliveries of one channel through: claim → call → decide → finish → append → settle."""
+
+    def __init__(
+        self,
+        *,
+        carrier: Carrier,
+        classes: Mapping[str, ClassSettings],
+        ledger: Ledger,
+        producer: Producer,
+        find_template: Callable[[TemplateRef], Awaitable[Content]],
+        clock: Clock,
+    ) -> None:
+        self._channel = carrier.channel
+        self._provider = carrier.provider
+        self._provider_name = carrier.provider_name
+        self._classes = classes
+        self._ledger = ledger
+        self._producer = producer
+        self._find_template = find_template
+        self._clock = clock
+        self._lease_seconds = carrier.provider.timeout_seconds + LEASE_SLACK_SECONDS
+
+    async def deliver(self, delivery: Delivery, *, origin: Record, group: str) -> float | None:
+        """Bring one record to its end; then everything about it is in the log, and its offset counts.
+
+        Returns None at the end, or the seconds after which to ask again because another claim is alive.
+        """
+        rendered = await self._render(delivery)
+        asked_at = self._clock.boot_seconds()
+        ask = self._claim(delivery, refusal=rendered if isinstance(rendered, DeadLetter) else None)
+        match await insist(lambda: self._ledger.claim(delivery.id, ask)):
+            case Call(attempt=attempt, took_over=took_over) if isinstance(rendered, Rendered):
+                if self._outlives_lease(asked_at):
+                    await insist(lambda: self._ledger.release(delivery.id, owner=ask.owner, token=ask.token))
+                    return 0.0
+                outcome, told = await self._call(delivery, rendered, origin=origin, group=group)
+                called = msgspec.structs.replace(delivery, attempt=attempt) if took_over else delivery
+                records = await self._finish(called, outcome, ask=ask, told=told)
+                if took_over:
+                    records.append(self._closed_as_unknown(delivery, attempt=took_over, told=told))
+                await self._append(records)
+                self._ledger.settle(delivery.id, owner=ask.owner, token=ask.token)
+                return None
+            case Resume(attempt=attempt, verdict=verdict, outcome=outcome, owner=owner, token=token):
+                told = self._told(origin=origin, group=group)
+                await self._append(records_of_verdict(delivery, verdict, attempt=attempt, outcome=outcome, told=told))
+                self._ledger.settle(delivery.id, owner=owner, token=token)
+                return None
+            case Held(seconds=seconds):
+                return min(seconds, HELD_RECHECK_SECONDS)
+            case Ghost():
+                return None
+            case answer:
+                raise AssertionError(f"{answer} for a claim that carried a refusal")
+
+    async def _render(self, delivery: Delivery) -> Rendered | DeadLetter:
+        try:
+            content = delivery.content
+            if content is None and delivery.template is not None:
+                content = await self._find_template(delivery.template)
+            return self._channel.render(delivery, content or Content())
+        except TemplateError as error:
+            return DeadLetter(error_class="template", message=str(error))
+
+    def _claim(self, delivery: Delivery, *, refusal: Verdict | None) -> Claim:
+        now = self._clock.now()
+        kept_until = max(delivery.expires_at + timedelta(days=1), delivery.accepted_at + IDEMPOTENCY_HORIZON)
+        return Claim(
+            source=Source(delivery.attempt, delivery.parks),
+            owner=self._ledger.owner,
+            token=self._ledger.new_token(),
+            lease_seconds=self._lease_seconds,
+            provider=self._provider_name,
+            may_repeat=may_call_again(
+                delivery,
+                settings=self._classes[delivery.class_],
+                deduplicates_for=self._provider.deduplicates_for,
+                now=now,
+            ),
+            refusal=Expired() if now >= delivery.expires_at else refusal,
+            prune_after=kept_until.timestamp(),
+        )
+
+    def _outlives_lease(self, asked_at: float) -> bool:
+        """Whether a call begun now could outlast its claim (the process was stopped, or the ledger slow)."""
+        longest_call = self._provider.timeout_seconds + _CALL_SLACK_SECONDS
+        return self._clock.boot_seconds() + longest_call > asked_at + self._lease_seconds
+
+    async def _call(
+        self, delivery: Delivery, rendered: Rendered, *, origin: Record, group: str
+    ) -> tuple[Outcome, Told]:
+        began = self._clock.boot_seconds()
+        outcome: Outcome
+        try:
+            async with asyncio.timeout(self._provider.timeout_seconds + _CALL_SLACK_SECONDS):
+                outcome = await self._provider.send(
+                    rendered, to=delivery.address, tenant=delivery.tenant, idempotency_key=str(delivery.id)
+                )
+        except TimeoutError:
+            outcome = Unknown(reason="the provider did not keep its own timeout")
+        except Exception as error:
+            # A defect of the provider's code: what became of the call is not known, and that is what we say.
+            logger.exception("provider %s failed on delivery %s", self._provider_name, delivery.id)
+            outcome = Unknown(reason=f"{type(error).__name__} in provider {self._provider_name}")
+        told = self._told(origin=origin, group=group)
+        return outcome, msgspec.structs.replace(told, latency_seconds=self._clock.boot_seconds() - began)
+
+    async def _finish(self, delivery: Delivery, outcome: Outcome, *, ask: Claim, told: Told) -> list[NewRecord]:
+        """Store how the call ended; what is to be appended follows from the verdict that holds."""
+        verdict = decide(
+            delivery,
+            outcome,
+            settings=self._classes[delivery.class_],
+            deduplicates_for=self._provider.deduplicates_for,
+            now=told.at,
+        )
+        end = Finish(attempt=delivery.attempt, owner=ask.owner, token=ask.token, outcome=outcome, verdict=verdict)
+        match await insist(lambda: self._ledger.finish(delivery.id, end)):
+            case Decided(attempt=attempt, verdict=verdict):
+                return records_of_verdict(delivery, verdict, attempt=attempt, outcome=outcome, told=told)
+            case Late():
+                kind = kind_of_outcome(outcome)
+                event = event_of(delivery, kind, attempt=delivery.attempt, outcome=outcome, told=told)
+                return [event_record(event)]
+            case _ as never:
+                assert_never(never)
+
+    def _closed_as_unknown(self, delivery: Delivery, *, attempt: int, told: Told) -> NewRecord:
+        lost = Unknown(reason="the worker was lost during the call")
+        return event_record(event_of(delivery, "unknown", attempt=attempt, outcome=lost, told=told))
+
+    def _told(self, *, origin: Record, group: str) -> Told:
+        return Told(at=self._clock.now(), provider=self._provider_name, origin=origin, group=group)
+
+    async def _append(self, records: Sequence[NewRecord]) -> None:
+        await insist(lambda: self._producer.append(records))

@@ -1,0 +1,166 @@
+"""One class of one channel: polls its group's partitions, decodes, and commits what is done."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+import msgspec
+
+from pabal.broker.port import Broker, Consumer, Record, TopicPartition
+from pabal.codec import read_delivery
+from pabal.errors import DecodeError
+from pabal.notification import Delivery, NotificationClass, deliveries_topic
+from pabal.progress import Progress
+from pabal.runtime import commit_progress, unless_revoked
+
+COMMIT_EVERY_SECONDS = 1.0
+"""How often progress is committed: what a crash replays is about that much, and the ledger answers for it."""
+
+_POLL_SECONDS = 1.0
+_POLL_LIMIT = 500
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
+    """A record in flight. `delivery` is the error when the bytes cannot be read."""
+
+    delivery: Delivery | DecodeError
+    origin: Record
+    intake: "Intake"
+    progress: Progress
+
+    @property
+    def lane(self) -> object:
+        """The order key within the tenant; what cannot be read stands alone."""
+        if isinstance(self.delivery, DecodeError):
+            return (self.origin.topic_partition, self.origin.offset)
+        return (self.delivery.tenant, self.delivery.lane)
+
+
+class Put(Protocol):
+    """Where the intake puts what it has read."""
+
+    def __call__(self, items: Collection[Item]) -> None:
+        """Take items, in order."""
+        ...
+
+
+class Intake:
+    """A member of one class's consumer group, with a window on what it has in flight."""
+
+    def __init__(
+        self, *, broker: Broker, channel: str, class_: NotificationClass, window: int, put: Put, instance: str | None
+    ) -> None:
+        self.class_ = class_
+        self.group = f"pabal.worker.{channel}.{class_}"
+        self._window = window
+        # Polling again for each single record that ends would cost a poll per record.
+        self._low_water = window * 3 // 4
+        self._put = put
+        self._in_flight = 0
+        self._room = asyncio.Event()
+        self._progress: dict[TopicPartition, Progress] = {}
+        self._paused: set[TopicPartition] = set()
+        self._consumer: Consumer = broker.consumer(
+            self.group, [deliveries_topic(channel, class_)], self, instance=instance
+        )
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Poll until `stopping`; commits go on until `close`."""
+        while not stopping.is_set():
+            if self._in_flight >= self._window:
+                await self._wait_for_room()
+                continue
+            limit = min(self._window - self._in_flight, _POLL_LIMIT)
+            records = await self._consumer.poll(limit=limit, timeout_seconds=_POLL_SECONDS)
+            if records and not stopping.is_set():
+                self._receive(records)
+                await self._hold_back_crowded()
+
+    async def commit(self) -> None:
+        """Commit what is done."""
+        await commit_progress(self._consumer, self._progress, group=self.group)
+
+    async def close(self) -> None:
+        """Commit and leave the group."""
+        await self.commit()
+        await self._consumer.close()
+
+    def done(self, item: Item) -> None:
+        """Everything about this record is in the log."""
+        item.progress.done(item.origin.offset)
+        self._in_flight -= 1
+        if self._in_flight <= self._low_water:
+            self._room.set()
+
+    def is_current(self, item: Item) -> bool:
+        """Whether the item's partition is still held under the assignment it was read in."""
+        return self._progress.get(item.origin.topic_partition) is item.progress
+
+    @property
+    def in_flight(self) -> int:
+        """Records taken from the log and not ended."""
+        return self._in_flight
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Assignment.assigned`."""
+        for partition in partitions:
+            self._progress[partition] = Progress()
+            self._paused.discard(partition)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """See `Assignment.revoked`. Calls under way are not waited for: the ledger knows about them."""
+        given_up = {partition: self._progress.pop(partition, None) for partition in partitions}
+        self._paused.difference_update(partitions)
+        return {
+            partition: offset
+            for partition, progress in given_up.items()
+            if progress is not None and (offset := progress.next_offset) is not None
+        }
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Assignment.lost`."""
+        self.revoked(partitions)
+
+    def _receive(self, records: Collection[Record]) -> None:
+        items = []
+        for record in records:
+            progress = self._progress.get(record.topic_partition)
+            if progress is None:
+                continue  # Revoked between the poll and now: the next owner reads it.
+            progress.receive((record.offset,))
+            items.append(Item(delivery=_read(record), origin=record, intake=self, progress=progress))
+        self._in_flight += len(items)
+        self._put(items)
+
+    async def _wait_for_room(self) -> None:
+        """Wait for the window, and keep polling (paused) so that the group does not take us for dead."""
+        self._room.clear()
+        try:
+            await asyncio.wait_for(self._room.wait(), _POLL_SECONDS)
+        except TimeoutError:
+            await self._poll_paused()
+
+    async def _poll_paused(self) -> None:
+        partitions = set(self._progress) - self._paused
+        await unless_revoked(self._consumer.pause(partitions))
+        self._receive(await self._consumer.poll(limit=1, timeout_seconds=0.0))
+        await unless_revoked(self._consumer.resume(partitions))
+
+    async def _hold_back_crowded(self) -> None:
+        """One stuck partition must not fill the window: beyond half of it, it waits."""
+        half = max(self._window // 2, 1)
+        crowded = {tp for tp, progress in self._progress.items() if len(progress) >= half} - self._paused
+        if crowded and len(self._progress) > 1:
+            await unless_revoked(self._consumer.pause(crowded))
+            self._paused |= crowded
+        eased = {tp for tp in self._paused if tp in self._progress and len(self._progress[tp]) < half // 2}
+        if eased:
+            await unless_revoked(self._consumer.resume(eased))
+            self._paused -= eased
+
+
+def _read(record: Record) -> Delivery | DecodeError:
+    try:
+        return read_delivery(record)
+    except DecodeError as error:
+        return error
