@@ -1,0 +1,66 @@
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pabal.lanes import Lanes
+
+WEIGHTS = {"critical": 8, "standard": 3, "bulk": 1}
+
+
+def test_items_of_one_order_key_leave_one_at_a_time_in_order() -> None:
+    lanes: Lanes[str] = Lanes(WEIGHTS)
+    for item in ("first", "second"):
+        lanes.put(item, class_="bulk", key="ana")
+    lanes.put("other", class_="bulk", key="bo")
+
+    assert lanes.take() == "first"
+    assert lanes.take() == "other"
+    assert lanes.take() is None
+
+    lanes.leave(class_="bulk", key="ana")
+    assert lanes.take() == "second"
+
+
+def test_classes_share_by_weight_and_none_starves() -> None:
+    lanes: Lanes[str] = Lanes(WEIGHTS)
+    for class_ in WEIGHTS:
+        for number in range(100):
+            lanes.put(class_, class_=class_, key=number)
+
+    taken = Counter(lanes.take() for _ in range(48))
+
+    assert taken == {"critical": 32, "standard": 12, "bulk": 4}
+
+
+def test_an_idle_class_costs_the_others_nothing() -> None:
+    lanes: Lanes[int] = Lanes(WEIGHTS)
+    for number in range(100):
+        lanes.put(number, class_="bulk", key=number)
+
+    assert [lanes.take() for _ in range(100)] == list(range(100))
+    assert lanes.take() is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(WEIGHTS)), st.integers(0, 3)), max_size=60), st.data())
+def test_everything_put_in_comes_out_once_and_in_order_per_key(puts, data) -> None:
+    lanes: Lanes[tuple[str, int, int]] = Lanes(WEIGHTS)
+    for number, (class_, key) in enumerate(puts):
+        lanes.put((class_, key, number), class_=class_, key=key)
+
+    out: list[tuple[str, int, int]] = []
+    busy: list[tuple[str, int, int]] = []
+    while len(out) < len(puts):
+        item = lanes.take()
+        if item is not None:
+            assert (item[0], item[1]) not in {(class_, key) for class_, key, _ in busy}
+            busy.append(item)
+            out.append(item)
+        if busy and (item is None or data.draw(st.booleans())):
+            class_, key, _ = busy.pop(data.draw(st.integers(0, len(busy) - 1)))
+            lanes.leave(class_=class_, key=key)
+
+    for class_, key in set(puts):
+        numbers = [number for c, k, number in out if (c, k) == (class_, key)]
+        assert numbers == sorted(numbers)
+    assert len(set(out)) == len(puts)
