@@ -1,0 +1,298 @@
+"""HTTP for providers: posts to URLs that strangers chose, and says exactly what is known about the outcome.
+
+The one place that knows aiohttp. Two things are its own:
+
+* **The guard.** Every address is judged when the socket to it is made, by the very address that is then connected
+  to: literal addresses, every candidate of a name, and a name that answers differently the second time (DNS
+  rebinding) pass through the same gate. Redirects are not followed and proxies of the environment are not used,
+  so there is no way around it.
+* **Whether the request may have left.** The body notes when the first byte goes to the transport. A failure before
+  that is `Unsent`, whatever it was; one after it and before a status is `Unanswered`.
+"""
+
+import asyncio
+import functools
+import math
+import os
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
+from aiohttp.http_writer import StreamWriter
+from aiohttp.payload import BytesPayload
+from yarl import URL
+
+from pabal.providers.addresses import AddressGuard
+
+SNIPPET_BYTES = 2048
+"""How much of an answer is kept for the timeline."""
+_DRAIN_BYTES = 64 * 1024
+"""How much of an answer is read so that its connection can be used again; a longer one costs the connection."""
+_DRAIN_SECONDS = 1.0
+"""How long the rest of an answer is waited for once its status is known."""
+_KEEPALIVE_SECONDS = 4.0
+"""Shorter than the 5 s after which Node, Apache httpd and uvicorn hang up on an idle connection: a request written
+into a connection that is being closed has an unknown outcome."""
+_DNS_THREADS = 16
+_HEADER_BYTES = 64 * 1024
+"""Longest line of an answer's head; some send security policies beyond aiohttp's 8 KiB."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The far side answered. `snippet`: the first 2 KiB of the body, as far as it came in time."""
+
+    status: int
+    retry_after: str | None
+    snippet: bytes
+
+
+class Forbidden(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Nothing was sent: the guard refuses every address of the host. `kind`: what the first of them is."""
+
+    kind: str
+
+
+class NotAUrl(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Nothing was sent, and nothing can be: this is no absolute http or https URL."""
+
+
+class Unsent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Nothing was sent: no address, no connection, no TLS, or no time left."""
+
+    reason: str
+
+
+class Unanswered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Bytes of the request may have arrived, and no readable status came back."""
+
+    reason: str
+
+
+Exchange = Answer | Forbidden | NotAUrl | Unsent | Unanswered
+
+Lookup = Callable[..., list[tuple[Any, ...]]]
+"""`socket.getaddrinfo`, or what a test puts in its place."""
+
+
+class HttpClient:
+    """Posts to any URL that the guard lets through. For one event loop; any number of concurrent calls.
+
+    `timeout_seconds` bounds a call as a whole; connecting may take half of it, so that an endpoint that is slow to
+    reach is still given time to answer. The number of connections is not bounded here: the caller bounds its calls.
+    """
+
+    def __init__(
+        self,
+        *,
+        guard: AddressGuard,
+        timeout_seconds: float,
+        user_agent: str,
+        tls: ssl.SSLContext | None = None,
+        lookup: Lookup = socket.getaddrinfo,
+    ) -> None:
+        """`tls`: whom to trust (None: the system's authorities). Opens nothing yet."""
+        self._guard = guard
+        self._timeout = aiohttp.ClientTimeout(
+            total=timeout_seconds,
+            connect=timeout_seconds / 2,
+            ceil_threshold=math.inf,  # else aiohttp rounds up to whole seconds, beyond what was promised
+        )
+        self._user_agent = user_agent
+        self._tls = tls
+        self._resolver = _GuardedResolver(guard, lookup=lookup)
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def post(self, url: str, *, body: bytes, content_type: str, headers: Mapping[str, str]) -> Exchange:
+        """Post once; the URL is used as it is spelt. Raises only on cancellation and use after `close`."""
+        try:
+            target = _parse(url)
+        except ValueError:
+            return NotAUrl()
+        payload = _Body(body, content_type=content_type)
+        try:
+            response = await self._open().post(target, data=payload, headers=headers, allow_redirects=False)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return _failure(error, may_have_left=payload.may_have_left)
+        try:
+            snippet = await _read_start(response)
+        finally:
+            if not response.closed:
+                response.release()
+        return Answer(status=response.status, retry_after=response.headers.get("Retry-After"), snippet=snippet)
+
+    async def close(self) -> None:
+        """Let go of the connections; calls under way end as failures. Idempotent."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+        await self._resolver.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            if self._closed:
+                raise RuntimeError("the HTTP client is closed")
+            # Made at the first call because it belongs to the running loop.
+            connector = aiohttp.TCPConnector(
+                limit=0,
+                keepalive_timeout=_KEEPALIVE_SECONDS,
+                resolver=self._resolver,
+                socket_factory=functools.partial(_guarded_socket, guard=self._guard),
+                ssl=self._tls or True,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": self._user_agent},
+                timeout=self._timeout,
+                request_class=_Request,
+                auto_decompress=False,  # an answer of 2 KiB may inflate to anything
+                trust_env=False,
+                max_line_size=_HEADER_BYTES,
+                max_field_size=_HEADER_BYTES,
+            )
+        return self._session
+
+
+class _Request(aiohttp.ClientRequest):
+    DEFAULT_HEADERS = {}  # noqa: RUF012 -- what aiohttp would add (Accept, Accept-Encoding) nobody needs
+
+
+class _Body(BytesPayload):
+    """The request's body, which knows whether any byte of the request may have left."""
+
+    may_have_left = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        # aiohttp holds the head back to write it together with the body, so this is the first byte of all.
+        assert isinstance(writer, StreamWriter)
+        self.may_have_left = writer.transport is not None and not writer.transport.is_closing()
+        await super().write_with_length(writer, content_length)
+
+
+class _ForbiddenAddress(OSError):
+    """The guard refuses the address; an OSError, as that is what aiohttp expects of a socket."""
+
+
+def _guarded_socket(address_info: tuple[Any, ...], *, guard: AddressGuard) -> socket.socket:
+    family, type_, protocol, _, address = address_info
+    refusal = guard.refusal(address[0])
+    if refusal is not None:
+        raise _ForbiddenAddress(refusal)
+    return socket.socket(family=family, type=type_, proto=protocol)
+
+
+class _GuardedResolver(AbstractResolver):
+    """Looks names up in threads of its own, so that dead name servers hold up nothing but look-ups.
+
+    Drops refused addresses, so that a name with one good address among them is connected to without a detour;
+    the guard proper is the one at the socket.
+    """
+
+    def __init__(self, guard: AddressGuard, *, lookup: Lookup) -> None:
+        self._guard = guard
+        self._lookup = lookup
+        self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="pabal-dns")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        look_up = functools.partial(
+            self._lookup, host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
+        )
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        except UnicodeError:
+            raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "nothing found")
+        refusals = [self._guard.refusal(address[0]) for *_, address in found]
+        if all(refusals):
+            raise _ForbiddenAddress(refusals[0])
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address[0],
+                port=address[1],
+                family=family,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for (family, _, protocol, _, address), refusal in zip(found, refusals, strict=True)
+            if refusal is None
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+@functools.lru_cache(maxsize=2048)
+def _parse(url: str) -> URL:
+    # As it is spelt: requoting could break a signature in the query.
+    return URL(url, encoded=True)
+
+
+async def _read_start(response: aiohttp.ClientResponse) -> bytes:
+    """The beginning of the body; the rest is read away in bounds, so that the connection can be used again."""
+    content = response.content
+    kept = b""
+    try:
+        if content.is_eof():
+            return content.read_nowait(SNIPPET_BYTES)
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            read = 0
+            while read < _DRAIN_BYTES and (chunk := await content.readany()):
+                kept += chunk[: SNIPPET_BYTES - len(kept)]
+                read += len(chunk)
+    except Exception:  # noqa: S110
+        # The status is the answer; what becomes of the rest of the body, or how it breaks off, changes nothing.
+        pass
+    return kept
+
+
+def _failure(error: Exception, *, may_have_left: bool) -> Exchange:
+    if may_have_left:
+        return Unanswered(reason=_describe_loss(error))
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    match cause:
+        case _ForbiddenAddress():
+            return Forbidden(kind=str(cause))
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return NotAUrl()
+        case _:
+            return Unsent(reason=_describe_refusal(cause))
+
+
+def _describe_loss(error: Exception) -> str:
+    match error:
+        case TimeoutError():
+            return "no answer in time"
+        case aiohttp.ClientResponseError():
+            return "the answer is not HTTP"
+        case aiohttp.ServerDisconnectedError():
+            return "the connection was closed before an answer"
+        case _:
+            return "the connection broke before an answer"
+
+
+def _describe_refusal(error: Exception) -> str:
+    # Words of ours and of the system's tables only: aiohttp's texts name the addresses of the network we stand in.
+    match error:
+        case TimeoutError():
+            return "no connection in time"
+        case ssl.SSLCertVerificationError():
+            return f"TLS: the certificate is not valid: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS failed: {error.reason}"
+        case socket.gaierror():
+            return f"the host name has no address: {error.strerror}"
+        case OSError(errno=int(number)) if number > 0:
+            return f"no connection: {os.strerror(number)}"
+        case _:
+            return "no connection"

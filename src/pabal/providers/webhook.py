@@ -1,0 +1,150 @@
+"""Posts to a customer's URL, signed after Standard Webhooks (https://www.standardwebhooks.com).
+
+`webhook-id` is the idempotency key: it stays the same over all attempts, and the specification has receivers
+deduplicate by it; so a call with an unknown outcome is made again.
+"""
+
+import base64
+import binascii
+import email.utils
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, assert_never
+
+import msgspec
+import standardwebhooks
+
+from pabal import __version__
+from pabal.channels.port import Rendered
+from pabal.errors import ConfigError
+from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected, Unknown
+from pabal.providers.addresses import AddressGuard
+from pabal.providers.http import SNIPPET_BYTES, Answer, Forbidden, HttpClient, NotAUrl, Unanswered, Unsent
+from pabal.providers.options import Options, read_options
+from pabal.providers.port import ProviderContext
+
+_PATH = "$.providers.webhook"
+_MAX_RETRY_AFTER_SECONDS = 86_400.0
+"""A longer wait is not believed: beyond it a typing error is likelier than a plan."""
+_RETRY_AFTER_STATUSES = frozenset({429, 503})
+
+
+class WebhookOptions(Options, frozen=True, kw_only=True):
+    """The table `[providers.webhook]`. `allow`: networks the guard lets through besides the public ones."""
+
+    timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
+    allow: tuple[str, ...] = ()
+
+
+class WebhookProvider:
+    """See `pabal.providers.port.Provider`; the verdict on each answer is written in docs/providers.md."""
+
+    channel = "webhook"
+    deduplicates_for: timedelta | None = timedelta(days=3)
+    """How long we tell receivers to remember a `webhook-id` (docs/providers.md); every default time to live fits in."""
+
+    def __init__(self, options: WebhookOptions, *, context: ProviderContext, guard: AddressGuard) -> None:
+        self.timeout_seconds = options.timeout_seconds
+        self._clock = context.clock
+        self._signers = {tenant: _signers(tenant, secrets) for tenant, secrets in context.webhook_secrets.items()}
+        self._http = HttpClient(
+            guard=guard, timeout_seconds=options.timeout_seconds, user_agent=f"Pabal/{__version__} (webhooks)"
+        )
+
+    async def send(self, rendered: Rendered, *, to: str, tenant: str, idempotency_key: str) -> Outcome:
+        """Post the body once, signed with each of the tenant's secrets."""
+        signers = self._signers.get(tenant)
+        if not signers:
+            return Misconfigured(
+                reason=f"tenant {tenant!r} has no webhook secret: set $.tenants.{tenant}.webhook_secrets"
+            )
+        now = self._clock.now()
+        exchange = await self._http.post(
+            to,
+            body=rendered.body.encode(),
+            content_type="application/json",
+            headers={
+                "webhook-id": idempotency_key,
+                "webhook-timestamp": str(int(now.timestamp())),
+                "webhook-signature": " ".join([signer.sign(idempotency_key, now, rendered.body) for signer in signers]),
+            },
+        )
+        match exchange:
+            case Answer():
+                return _judge(exchange, now=now)
+            case Unsent(reason=reason):
+                return Deferred(reason=reason)
+            case Unanswered(reason=reason):
+                return Unknown(reason=reason)
+            case Forbidden(kind=kind):
+                return Rejected(reason=f"{kind}: refused, as {_PATH}.allow does not name it")
+            case NotAUrl():
+                return Rejected(reason="the address is not an http or https URL")
+            case _:
+                assert_never(exchange)
+
+    async def close(self) -> None:
+        """See `Provider.close`."""
+        await self._http.close()
+
+
+def create(options: Mapping[str, Any], context: ProviderContext) -> WebhookProvider:
+    """The entry point `webhook`. Raises ConfigError for a wrong option or a secret that is none."""
+    settings = read_options(options, WebhookOptions, path=_PATH)
+    try:
+        guard = AddressGuard(allow=settings.allow)
+    except ValueError as error:
+        raise ConfigError(f"{_PATH}.allow: {error}") from None
+    return WebhookProvider(settings, context=context, guard=guard)
+
+
+def _signers(tenant: str, secrets: Sequence[str]) -> Sequence[standardwebhooks.Webhook]:
+    for index, secret in enumerate(secrets):
+        try:
+            key = base64.b64decode(secret.removeprefix("whsec_") + "==", validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+        if not key:
+            # The secret itself stays out of the message, which may end in a log.
+            raise ConfigError(f"$.tenants.{tenant}.webhook_secrets[{index}]: not base64; expected whsec_ and base64")
+    return [standardwebhooks.Webhook(secret) for secret in secrets]
+
+
+def _judge(answer: Answer, *, now: datetime) -> Outcome:
+    response = _readable(answer.snippet)
+    status = answer.status
+    if 200 <= status < 300:
+        return Accepted(response=response)
+    if status == 410:
+        return Rejected(reason="the endpoint answered 410 (gone)", response=response)
+    if 300 <= status < 400:
+        return Deferred(reason=f"the endpoint answered {status}; redirects are not followed", response=response)
+    return Deferred(
+        reason=f"the endpoint answered {status}",
+        retry_after_seconds=_retry_after(answer, now=now),
+        response=response,
+    )
+
+
+def _readable(snippet: bytes) -> str | None:
+    """The body as text that any store can keep: at most 2 KiB in UTF-8, without NUL (PostgreSQL refuses it)."""
+    text = snippet.decode(errors="replace").replace("\0", "\ufffd")
+    return text.encode()[:SNIPPET_BYTES].decode(errors="ignore") or None
+
+
+def _retry_after(answer: Answer, *, now: datetime) -> float | None:
+    """RFC 9110 §10.2.3: seconds, or an HTTP-date; unreadable ones are as good as none."""
+    value = (answer.retry_after or "").strip()
+    if answer.status not in _RETRY_AFTER_STATUSES or not value:
+        return None
+    if value.isascii() and value.isdigit():
+        seconds = float(value[:10])
+    else:
+        try:
+            date = email.utils.parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return None
+        if date.tzinfo is None:  # "-0000": RFC 5322's way to say UTC without a place
+            date = date.replace(tzinfo=UTC)
+        seconds = (date - now).total_seconds()
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)

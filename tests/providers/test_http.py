@@ -1,0 +1,298 @@
+"""The HTTP client's guard, and what it knows about a call that failed."""
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from aiohttp import ClientConnectionResetError
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_writer import StreamWriter
+
+from pabal.providers.addresses import AddressGuard
+from pabal.providers.http import Answer, Exchange, Forbidden, HttpClient, Unanswered, Unsent, _Body
+from tests.providers.webhook.endpoint import Endpoint, hang
+from tests.waiting import eventually
+
+CERTIFICATE = Path(__file__).parent / "webhook" / "hooks.example.pem"
+
+MakeClient = Callable[..., HttpClient]
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[Endpoint]:
+    async with Endpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+async def make_client() -> AsyncIterator[MakeClient]:
+    made: list[HttpClient] = []
+
+    def make(
+        *, allow: tuple[str, ...] = (), guard: AddressGuard | None = None, timeout_seconds: float = 5.0, **more: Any
+    ) -> HttpClient:
+        guard = guard or AddressGuard(allow=allow)
+        made.append(HttpClient(guard=guard, timeout_seconds=timeout_seconds, user_agent="test", **more))
+        return made[-1]
+
+    yield make
+    for client in made:
+        await client.close()
+
+
+class Lookup:
+    """A name server that knows what it is told; counts the questions."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+        self.asked: list[str] = []
+
+    def __call__(self, host: str, port: int, **_: object) -> list[tuple[Any, ...]]:
+        self.asked.append(host)
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
+            if ":" in address
+            else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
+            for address in self.addresses
+        ]
+
+
+async def post(client: HttpClient, url: str) -> Exchange:
+    return await client.post(url, body=b"{}", content_type="application/json", headers={})
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[64:ff9b::127.0.0.1]",
+        "0.0.0.0",
+        "[::]",
+        "169.254.169.254",
+        "localhost",
+    ],
+)
+async def test_a_url_that_leads_inside_is_forbidden(make_client: MakeClient, endpoint: Endpoint, host: str) -> None:
+    exchange = await post(make_client(), f"http://{host}:{endpoint.port}/")
+
+    assert isinstance(exchange, Forbidden)
+    assert endpoint.connections == 0
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1."])
+async def test_other_spellings_of_an_address_inside_are_not_connected_to(
+    make_client: MakeClient, endpoint: Endpoint, host: str
+) -> None:
+    exchange = await post(make_client(), f"http://{host}:{endpoint.port}/")
+
+    assert not isinstance(exchange, Answer | Unanswered)
+    assert endpoint.connections == 0
+
+
+async def test_an_allowed_ipv6_address_is_connected_to(make_client: MakeClient) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    try:
+        server = await asyncio.start_server(_answer_once, "::1", 0)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        exchange = await post(make_client(allow=("::1/128",)), f"http://[::1]:{port}/")
+
+    assert isinstance(exchange, Answer)
+
+
+async def _answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n{}")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    writer.close()
+
+
+@pytest.mark.parametrize("addresses", [("10.0.0.1",), ("::ffff:10.0.0.1", "fd00::1")])
+async def test_a_name_whose_every_address_is_inside_is_forbidden(
+    make_client: MakeClient, addresses: tuple[str, ...]
+) -> None:
+    exchange = await post(make_client(lookup=Lookup(*addresses)), "http://inside.example/")
+
+    assert isinstance(exchange, Forbidden)
+
+
+async def test_of_several_addresses_only_those_outside_are_tried(make_client: MakeClient, endpoint: Endpoint) -> None:
+    client = make_client(allow=("127.0.0.1/32",), lookup=Lookup("127.0.0.2", "127.0.0.1"))
+
+    exchange = await post(client, f"http://both.example:{endpoint.port}/")
+
+    assert isinstance(exchange, Answer)
+
+
+async def test_a_name_with_a_dead_address_outside_and_one_inside_is_not_forbidden_for_good(
+    make_client: MakeClient, endpoint: Endpoint
+) -> None:
+    await endpoint.stop()
+    client = make_client(allow=("127.0.0.1/32",), lookup=Lookup("127.0.0.1", "127.0.0.2"))
+
+    exchange = await post(client, f"http://both.example:{endpoint.port}/")
+
+    assert exchange == Unsent(reason="no connection: Connection refused")
+
+
+async def test_the_address_that_was_judged_is_the_one_connected_to(make_client: MakeClient, endpoint: Endpoint) -> None:
+    lookup = Lookup("127.0.0.1")
+    client = make_client(allow=("127.0.0.1/32",), lookup=lookup)
+
+    exchange = await post(client, f"http://rebinding.example:{endpoint.port}/")
+
+    assert isinstance(exchange, Answer)
+    assert lookup.asked == ["rebinding.example"]
+
+
+class SecondThoughts(AddressGuard):
+    """Lets an address through when the name is looked up, and not when the socket is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judged: list[str] = []
+
+    def refusal(self, address: str) -> str | None:
+        self.judged.append(address)
+        return None if len(self.judged) == 1 else super().refusal(address)
+
+
+async def test_the_guard_judges_at_the_socket_whatever_the_look_up_let_through(
+    make_client: MakeClient, endpoint: Endpoint
+) -> None:
+    guard = SecondThoughts()
+
+    exchange = await post(
+        make_client(guard=guard, lookup=Lookup("127.0.0.1")), f"http://rebinding.example:{endpoint.port}/"
+    )
+
+    assert exchange == Forbidden(kind="loopback address (127.0.0.0/8)")
+    assert guard.judged == ["127.0.0.1", "127.0.0.1"]
+    assert endpoint.connections == 0
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example"])
+async def test_a_name_that_cannot_be_looked_up_is_unsent(make_client: MakeClient, host: str) -> None:
+    exchange = await post(make_client(), f"http://{host}/")
+
+    assert exchange == Unsent(reason="the host name has no address: not a host name")
+
+
+async def test_a_name_that_does_not_exist_is_unsent(make_client: MakeClient) -> None:
+    def not_found(*_: object, **__: object) -> list[tuple[Any, ...]]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    exchange = await post(make_client(lookup=not_found), "http://nowhere.example/")
+
+    assert exchange == Unsent(reason="the host name has no address: Name or service not known")
+
+
+async def test_a_name_without_an_address_is_unsent(make_client: MakeClient) -> None:
+    exchange = await post(make_client(lookup=Lookup()), "http://nowhere.example/")
+
+    assert exchange == Unsent(reason="the host name has no address: nothing found")
+
+
+async def test_a_look_up_that_hangs_ends_in_time_and_holds_up_nobody_else(
+    make_client: MakeClient, endpoint: Endpoint
+) -> None:
+    over = threading.Event()
+    answers = Lookup("127.0.0.1")
+
+    def look_up(host: str, port: int, **_: object) -> list[tuple[Any, ...]]:
+        if host == "slow.example":
+            over.wait()
+        return answers(host, port)
+
+    client = make_client(allow=("127.0.0.1/32",), timeout_seconds=0.4, lookup=look_up)
+    try:
+        slow = asyncio.create_task(post(client, f"http://slow.example:{endpoint.port}/"))
+        quick = await post(client, f"http://quick.example:{endpoint.port}/")
+
+        assert isinstance(quick, Answer)
+        assert await slow == Unsent(reason="no connection in time")
+    finally:
+        over.set()
+
+
+async def _tls_endpoint() -> Endpoint:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    return Endpoint(tls=context)
+
+
+async def test_tls_is_spoken_with_a_host_whose_certificate_is_trusted(make_client: MakeClient) -> None:
+    tls = ssl.create_default_context(cafile=CERTIFICATE)
+    client = make_client(allow=("127.0.0.1/32",), lookup=Lookup("127.0.0.1"), tls=tls)
+
+    async with await _tls_endpoint() as endpoint:
+        exchange = await post(client, f"https://hooks.example:{endpoint.port}/")
+        await client.close()
+
+    assert exchange == Answer(status=200, retry_after=None, snippet=b"ok")
+
+
+async def test_a_certificate_of_another_name_is_unsent(make_client: MakeClient) -> None:
+    tls = ssl.create_default_context(cafile=CERTIFICATE)
+    client = make_client(allow=("127.0.0.1/32",), lookup=Lookup("127.0.0.1"), tls=tls)
+
+    async with await _tls_endpoint() as endpoint:
+        exchange = await post(client, f"https://other.example:{endpoint.port}/")
+
+    assert isinstance(exchange, Unsent)
+    assert "Hostname mismatch" in exchange.reason
+    assert endpoint.requests == []
+
+
+async def test_a_certificate_of_an_unknown_authority_is_unsent(make_client: MakeClient) -> None:
+    client = make_client(allow=("127.0.0.1/32",), lookup=Lookup("127.0.0.1"))
+
+    async with await _tls_endpoint() as endpoint:
+        exchange = await post(client, f"https://hooks.example:{endpoint.port}/")
+
+    assert isinstance(exchange, Unsent)
+    assert exchange.reason.startswith("TLS: the certificate is not valid")
+    assert endpoint.requests == []
+
+
+async def test_a_cancelled_call_leaves_the_client_usable(make_client: MakeClient, endpoint: Endpoint) -> None:
+    client = make_client(allow=("127.0.0.1/32",))
+    answers, endpoint.script = endpoint.script, hang
+    call = asyncio.create_task(post(client, endpoint.url))
+    await eventually(lambda: endpoint.requests)
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    endpoint.script = answers
+    assert isinstance(await post(client, endpoint.url), Answer)
+
+
+async def test_nothing_has_left_when_the_connection_was_gone_before_the_first_byte() -> None:
+    gone = cast("BaseProtocol", SimpleNamespace(transport=None))
+    body = _Body(b"{}", content_type="application/json")
+
+    with pytest.raises(ClientConnectionResetError):
+        await body.write_with_length(StreamWriter(gone, asyncio.get_running_loop()), None)
+
+    assert not body.may_have_left
+
+
+async def test_closing_twice_is_fine(make_client: MakeClient, endpoint: Endpoint) -> None:
+    client = make_client(allow=("127.0.0.1/32",))
+    await post(client, endpoint.url)
+
+    await client.close()
+    await client.close()
