@@ -100,9 +100,9 @@ class Deliverer:
 
     async def _render(self, delivery: Delivery) -> Rendered | DeadLetter:
         try:
-            content = delivery.content
-            if content is None and delivery.template is not None:
-                content = await self._find_template(delivery.template)
+            content, template = delivery.content, delivery.template
+            if content is None and template is not None:
+                content = await insist(lambda: self._find_template(template))
             return self._channel.render(delivery, content or Content())
         except TemplateError as error:
             return DeadLetter(error_class="template", message=str(error))

@@ -1,0 +1,202 @@
+"""Puts the parts together: the only module that knows which log, ledger and providers there are."""
+
+import asyncio
+import contextlib
+import re
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import uvicorn
+from starlette.types import ASGIApp
+
+from pabal.api import create_app
+from pabal.broker.port import Broker
+from pabal.channels import CHANNELS
+from pabal.clock import Clock, SystemClock
+from pabal.config import Settings
+from pabal.delayline.delayline import DelayLine
+from pabal.errors import ConfigError
+from pabal.providers.port import ProviderContext
+from pabal.providers.registry import create_provider
+from pabal.store.ledger import SqliteLedger
+from pabal.templates import TemplateLibrary, load_templates, publish_templates
+from pabal.topics.spec import topics_for
+from pabal.worker.deliver import Carrier
+from pabal.worker.worker import Worker
+
+EMBEDDED_PARTITIONS = 2
+"""Of each work-sharing topic of the embedded log: enough to see sharing, few enough to write in one group."""
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What every role of one process shares."""
+
+    settings: Settings
+    log_url: str
+    data: Path
+    clock: Clock
+    broker: Broker
+
+
+@contextlib.asynccontextmanager
+async def open_parts(settings: Settings, *, log_url: str, data: Path) -> AsyncIterator[Parts]:
+    """The log and what goes with it, closed at the end. Raises ConfigError, LogUnavailable."""
+    clock = SystemClock()
+    broker = await open_broker(log_url, settings=settings, clock=clock)
+    try:
+        yield Parts(settings=settings, log_url=log_url, data=data, clock=clock, broker=broker)
+    finally:
+        await broker.close()
+
+
+async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
+    """The log at `url`. Raises ConfigError when it is no such URL, LogUnavailable when it does not answer."""
+    # Each adapter is imported only when used: the other's client library costs memory and start-up time.
+    if url.startswith("sqlite:") and url != "sqlite:":
+        from pabal.broker.sqlite import SqliteBroker
+
+        path = Path(url.removeprefix("sqlite:"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return await SqliteBroker.open(path, clock=clock, session_seconds=settings.log.session_seconds)
+    if match := re.fullmatch(r"kafka://([^/\s]+)/?", url):
+        from pabal.broker.kafka import KafkaBroker
+
+        return await KafkaBroker.open(
+            match[1],
+            options=settings.log.kafka,
+            group_protocol=settings.log.group_protocol,
+            session_seconds=settings.log.session_seconds,
+        )
+    raise ConfigError(f"{url!r} is not a log; write sqlite:PATH or kafka://HOST:PORT")
+
+
+async def create_topics(parts: Parts, *, partitions: int, replication: int | None) -> list[str]:
+    """Make the topics that are missing; returns their names."""
+    admin = parts.broker.admin()
+    specs = topics_for(parts.settings.channels, partitions=partitions, replication=replication)
+    made = [spec.name for spec in specs if await admin.create_topic(spec)]
+    await admin.close()
+    return made
+
+
+async def check_topics(parts: Parts) -> None:
+    """Raise ConfigError when a topic is missing: nothing is created by accident."""
+    admin = parts.broker.admin()
+    existing = await admin.topics()
+    await admin.close()
+    wanted = topics_for(parts.settings.channels, partitions=1, replication=None)
+    missing = [spec.name for spec in wanted if spec.name not in existing]
+    if missing:
+        names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise ConfigError(
+            f"the log at {parts.log_url} lacks {names}; create Pabal's topics with: "
+            f"pabal topics create --log {parts.log_url}"
+        )
+
+
+async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket) -> None:
+    """The `api` role on a socket that listens already."""
+    settings = parts.settings
+    producer = parts.broker.producer(deadline_seconds=settings.api.append_timeout_seconds)
+    templates = load_templates(Path(settings.templates)) if settings.templates else {}
+    if templates:
+        await publish_templates(templates.values(), producer=producer)
+    app = create_app(
+        settings=settings.api,
+        producer=producer,
+        admin=parts.broker.admin(),
+        channels={name: CHANNELS[name] for name in settings.channels},
+        classes=settings.class_settings(),
+        templates=templates,
+        clock=parts.clock,
+        new_key=lambda: secrets.token_urlsafe(24),
+    )
+    await serve(app, listening=listening, stopping=stopping)
+    await producer.close()
+
+
+async def run_worker(
+    parts: Parts, stopping: asyncio.Event, *, name: str | None, channels: tuple[str, ...] = ()
+) -> None:
+    """The `worker` role for some channels (none named: all)."""
+    settings = parts.settings
+    carriers = make_carriers(settings, clock=parts.clock, channels=channels)
+    ledger_path = Path(settings.ledger) if settings.ledger else parts.data / "ledger.db"
+    ledger_path.parent.mkdir(parents=True, exist_ok=True)
+    ledger = await SqliteLedger.open(ledger_path, clock=parts.clock, worker=name or secrets.token_hex(8))
+    templates = load_templates(Path(settings.templates)) if settings.templates else {}
+    library = TemplateLibrary(templates.values(), reader=parts.broker.reader(), admin=parts.broker.admin())
+    worker = Worker(
+        broker=parts.broker,
+        ledger=ledger,
+        carriers=carriers,
+        channels=settings.channels,
+        classes=settings.class_settings(),
+        settings=settings.worker,
+        find_template=library.render,
+        clock=parts.clock,
+        name=name,
+    )
+    try:
+        await worker.run(stopping)
+    finally:
+        await ledger.close()
+        for carrier in carriers.values():
+            await carrier.provider.close()
+
+
+async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | None) -> None:
+    """The `delayline` role."""
+    await DelayLine(broker=parts.broker, clock=parts.clock, name=name).run(stopping)
+
+
+def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...] = ()) -> Mapping[str, Carrier]:
+    """The provider of each channel, by the settings. Raises ConfigError."""
+    context = ProviderContext(
+        clock=clock, webhook_secrets={name: tenant.webhook_secrets for name, tenant in settings.tenants.items()}
+    )
+    carriers = {}
+    for name in channels or tuple(settings.channels):
+        if name not in settings.channels or name not in CHANNELS:
+            known = ", ".join(sorted(CHANNELS.keys() & settings.channels.keys()))
+            raise ConfigError(f"there is no channel {name!r}; there are: {known}")
+        provider_name = settings.channels[name].provider
+        provider = create_provider(provider_name, settings.providers.get(provider_name, {}), context)
+        if provider.channel != name:
+            raise ConfigError(f"$.channels.{name}.provider: {provider_name!r} carries {provider.channel}, not {name}")
+        carriers[name] = Carrier(channel=CHANNELS[name], provider=provider, provider_name=provider_name)
+    return carriers
+
+
+def listen(host: str, port: int, *, option: str) -> socket.socket:
+    """A listening socket. Raises ConfigError naming the `option` that would choose another port."""
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with {option}") from error
+
+
+async def serve(app: ASGIApp, *, listening: socket.socket, stopping: asyncio.Event) -> None:
+    """Serve until `stopping`; requests under way are answered first."""
+    config = uvicorn.Config(
+        app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=5
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    asked = asyncio.create_task(stopping.wait())
+    await asyncio.wait((serving, asked), return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    asked.cancel()
+    await serving
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its own signal handling: the process's runtime decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield

@@ -1,0 +1,46 @@
+"""`pabal key`: API keys. The configuration holds only their hashes."""
+
+import hashlib
+import secrets
+
+import click
+
+from pabal.config import ApiKey, Scope
+
+
+@click.group()
+def key() -> None:
+    """API keys. The configuration holds only their hashes."""
+
+
+@key.command()
+@click.option("--tenant", required=True, help="Whom the key belongs to: the tenant of everything sent with it.")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(["send", "read", "admin"]),
+    multiple=True,
+    default=("send",),
+    show_default=True,
+    help="What it may do; may be repeated.",
+)
+def new(tenant: str, scopes: tuple[Scope, ...]) -> None:
+    """Make a key: prints it once, and the lines for the configuration.
+
+    The key has 256 random bits, so its plain SHA-256 cannot be reversed by guessing.
+    """
+    made, entry = make_key(tenant, scopes=scopes)
+    click.echo(f"key (shown once, give it to the caller): {made}", err=True)
+    click.echo(as_toml(entry))
+
+
+def make_key(tenant: str, *, scopes: tuple[Scope, ...]) -> tuple[str, ApiKey]:
+    """A new key, and what the configuration keeps of it."""
+    made = f"pabal_{secrets.token_urlsafe(32)}"
+    return made, ApiKey(tenant=tenant, hash=hashlib.sha256(made.encode()).hexdigest(), scopes=scopes)
+
+
+def as_toml(entry: ApiKey) -> str:
+    """The entry as it stands in the configuration."""
+    scopes = ", ".join(f'"{scope}"' for scope in entry.scopes)
+    return f'[[api.keys]]\ntenant = "{entry.tenant}"\nhash = "{entry.hash}"\nscopes = [{scopes}]'

@@ -1,0 +1,24 @@
+"""The `pabal` command."""
+
+import click
+
+from pabal import __version__
+from pabal.cli.key import key
+from pabal.cli.roles import api, delayline, worker
+from pabal.cli.simulator import simulator
+from pabal.cli.topics import topics
+from pabal.cli.up import up
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="pabal")
+def main() -> None:
+    """Pabal: a notification platform on Kafka whose operating rules are part of the program.
+
+    `pabal up` starts everything on one machine. In production the roles run apart, on Kafka: `pabal topics create`
+    once, then `pabal api`, `pabal worker` and `pabal delayline`, each as often as needed.
+    """
+
+
+for command in (up, api, worker, delayline, topics, key, simulator):
+    main.add_command(command)

@@ -1,0 +1,88 @@
+"""What several commands share: their options, logging, and errors as one clear line."""
+
+import asyncio
+import functools
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pabal.config import Settings, load_settings
+from pabal.errors import ConfigError, PabalError
+from pabal.runtime import run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LOG_URL_HELP = "The log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT...]. Default: [log] url of the configuration."
+
+
+def common_options(command: F) -> F:
+    """`--log`, `--config` and `--data`, each also by environment variable."""
+    for option in (
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path, file_okay=False),
+            default=Path(".pabal"),
+            show_default=True,
+            envvar="PABAL_DATA",
+            help="Folder for the embedded log and the ledger.",
+        ),
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            envvar="PABAL_CONFIG",
+            help="TOML file with the settings (docs/configuration.md).",
+        ),
+        click.option("--log", "log_url", envvar="PABAL_LOG", help=LOG_URL_HELP),
+    ):
+        command = option(command)
+    return command
+
+
+def settings_of(config: Path | None) -> Settings:
+    """The settings of `--config`, with secrets from this process's environment."""
+    return load_settings(config, environment=os.environ)
+
+
+def url_of(log_url: str | None, settings: Settings) -> str:
+    """The log's URL: `--log`, else the configuration's. Raises ConfigError when neither says."""
+    url = log_url or settings.log.url
+    if url is None:
+        raise ConfigError("which log? Give --log sqlite:PATH or --log kafka://HOST:PORT, or [log] url in --config")
+    return url
+
+
+def run_role(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run a role until a signal, with logging; a PabalError becomes one line and exit status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    with clear_errors():
+        run(main)
+
+
+class clear_errors:  # noqa: N801 - reads as a verb where it is used
+    """Turn a PabalError, alone or in a group, into click's one-line error."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Re-raise as ClickException what was raised on purpose."""
+        del kind, traceback
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if isinstance(error, PabalError):
+            raise click.ClickException(str(error)) from error
+
+
+def with_clear_errors(command: F) -> F:
+    """`clear_errors` around a whole command."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with clear_errors():
+            return command(*args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
