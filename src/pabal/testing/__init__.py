@@ -10,8 +10,10 @@ pytest.register_assert_rewrite(
     "pabal.testing._broker_model",
     "pabal.testing._broker_records",
     "pabal.testing._broker_topics",
+    "pabal.testing.providers",
 )
 
 from pabal.testing.broker import BrokerContract  # noqa: E402
+from pabal.testing.providers import FarSide, ProviderContract  # noqa: E402
 
-__all__ = ["BrokerContract"]
+__all__ = ["BrokerContract", "FarSide", "ProviderContract"]
