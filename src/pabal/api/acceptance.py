@@ -1,0 +1,107 @@
+"""The way of one notification into the log: plan, encode, append. What both endpoints share."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from pabal.api.messages import Accepted, AcceptedDelivery
+from pabal.api.problems import Refused, log_unavailable, refuse_field, refuse_flaws, topics_missing
+from pabal.broker.port import NewRecord, Producer
+from pabal.clock import Clock
+from pabal.codec import delay_record, delivery_record
+from pabal.errors import LogError, UnknownTopic
+from pabal.notification import Delivery
+from pabal.plan import MAX_EXPANDED_BYTES, NotificationRequest, Plan, Rules, plan_deliveries
+from pabal.retry import place_wait
+
+MAX_BODY_BYTES: Final = 256 * 1024
+"""Of one notification, on its own or in a batch."""
+
+MAX_RECORD_BYTES: Final = 900 * 1024
+"""Below Kafka's default `max.message.bytes` (1 MiB), which a body within its limit can outgrow: 1e15 is written in
+4 characters or in 18."""
+
+APPEND_GRACE_SECONDS: Final = 1.0
+"""How much longer a request waits for the log than the log's own deadline, which so comes first."""
+
+logger = logging.getLogger(__name__)
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A notification that was found good: what to append, and what to answer once that is done."""
+
+    records: Sequence[NewRecord]
+    accepted: Accepted
+    size: int
+    """Bytes of all records' values."""
+
+
+class Acceptance:
+    """What happens to every notification between its decoding and its answer."""
+
+    def __init__(self, *, rules: Rules, producer: Producer, append_timeout_seconds: float, clock: Clock) -> None:
+        """`append_timeout_seconds` is the producer's own deadline; a request waits a little longer than that."""
+        self._rules = rules
+        self._producer = producer
+        self._deadline_seconds = append_timeout_seconds + APPEND_GRACE_SECONDS
+        self._clock = clock
+
+    def prepare(self, request: NotificationRequest, *, tenant: str, idempotency_key: str, root: str = "$") -> Prepared:
+        """Plan and encode. `root` is where the request stands in the body. Raises Refused with every flaw."""
+        plan = plan_deliveries(
+            request, tenant=tenant, idempotency_key=idempotency_key, now=self._clock.now(), rules=self._rules
+        )
+        if not isinstance(plan, Plan):
+            raise refuse_flaws(plan, root=root)
+        records, size = [], 0
+        for delivery in plan.deliveries:
+            record = _record(delivery)
+            weight = len(record.value or b"")
+            size += weight
+            if weight > MAX_RECORD_BYTES or size > MAX_EXPANDED_BYTES:
+                raise _too_large(len(plan.deliveries), root=root)
+            records.append(record)
+        accepted = Accepted(
+            id=plan.notification_id,
+            deliveries=tuple(
+                AcceptedDelivery(
+                    id=delivery.id, channel=delivery.channel, address=delivery.address, class_=delivery.class_
+                )
+                for delivery in plan.deliveries
+            ),
+        )
+        return Prepared(records=records, accepted=accepted, size=size)
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        """Return once every record is acknowledged. Raises Refused: log_unavailable, topics_missing."""
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                await self._producer.append(records)
+        except UnknownTopic as error:
+            logger.warning("not accepted: %s", error)
+            raise topics_missing(str(error)) from None
+        except (LogError, TimeoutError) as error:
+            logger.warning("%d records in doubt: %s", len(records), str(error) or "the log's own deadline has passed")
+            raise log_unavailable(
+                "the log did not acknowledge in time, so it is not known whether the request was taken; "
+                "send it again with the same idempotency key, and nothing is sent twice"
+            ) from None
+
+
+def _record(delivery: Delivery) -> NewRecord:
+    if delivery.send_at is None:
+        return delivery_record(delivery)
+    topic, wait = place_wait(due=delivery.send_at, now=delivery.accepted_at, class_=delivery.class_)
+    return delay_record(delivery, topic=topic, wait=wait)
+
+
+def _too_large(deliveries: int, *, root: str) -> Refused:
+    message = (
+        f"{deliveries} deliveries that each carry this content are more than the log takes in one request "
+        f"({MAX_EXPANDED_BYTES} bytes in all, {MAX_RECORD_BYTES} each); put the text into a template, of which "
+        "every delivery carries the name and the data alone"
+    )
+    return refuse_field("expansion_too_large", path=root, message=message)

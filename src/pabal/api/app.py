@@ -1,0 +1,121 @@
+"""The application: routes, and problems where no endpoint is to answer."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from pabal.api.acceptance import Acceptance
+from pabal.api.asgi import encode_json
+from pabal.api.batch import BatchEndpoint
+from pabal.api.health import HealthEndpoint, ReadinessEndpoint
+from pabal.api.keys import Keyring
+from pabal.api.notifications import NotificationsEndpoint
+from pabal.api.openapi import describe_api
+from pabal.api.page import POLICY, render_page
+from pabal.api.problems import Refused, defect
+from pabal.broker.port import Admin, Producer
+from pabal.channels.port import Channel
+from pabal.clock import Clock
+from pabal.config import ApiSettings
+from pabal.notification import CLASSES, NotificationClass, deliveries_topic
+from pabal.plan import Rules
+from pabal.policy import ClassSettings
+from pabal.template import Template
+
+
+def create_app(
+    *,
+    settings: ApiSettings,
+    producer: Producer,
+    admin: Admin,
+    channels: Mapping[str, Channel],
+    classes: Mapping[NotificationClass, ClassSettings],
+    templates: Mapping[str, Template],
+    clock: Clock,
+    new_key: Callable[[], str],
+) -> Starlette:
+    """The API as an ASGI application; it owns nothing that it is handed.
+
+    `channels` are those that this installation has switched on. `producer` must give up within
+    `settings.append_timeout_seconds`. `templates` must be published (`templates.publish_templates`) before the
+    first request. `new_key` makes idempotency keys; they must not repeat.
+
+    Raises ConfigError for keys that cannot be told apart.
+    """
+    keyring = Keyring(settings.keys)
+    acceptance = Acceptance(
+        rules=Rules(
+            channels=channels,
+            templates=templates,
+            times_to_live={name: class_.time_to_live for name, class_ in classes.items()},
+        ),
+        producer=producer,
+        append_timeout_seconds=settings.append_timeout_seconds,
+        clock=clock,
+    )
+    topics = [deliveries_topic(channel, class_) for channel in sorted(channels) for class_ in CLASSES]
+    description = describe_api(channels=channels)
+    routes = [
+        # The first route is the first to be tried: the one that is asked all day.
+        Route(
+            "/v1/notifications",
+            NotificationsEndpoint(keyring=keyring, acceptance=acceptance, new_key=new_key),
+            methods=["POST"],
+        ),
+        Route(
+            "/v1/notifications/batch",
+            BatchEndpoint(keyring=keyring, acceptance=acceptance, new_key=new_key),
+            methods=["POST"],
+        ),
+        Route("/healthz", HealthEndpoint(), methods=["GET"]),
+        Route("/readyz", ReadinessEndpoint(admin=admin, topics=topics, clock=clock), methods=["GET"]),
+        Route("/openapi.json", _Document(encode_json(description), "application/json"), methods=["GET"]),
+        Route("/docs", _Document(render_page(description).encode(), "text/html; charset=utf-8"), methods=["GET"]),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_endpoint, Exception: _defect})
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Document:
+    """Bytes that are the same for everyone, as a plain ASGI application."""
+
+    def __init__(self, content: bytes, media_type: str) -> None:
+        self._response = Response(content, media_type=media_type, headers=_DOCUMENT_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._response(scope, receive, send)
+
+
+_DOCUMENT_HEADERS: Final = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
+
+
+async def _no_endpoint(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals as problem documents: no such path, no such method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return _problem(
+            Refused("method_not_allowed", f"{request.url.path} does not take {request.method}"), headers=error.headers
+        )
+    return _problem(Refused("not_found", f"there is nothing at {request.url.path}"))
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    """The outermost boundary; Starlette raises the error again afterwards, and the server logs it."""
+    del request, error
+    return _problem(defect())
+
+
+def _problem(refused: Refused, *, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(
+        encode_json(refused.problem()),
+        status_code=refused.status,
+        headers=headers,
+        media_type="application/problem+json",
+    )

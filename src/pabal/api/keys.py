@@ -1,0 +1,65 @@
+"""Who is calling: API keys, known by their hashes alone.
+
+A key is 256 random bits (`pabal key new`). Nobody can guess such a key from its hash, so a plain SHA-256 is right
+where a password would need a slow, salted hash; and looking a digest up in a table tells an attacker who measures
+time nothing about the key, since he does not choose the digest.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from pabal.api.problems import Refused
+from pabal.config import ApiKey, Scope
+from pabal.errors import ConfigError
+
+_CHALLENGE: Final = b'Bearer realm="pabal"'
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """On whose behalf a request is made, and what it may do."""
+
+    tenant: str
+    scopes: frozenset[str]
+
+
+class Keyring:
+    """Every key that opens this API."""
+
+    def __init__(self, keys: Iterable[ApiKey]) -> None:
+        """Raises ConfigError when two entries carry one hash: whose key would it be?"""
+        self._callers: dict[bytes, Caller] = {}
+        for key in keys:
+            caller = Caller(tenant=key.tenant, scopes=frozenset(key.scopes))
+            if self._callers.setdefault(bytes.fromhex(key.hash), caller) is not caller:
+                raise ConfigError(f"$.api.keys: the hash {key.hash[:12]}… occurs twice; each key belongs to one entry")
+
+    def caller(self, authorization: bytes | None, *, scope: Scope) -> Caller:
+        """Whose key an Authorization header carries (RFC 6750 §2.1).
+
+        Raises:
+            Refused: missing_key, invalid_key (401) or insufficient_scope (403), with a challenge (RFC 6750 §3).
+        """
+        if authorization is None or authorization[:7].lower() != b"bearer ":
+            raise Refused(
+                "missing_key",
+                "send the header `Authorization: Bearer KEY`",
+                headers=[(b"www-authenticate", _CHALLENGE)],
+            )
+        caller = self._callers.get(hashlib.sha256(authorization[7:].strip()).digest())
+        if caller is None:
+            raise Refused(
+                "invalid_key",
+                "no such API key; make one with: pabal key new",
+                headers=[(b"www-authenticate", _CHALLENGE + b', error="invalid_token"')],
+            )
+        if scope not in caller.scopes:
+            challenge = _CHALLENGE + f', error="insufficient_scope", scope="{scope}"'.encode()
+            raise Refused(
+                "insufficient_scope",
+                f"this needs a key with the scope {scope!r}",
+                headers=[(b"www-authenticate", challenge)],
+            )
+        return caller

@@ -1,0 +1,90 @@
+"""What the API's bodies look like, beside `plan.NotificationRequest`: batches, and answers."""
+
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+import msgspec
+
+from pabal.api.problems import Problem
+from pabal.notification import NotificationClass
+from pabal.plan import NotificationRequest
+
+MAX_BATCH_ITEMS: Final = 500
+
+IdempotencyKey = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=255,
+        description="1 to 255 visible ASCII characters; the same key within a tenant is the same notification.",
+        extra_json_schema={"pattern": "^[!-~]+$"},
+    ),
+]
+
+
+class BatchItem(NotificationRequest, frozen=True, kw_only=True, rename={"class_": "class"}):
+    """One notification of a batch, with a key of its own."""
+
+    idempotency_key: IdempotencyKey | None = None
+
+
+class BatchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Several notifications, each judged by itself; one append carries all that are good."""
+
+    notifications: Annotated[tuple[BatchItem, ...], msgspec.Meta(min_length=1, max_length=MAX_BATCH_ITEMS)]
+
+
+class RawBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A `BatchRequest` on arrival: its items are decoded one by one, so that a bad one spoils no other."""
+
+    notifications: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(min_length=1, max_length=MAX_BATCH_ITEMS)]
+
+
+class AcceptedDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename={"class_": "class"}):
+    """One delivery that was made. `address` is in its channel's canonical spelling."""
+
+    id: UUID
+    channel: str
+    address: str
+    class_: NotificationClass
+
+
+class Links(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to go from here, relative to the API's own address."""
+
+    docs: str = "/docs"
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A notification whose every delivery stands in the log."""
+
+    id: UUID
+    deliveries: tuple[AcceptedDelivery, ...]
+    links: Links = Links()
+
+
+class BatchResult(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What became of one item: `accepted` with status 202, else `problem`, whose status it is."""
+
+    status: int
+    idempotency_key: str | None = None
+    accepted: Accepted | None = None
+    problem: Problem | None = None
+
+
+class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One result per item, in the order of the items."""
+
+    results: tuple[BatchResult, ...]
+
+
+class BatchProblem(Problem, frozen=True, kw_only=True, omit_defaults=True):
+    """A batch whose append is in doubt: send it again with the keys of `results`, and nothing is sent twice."""
+
+    results: tuple[BatchResult, ...] = ()
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The process is alive, or ready for requests."""
+
+    status: Literal["alive", "ready"]

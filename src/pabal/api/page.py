@@ -1,0 +1,159 @@
+"""The API described to people: one page made from the OpenAPI document, without a script or a foreign resource."""
+
+import re
+from collections.abc import Iterable
+from html import escape
+from typing import Any, Final
+
+import msgspec
+
+from pabal.api.problems import KINDS
+
+Json = dict[str, Any]
+
+_STYLE: Final = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 58rem; margin: 0 auto; padding: 1.5rem 1rem 6rem; }
+h1 { margin-bottom: .2rem; } h2 { margin-top: 3rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
+h3 { margin: 2rem 0 .3rem; } nav a { margin-right: 1rem; }
+table { border-collapse: collapse; width: 100%; margin: .6rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .7rem .35rem 0; border-top: 1px solid var(--line); }
+th { font-weight: 600; white-space: nowrap; } td:last-child { width: 60%; }
+code, pre { font: .87em/1.45 ui-monospace, monospace; background: var(--soft); border-radius: 4px; }
+code { padding: .1em .3em; } pre { padding: .8rem 1rem; overflow-x: auto; } pre code { background: none; padding: 0; }
+.method { font-weight: 700; color: #1a7f37; } .must { font-size: .8em; color: #b35900; }
+:target { outline: 2px solid #b35900; outline-offset: 4px; }
+"""
+
+_NAVIGATION: Final = (
+    '<nav><a href="#requests">Requests</a><a href="#bodies">Bodies</a><a href="#errors">Error codes</a>'
+    '<a href="/openapi.json">openapi.json</a></nav>'
+)
+
+POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The Content-Security-Policy the page is served with: its own style and nothing else."""
+
+
+def render_page(description: Json) -> str:
+    """The page for an OpenAPI document of this API."""
+    info, schemas = description["info"], description["components"]["schemas"]
+    operations = [
+        _operation(method, path, operation)
+        for path, methods in description["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return "\n".join(
+        (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style></head><body>",
+            f"<h1>{escape(info['title'])} API</h1>",
+            f"<p>Version {escape(info['version'])}. {_prose(info['description'])}</p>",
+            _NAVIGATION,
+            '<h2 id="requests">Requests</h2>',
+            *operations,
+            '<h2 id="bodies">Bodies</h2>',
+            *(_schema(name, schema) for name, schema in schemas.items()),
+            '<h2 id="errors">Error codes</h2>',
+            _table(("code", "status", "meaning, and what to do"), (_code_row(code) for code in sorted(KINDS))),
+            "</body></html>",
+        )
+    )
+
+
+def _operation(method: str, path: str, operation: Json) -> str:
+    key = " Needs an API key: <code>Authorization: Bearer KEY</code>." if operation.get("security") else ""
+    parts = [
+        f'<h3><span class="method">{method.upper()}</span> {escape(path)}</h3>',
+        f"<p>{_prose(operation.get('description', operation['summary'] + '.'))}{key}</p>",
+    ]
+    if parameters := operation.get("parameters"):
+        rows = ((_code(item["name"]), escape(item["in"]), _prose(item["description"])) for item in parameters)
+        parts.append(_table(("parameter", "in", ""), rows))
+    if "requestBody" in operation:
+        ((_, body),) = operation["requestBody"]["content"].items()
+        example = msgspec.json.format(msgspec.json.encode(body["example"]), indent=2).decode()
+        parts.append(f"<p>Body: {_type(body['schema'])}, for instance</p><pre><code>{escape(example)}</code></pre>")
+    rows = (
+        (status, _answer(response), _prose(response["description"]))
+        for status, response in operation["responses"].items()
+    )
+    parts.append(_table(("status", "body", ""), rows))
+    return "\n".join(parts)
+
+
+def _answer(response: Json) -> str:
+    ((_, content),) = response["content"].items()
+    return _type(content["schema"])
+
+
+def _schema(name: str, schema: Json) -> str:
+    required = schema.get("required", ())
+    rows = (
+        (
+            _code(field) + (' <span class="must">required</span>' if field in required else ""),
+            _type(rule),
+            " ".join((*_rules(rule), _prose(rule.get("description", "")))),
+        )
+        for field, rule in schema["properties"].items()
+    )
+    return f'<h3 id="{escape(name)}">{escape(name)}</h3><p>{_prose(schema.get("description", ""))}</p>' + _table(
+        ("field", "type", ""), rows
+    )
+
+
+def _type(rule: Json) -> str:
+    match rule:
+        case {"$ref": ref}:
+            name = escape(ref.rpartition("/")[2])
+            return f'<a href="#{name}">{name}</a>'
+        case {"anyOf": choices}:
+            return " or ".join(_type(choice) for choice in choices)
+        case {"enum": values}:
+            return ", ".join(_code(str(value)) for value in values)
+        case {"type": "array", "items": items}:
+            return f"array of {_type(items)}"
+        case {"format": form}:
+            return escape(form)
+        case {"type": kind}:
+            return escape(kind)
+        case _:
+            return "any JSON"
+
+
+def _rules(rule: Json) -> Iterable[str]:
+    """Bounds in words; those of an optional field stand in its first choice."""
+    for choice in (rule, *rule.get("anyOf", ())):
+        unit = "items" if choice.get("type") == "array" else "characters"
+        for bound, word in (
+            ("minItems", "At least"),
+            ("minLength", "At least"),
+            ("maxItems", "At most"),
+            ("maxLength", "At most"),
+        ):
+            if bound in choice:
+                yield f"{word} {choice[bound]} {unit}."
+    if (default := rule.get("default")) not in (None, [], ()):
+        yield f"Default {_code(str(default))}." if not isinstance(default, dict) else ""
+
+
+def _code_row(code: str) -> tuple[str, str, str]:
+    kind = next(kind for name, kind in KINDS.items() if name == code)
+    return f'<code id="{code}">{code}</code>', str(kind.status), f"{escape(kind.title)}. {_prose(kind.advice)}"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """`rows` are HTML already."""
+    cells = ("".join(f"<td>{cell}</td>" for cell in row) for row in rows)
+    titles = "".join(f"<th>{escape(title)}</th>" for title in head)
+    return f"<table><tr>{titles}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
+def _prose(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>"

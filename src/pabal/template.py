@@ -1,0 +1,229 @@
+"""Templates: what to say, with blanks for the caller's data. Parse, compile, render, and name by content. Pure.
+
+A template is written as a TOML file; what counts is its *source*, in one canonical spelling whose SHA-256 names it.
+A delivery pins that hash, so a retry renders what was accepted, whatever has become of the file since.
+
+Jinja2 in its immutable sandbox: a template sees the data it is given and nothing else, a blank without data is an
+error, and rendering twice gives the same text (no clock, no chance).
+"""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import jinja2
+import jinja2.meta
+import msgspec
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pabal.errors import ConfigError, TemplateError
+from pabal.notification import Content, EmailContent, WebhookContent
+
+MAX_SOURCE_BYTES: Final = 256 * 1024
+"""A template travels as one record, which every worker reads and keeps."""
+
+MAX_RENDERED_CHARACTERS: Final = 1024 * 1024
+"""Of one part. Loops multiply; a provider would refuse such a text anyway, after we had carried it there."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+Text = Annotated[str, msgspec.Meta(min_length=1)] | None
+
+
+class EmailSource(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """The e-mail parts. Blanks in `html` are escaped, those in `subject` and `text` are not."""
+
+    subject: Text = None
+    text: Text = None
+    html: Text = None
+
+
+class WebhookSource(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """The webhook part: `payload` renders to JSON text (`{"order": {{ order | tojson }}}`)."""
+
+    payload: Text = None
+
+
+class TemplateSource(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """A template before it is compiled: the value of a `template/1` record. Parts fall back as in `Content`."""
+
+    title: Text = None
+    body: Text = None
+    email: EmailSource | None = None
+    webhook: WebhookSource | None = None
+
+
+class _EmailTable(EmailSource, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class _WebhookTable(WebhookSource, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class _File(TemplateSource, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A template's file. `sample` is data to try it with when it is loaded; it is no part of the template."""
+
+    email: _EmailTable | None = None
+    webhook: _WebhookTable | None = None
+    sample: dict[str, Any] | None = None
+
+
+class Template:
+    """A compiled template. Immutable; rendering is safe from any thread.
+
+    `hash` is the SHA-256 of `source_json`, the canonical spelling, in hex. Equal hashes render alike.
+    """
+
+    def __init__(self, *, name: str, source: TemplateSource) -> None:
+        """Compile. Raises TemplateError naming the part, with the line within it."""
+        self.name = name
+        self.source_json = _encode(source)
+        self.hash = hashlib.sha256(self.source_json).hexdigest()
+        self._parts = {part: _compile(part, text) for part, text in _texts(source).items()}
+
+    def render(self, data: Mapping[str, Any]) -> Content:
+        """What the template says with this data. Raises TemplateError naming the part and what it lacks."""
+        said = {part: _render(part, compiled, data) for part, compiled in self._parts.items()}
+        email = EmailContent(
+            subject=said.get("email.subject"), text=said.get("email.text"), html=said.get("email.html")
+        )
+        payload = said.get("webhook.payload")
+        return Content(
+            title=said.get("title"),
+            body=said.get("body"),
+            email=email if email != EmailContent() else None,
+            webhook=None if payload is None else WebhookContent(payload=_read_json("webhook.payload", payload)),
+        )
+
+
+def parse_template(name: str, text: str, *, path: str) -> Template:
+    """The template in a TOML file's text; `path` is for messages only.
+
+    Raises:
+        ConfigError: the name cannot be one, not TOML, an unknown key, a part that does not compile or does not
+            render its own sample; says the file and, where it can be told, the line.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{path}: a template's name is made of a-z, 0-9, '.', '_' and '-', at most 63 characters")
+    if len(text.encode()) > MAX_SOURCE_BYTES:
+        raise ConfigError(f"{path}: a template has at most {MAX_SOURCE_BYTES} bytes")
+    try:
+        file = msgspec.convert(tomllib.loads(text), _File)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    source = TemplateSource(title=file.title, body=file.body, email=file.email, webhook=file.webhook)
+    if not _texts(source):
+        raise ConfigError(f"{path}: says nothing; write a title, a body, or a part for a channel")
+    try:
+        template = Template(name=name, source=source)
+        if file.sample is not None:
+            template.render(file.sample)
+    except _PartError as error:
+        raise ConfigError(f"{path}{_file_line(text, error)}: {error}") from error
+    return template
+
+
+def read_template(name: str, source_json: bytes) -> Template:
+    """The template in a `template/1` record. Raises TemplateError."""
+    try:
+        return Template(name=name, source=_decode(source_json))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TemplateError(f"not a template: {error}") from None
+
+
+class _PartError(TemplateError):
+    """Which part is at fault, and the line within it (1 is its first) if that is known."""
+
+    def __init__(self, part: str, message: str, *, line: int | None = None) -> None:
+        super().__init__(f"{part}: {message}")
+        self.part = part
+        self.line = line
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(TemplateSource).decode
+_decode_json = msgspec.json.Decoder().decode
+
+
+def _environment(*, autoescape: bool) -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=autoescape)
+    # A retry must render what was accepted, so nothing that draws lots.
+    del environment.globals["lipsum"], environment.filters["random"]
+    return environment
+
+
+_PLAIN = _environment(autoescape=False)
+_HTML = _environment(autoescape=True)
+
+
+def _texts(source: TemplateSource) -> dict[str, str]:
+    """The parts that are there, by their name in the file."""
+    email, webhook = source.email or EmailSource(), source.webhook or WebhookSource()
+    parts = {
+        "title": source.title,
+        "body": source.body,
+        "email.subject": email.subject,
+        "email.text": email.text,
+        "email.html": email.html,
+        "webhook.payload": webhook.payload,
+    }
+    return {part: text for part, text in parts.items() if text is not None}
+
+
+def _compile(part: str, text: str) -> jinja2.Template:
+    environment = _HTML if part == "email.html" else _PLAIN
+    try:
+        if any(True for _ in jinja2.meta.find_referenced_templates(environment.parse(text))):
+            raise _PartError(part, "include, import and extends are not supported: a template stands alone")
+        return environment.from_string(text)
+    except jinja2.TemplateSyntaxError as error:
+        raise _PartError(part, error.message or "does not compile", line=error.lineno) from None
+    except RecursionError:
+        raise _PartError(part, "is nested too deeply") from None
+
+
+def _render(part: str, compiled: jinja2.Template, data: Mapping[str, Any]) -> str:
+    try:
+        said = compiled.render(data)
+    except Exception as error:  # A template is a program: it can fail in any way that its data makes it fail.
+        message = str(error) or type(error).__name__
+        raise _PartError(part, f"does not render with this data: {message}", line=_line_in_template(error)) from None
+    if len(said) > MAX_RENDERED_CHARACTERS:
+        raise _PartError(part, f"renders to {len(said)} characters; at most {MAX_RENDERED_CHARACTERS}")
+    return said
+
+
+def _read_json(part: str, text: str) -> Any:
+    try:
+        return _decode_json(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _PartError(part, f"does not render to JSON: {error}; write values as {{{{ name | tojson }}}}") from None
+
+
+def _line_in_template(error: BaseException) -> int | None:
+    """The template's own line in a traceback, which Jinja2 rewrites to point at it."""
+    line, frame = None, error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == "<template>":
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    return line
+
+
+def _file_line(text: str, error: _PartError) -> str:
+    """`:LINE` of the file for an error in a part, or nothing where the part is written in an unusual way."""
+    *table, key = error.part.split(".")
+    inside: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if heading := re.fullmatch(r"\s*\[\s*([\w.-]+)\s*\]\s*(#.*)?", line):
+            inside = heading[1].split(".")
+        elif inside == table and (found := re.match(rf"\s*{key}\s*=\s*(.*)", line)):
+            # TOML drops the line end right after the opening quotes, so the text starts on the next line.
+            opens_below = found[1].rstrip() in ('"""', "'''")
+            return f":{number + opens_below + (error.line or 1) - 1}"
+    return ""

@@ -1,0 +1,121 @@
+"""Templates at the edges: read from a folder, published to the log, and found again by hash on any host.
+
+The api publishes every template it loads to `pabal.ops` before it accepts anything, under `template/<hash>`; that
+topic is compacted, so each template is kept once and for ever. A worker on another host, started with another
+folder or years later, renders what was accepted by asking its library for the hash.
+"""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Final
+
+from pabal.broker.port import Admin, NewRecord, Producer, Reader, Record, TopicPartition
+from pabal.codec import SCHEMA_HEADER
+from pabal.errors import ConfigError, OffsetOutOfRange, TemplateError
+from pabal.notification import OPS_TOPIC, Content, TemplateRef
+from pabal.template import Template, parse_template, read_template
+
+TEMPLATE_SCHEMA: Final = b"template/1"
+_KEY_PREFIX: Final = b"template/"
+
+
+def load_templates(directory: Path) -> Mapping[str, Template]:
+    """Every `<name>.toml` of a folder, compiled, by name.
+
+    Raises:
+        ConfigError: no such folder, or a template that cannot be used; says the file and the line.
+    """
+    if not directory.is_dir():
+        raise ConfigError(f"the templates folder {directory} does not exist")
+    return {path.stem: _load(path) for path in sorted(directory.glob("*.toml"))}
+
+
+def _load(path: Path) -> Template:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    return parse_template(path.stem, text, path=str(path))
+
+
+def template_record(template: Template) -> NewRecord:
+    """The template as every role can find it; its value is the canonical source that its hash was taken of."""
+    return NewRecord(
+        topic=OPS_TOPIC,
+        key=_KEY_PREFIX + template.hash.encode(),
+        value=template.source_json,
+        headers=((SCHEMA_HEADER, TEMPLATE_SCHEMA), ("x-template-name", template.name.encode())),
+    )
+
+
+async def publish_templates(templates: Collection[Template], *, producer: Producer) -> None:
+    """Make the templates known to every role. To be awaited before the first request is accepted; repeatable.
+
+    Raises LogUnavailable, UnknownTopic.
+    """
+    if templates:
+        await producer.append([template_record(template) for template in templates])
+
+
+class TemplateLibrary:
+    """Renders pinned templates, whoever loaded them. Belongs to one event loop; any number of tasks may ask."""
+
+    def __init__(self, templates: Collection[Template], *, reader: Reader, admin: Admin) -> None:
+        """`templates`: those of this host's own folder (none is fine); the rest comes from the log when asked for."""
+        self._templates = {template.hash: template for template in templates}
+        self._reader = reader
+        self._admin = admin
+        self._read_up_to: dict[TopicPartition, int] = {}
+        self._reading = asyncio.Lock()
+
+    async def render(self, pinned: TemplateRef) -> Content:
+        """What the pinned template says with the pinned data.
+
+        Raises:
+            TemplateError: nobody ever published this hash, or it does not render: says nothing about the log.
+            LogUnavailable, UnknownTopic: the hash is not known here and the log could not be asked; try again.
+        """
+        template = self._templates.get(pinned.hash) or await self._find(pinned)
+        return template.render(pinned.data)
+
+    async def _find(self, pinned: TemplateRef) -> Template:
+        async with self._reading:
+            # While this task waited for its turn, another may have read what it wants.
+            if pinned.hash not in self._templates:
+                await self._read_on()
+        try:
+            return self._templates[pinned.hash]
+        except KeyError:
+            raise TemplateError(
+                f"template {pinned.name!r} with hash {pinned.hash[:12]}… is neither in this host's folder nor in "
+                f"{OPS_TOPIC}; was the api that accepted it started on another log?"
+            ) from None
+
+    async def _read_on(self) -> None:
+        """Learn what was published since the last look; the first look reads the whole topic."""
+        for partition in await self._admin.watermarks(OPS_TOPIC):
+            try:
+                await self._read_partition(partition, start=self._read_up_to.get(partition))
+            except OffsetOutOfRange:
+                # Compaction or an operator removed what stood there: what is left is all there is.
+                await self._read_partition(partition, start=None)
+
+    async def _read_partition(self, partition: TopicPartition, *, start: int | None) -> None:
+        async for records in self._reader.read(partition, start=start):
+            for record in records:
+                self._learn(record)
+            self._read_up_to[partition] = records[-1].offset + 1
+
+    def _learn(self, record: Record) -> None:
+        key = record.key or b""
+        if record.value is None or not key.startswith(_KEY_PREFIX) or record.header(SCHEMA_HEADER) != TEMPLATE_SCHEMA:
+            return
+        name = (record.header("x-template-name") or b"").decode(errors="replace")
+        try:
+            template = read_template(name, record.value)
+        except TemplateError:
+            # Published by a version that knew more; whoever asks for it hears that it is not known here.
+            return
+        # Under the hash it was published with: a later version may spell the same source with more fields.
+        self._templates[key.removeprefix(_KEY_PREFIX).decode(errors="replace")] = template
