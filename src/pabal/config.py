@@ -59,6 +59,12 @@ class ChannelSettings(_Table, frozen=True, kw_only=True):
     concurrency: Count = 128
 
 
+DEFAULT_CHANNELS: Mapping[str, ChannelSettings] = {
+    "email": ChannelSettings(provider="smtp"),
+    "webhook": ChannelSettings(provider="webhook"),
+}
+
+
 class TenantSettings(_Table, frozen=True, kw_only=True):
     """One tenant. `webhook_secrets`: Standard Webhooks secrets (`whsec_…`), the newest first; two while rotating."""
 
@@ -88,10 +94,7 @@ class Settings(_Table, frozen=True, kw_only=True):
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     tenants: Mapping[Name, TenantSettings] = {}
-    channels: Mapping[str, ChannelSettings] = {
-        "email": ChannelSettings(provider="smtp"),
-        "webhook": ChannelSettings(provider="webhook"),
-    }
+    channels: Mapping[str, ChannelSettings] = msgspec.field(default_factory=lambda: DEFAULT_CHANNELS)
     providers: Mapping[str, Mapping[str, Any]] = {}
     classes: Mapping[NotificationClass, ClassOverrides] = {}
     templates: str | None = None

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pabal.config import Settings, load_settings
+from pabal.errors import ConfigError
+from pabal.notification import CLASSES, RUNGS_SECONDS
+from pabal.policy import DEFAULT_CLASSES
+
+DOC = Path(__file__).parent.parent / "docs" / "configuration.md"
+
+
+def load(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -> Settings:
+    file = tmp_path / "pabal.toml"
+    file.write_text(text)
+    return load_settings(file, environment=environment or {})
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    settings = load_settings(None, environment={})
+
+    assert settings == Settings()
+    assert settings.class_settings() == DEFAULT_CLASSES
+
+
+def test_every_default_ladder_is_made_of_delays_that_have_a_topic() -> None:
+    for class_ in CLASSES:
+        assert set(DEFAULT_CLASSES[class_].ladder_seconds) <= set(RUNGS_SECONDS)
+
+
+def test_what_the_file_says_of_a_class_goes_over_the_defaults(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[classes.bulk]\nweight = 2\nladder_seconds = [5]\n")
+
+    bulk = settings.class_settings()["bulk"]
+
+    assert (bulk.weight, bulk.ladder_seconds) == (2, (5,))
+    assert bulk.time_to_live_seconds == DEFAULT_CLASSES["bulk"].time_to_live_seconds
+
+
+def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("whsec_file\n")
+
+    settings = load(
+        tmp_path, f'[tenants.shop]\nwebhook_secrets = ["env:HOOK", "file:{secret}"]\n', {"HOOK": "whsec_environment"}
+    )
+
+    assert settings.tenants["shop"].webhook_secrets == ("whsec_environment", "whsec_file")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[api]\nport = 99999\n", "$.api.port"),
+        ("[api]\nprot = 1\n", "prot"),
+        ("[api\n", "is not TOML"),
+        ('[[api.keys]]\ntenant = "a"\nhash = "short"\n', "$.api.keys[0].hash"),
+        ('[[api.keys]]\ntenant = "A B"\nhash = "short"\n', "$.api.keys[0].tenant"),
+        ("[classes.urgent]\nweight = 1\n", "urgent"),
+        ("[classes.bulk]\nladder_seconds = [7]\n", "$.classes[...].ladder_seconds[0]"),
+        (
+            '[tenants.shop]\nwebhook_secrets = ["env:NOT_SET"]\n',
+            "NOT_SET is not set - at `$.tenants.shop.webhook_secrets[0]`",
+        ),
+        ('[providers.smtp]\npassword = "file:/not/there"\n', "$.providers.smtp.password"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, text)
+
+    assert problem in str(raised.value)
+    assert "pabal.toml" in str(raised.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*nowhere\.toml"):
+        load_settings(tmp_path / "nowhere.toml", environment={})
+
+
+def test_every_setting_is_documented() -> None:
+    text = DOC.read_text()
+
+    for field in msgspec.structs.fields(Settings):
+        assert f"\n## {field.encode_name}\n" in text
+
+
+def test_the_documented_example_loads(tmp_path: Path) -> None:
+    example = DOC.read_text().split("```toml\n")[1].split("```")[0]
+    example = example.replace("file:/run/secrets/smtp", "env:SMTP")
+
+    settings = load(tmp_path, example, {"KAFKA_PASSWORD": "x", "SHOP_WEBHOOK_SECRET": "whsec_x", "SMTP": "x"})
+
+    assert settings.log.kafka["sasl.password"] == "x"
+    assert settings.api.keys[0].tenant == "shop"
