@@ -164,7 +164,9 @@ def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...]
             known = ", ".join(sorted(CHANNELS.keys() & settings.channels.keys()))
             raise ConfigError(f"there is no channel {name!r}; there are: {known}")
         provider_name = settings.channels[name].provider
-        provider = create_provider(provider_name, settings.providers.get(provider_name, {}), context)
+        provider = create_provider(
+            provider_name, options=settings.providers.get(provider_name, {}), context=context
+        )
         if provider.channel != name:
             raise ConfigError(f"$.channels.{name}.provider: {provider_name!r} carries {provider.channel}, not {name}")
         carriers[name] = Carrier(channel=CHANNELS[name], provider=provider, provider_name=provider_name)

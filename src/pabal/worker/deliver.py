@@ -13,7 +13,7 @@ from pabal.channels.port import Channel, Rendered
 from pabal.clock import Clock
 from pabal.codec import event_record
 from pabal.errors import TemplateError
-from pabal.notification import Content, Delivery, TemplateRef
+from pabal.notification import Content, Delivery, NotificationClass, TemplateRef
 from pabal.outcome import DeadLetter, Expired, Outcome, Unknown, Verdict
 from pabal.policy import IDEMPOTENCY_HORIZON, ClassSettings
 from pabal.protocol import Call, Claim, Decided, Finish, Ghost, Held, Late, Resume, Source
@@ -49,7 +49,7 @@ class Deliverer:
         self,
         *,
         carrier: Carrier,
-        classes: Mapping[str, ClassSettings],
+        classes: Mapping[NotificationClass, ClassSettings],
         ledger: Ledger,
         producer: Producer,
         find_template: Callable[[TemplateRef], Awaitable[Content]],

@@ -11,7 +11,7 @@ from pabal.codec import dead_record
 from pabal.config import ChannelSettings, WorkerSettings
 from pabal.errors import DecodeError
 from pabal.lanes import Lanes
-from pabal.notification import CLASSES, Content, TemplateRef
+from pabal.notification import CLASSES, Content, NotificationClass, TemplateRef
 from pabal.policy import ClassSettings
 from pabal.runtime import insist
 from pabal.store.port import Ledger
@@ -131,7 +131,7 @@ class Worker:
         ledger: Ledger,
         carriers: Mapping[str, Carrier],
         channels: Mapping[str, ChannelSettings],
-        classes: Mapping[str, ClassSettings],
+        classes: Mapping[NotificationClass, ClassSettings],
         settings: WorkerSettings,
         find_template: Callable[[TemplateRef], Awaitable[Content]],
         clock: Clock,

@@ -1,0 +1,135 @@
+"""A whole Pabal in this process: API, worker and delay line on one log, with the simulator as the far side."""
+
+import asyncio
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from pabal.broker.port import NewRecord, Record
+from pabal.cli.compose import Parts, create_topics, listen, open_parts, run_api, run_delayline, run_worker
+from pabal.codec import read_event
+from pabal.config import Settings
+from pabal.notification import EVENTS_TOPIC, DeliveryEvent
+from pabal.simulator import Simulator
+
+KEY = "pabal_test"
+SECRETS = ("whsec_bmV3ZXIgc2VjcmV0IG9mIHRoZSB0ZXN0cyE=", "whsec_b2xkZXIgc2VjcmV0IG9mIHRoZSB0ZXN0cyE=")
+
+
+def settings_for(simulator: Simulator, **changes: Any) -> Settings:
+    """Settings that send everything to the simulator; `changes` are top-level tables as in the TOML file."""
+    table: dict[str, Any] = {
+        "api": {"keys": [{"tenant": "shop", "hash": hashlib.sha256(KEY.encode()).hexdigest()}]},
+        "tenants": {"shop": {"webhook_secrets": SECRETS}},
+        "providers": {
+            "webhook": {"allow": ["127.0.0.0/8"], "timeout_seconds": 2.0},
+            "smtp": {
+                "host": "127.0.0.1",
+                "port": simulator.smtp_port,
+                "tls": "none",
+                "sender": "Shop <shop@example.com>",
+            },
+        },
+        **changes,
+    }
+    return msgspec.convert(table, Settings)
+
+
+class Installation:
+    """Running roles, and what a test asks of them."""
+
+    def __init__(self, parts: Parts, simulator: Simulator, address: str, http: aiohttp.ClientSession) -> None:
+        self.parts = parts
+        self.simulator = simulator
+        self._address = address
+        self._http = http
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, log_url: str, **changes: Any) -> AsyncIterator[Self]:
+        """Start everything; at the end stop it as a signal would."""
+        with tempfile.TemporaryDirectory() as folder:
+            async with await Simulator.start() as simulator:
+                settings = settings_for(simulator, **changes)
+                async with open_parts(settings, log_url=log_url, data=Path(folder)) as parts:
+                    await create_topics(parts, partitions=2, replication=None)
+                    async with cls._roles(parts) as address, aiohttp.ClientSession() as http:
+                        yield cls(parts, simulator, address, http)
+
+    @staticmethod
+    @contextlib.asynccontextmanager
+    async def _roles(parts: Parts) -> AsyncIterator[str]:
+        stopping = asyncio.Event()
+        listening = listen("127.0.0.1", 0, option="--port")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_api(parts, stopping, listening=listening))
+            group.create_task(run_worker(parts, stopping, name="test"))
+            group.create_task(run_delayline(parts, stopping, name="test"))
+            try:
+                yield "http://{}:{}".format(*listening.getsockname()[:2])
+            finally:
+                stopping.set()
+
+    async def ask(self, body: Mapping[str, Any], *, key: str | None = None, expect: int = 202) -> dict[str, Any]:
+        """POST one notification and return the answer."""
+        headers = {"Authorization": f"Bearer {KEY}"} | ({"Idempotency-Key": key} if key else {})
+        async with self._http.post(f"{self._address}/v1/notifications", json=body, headers=headers) as answer:
+            text = await answer.text()
+            assert answer.status == expect, text
+            return dict(msgspec.json.decode(text))
+
+    async def ask_webhook(self, path: str = "/hook", **more: Any) -> dict[str, Any]:
+        """POST one notification for one webhook at the simulator; returns its only delivery."""
+        key = more.pop("key", None)
+        asked = {"to": [{"channel": "webhook", "address": f"{self.simulator.url}{path}"}], "class": "critical"}
+        answer = await self.ask(asked | {"content": {"body": "hello"}} | more, key=key)
+        [delivery] = answer["deliveries"]
+        return dict(delivery)
+
+    async def events(self, delivery: str) -> list[DeliveryEvent]:
+        """What is told of a delivery so far, in order."""
+        records = await self.records(EVENTS_TOPIC)
+        events = [event for event in map(read_event, records) if str(event.delivery_id) == delivery]
+        return sorted(events, key=lambda event: (event.at, event.attempt))
+
+    async def records(self, topic: str) -> list[Record]:
+        """Everything in a topic."""
+        admin, reader = self.parts.broker.admin(), self.parts.broker.reader()
+        try:
+            return [
+                record
+                for partition in await admin.watermarks(topic)
+                async for batch in reader.read(partition)
+                for record in batch
+            ]
+        finally:
+            await admin.close()
+            await reader.close()
+
+    async def append(self, record: NewRecord) -> None:
+        """Put a record into the log as any other program could."""
+        producer = self.parts.broker.producer()
+        await producer.append([record])
+        await producer.close()
+
+    async def until_told(self, delivery: str, kind: str, *, within_seconds: float = 15.0) -> list[DeliveryEvent]:
+        """Wait until an event of that kind is told of the delivery; returns all of its events."""
+        deadline = asyncio.get_running_loop().time() + within_seconds
+        while True:
+            events = await self.events(delivery)
+            if any(event.kind == kind for event in events):
+                return events
+            assert asyncio.get_running_loop().time() < deadline, f"no {kind} within {within_seconds} s: {events}"
+            await asyncio.sleep(0.02)
+
+
+def utc_now() -> datetime:
+    """The wall clock, for requests with times."""
+    return datetime.now(UTC)
