@@ -1,6 +1,15 @@
 """The public contract suites: what an adapter or a provider must do, as test classes to subclass."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 import pytest
+
+if TYPE_CHECKING:
+    from pabal.testing.broker import BrokerContract
+    from pabal.testing.providers import FarSide, ProviderContract
+
+__all__ = ["BrokerContract", "FarSide", "ProviderContract"]
 
 # Asserts in these modules are the tests'; pytest explains a failed one only if it rewrote the module.
 pytest.register_assert_rewrite(
@@ -13,7 +22,15 @@ pytest.register_assert_rewrite(
     "pabal.testing.providers",
 )
 
-from pabal.testing.broker import BrokerContract  # noqa: E402
-from pabal.testing.providers import FarSide, ProviderContract  # noqa: E402
+_HOMES = {
+    "BrokerContract": "pabal.testing.broker",
+    "FarSide": "pabal.testing.providers",
+    "ProviderContract": "pabal.testing.providers",
+}
 
-__all__ = ["BrokerContract", "FarSide", "ProviderContract"]
+
+def __getattr__(name: str) -> Any:
+    # Loaded when asked for: a provider's author needs neither the log's suite nor its markers and Hypothesis.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

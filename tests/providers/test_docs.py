@@ -1,0 +1,64 @@
+"""docs/providers.md, held to the code."""
+
+import re
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+import standardwebhooks
+
+from pabal.providers.registry import find_providers
+from pabal.providers.webhook import WebhookOptions, WebhookProvider
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+DOCS = (Path(__file__).parents[2] / "docs" / "providers.md").read_text(encoding="utf-8")
+
+
+def test_every_built_in_provider_has_a_heading() -> None:
+    built_in = [name for name, points in find_providers().items() if any(p.value.startswith("pabal.") for p in points)]
+
+    assert {"smtp", "webhook"} <= set(built_in)
+    assert [name for name in built_in if f"## `{name}`" not in DOCS] == []
+
+
+def test_every_setting_of_the_webhook_provider_is_shown_with_its_default() -> None:
+    for field in msgspec.structs.fields(WebhookOptions):
+        assert re.search(rf"^{field.name} = ", DOCS, re.MULTILINE)
+
+    assert "timeout_seconds = 10.0" in DOCS
+
+
+def test_receivers_are_told_for_how_long_to_remember() -> None:
+    assert WebhookProvider.deduplicates_for is not None
+    assert WebhookProvider.deduplicates_for.days == 3
+    assert "for three days" in DOCS
+
+
+@pytest.fixture
+def receive() -> Callable[..., int]:
+    """The receiver of the guide, as it stands there."""
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL) if "def receive" in block]
+    namespace: dict[str, Callable[..., int]] = {}
+    exec(code, namespace)
+    return namespace["receive"]
+
+
+def test_the_receiver_of_the_guide_takes_each_delivery_once(
+    receive: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, now, body = str(uuid.uuid4()), datetime.now(UTC), '{"title":"Order 17 shipped"}'
+    headers = {
+        "webhook-id": key,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": standardwebhooks.Webhook(SECRET).sign(key, now, body),
+    }
+
+    statuses = [receive(headers, body.encode(), secret=SECRET) for _ in range(2)]
+    forged = receive(headers, b'{"title":"Order 18"}', secret=SECRET)
+
+    assert statuses == [204, 204]
+    assert forged == 401
+    assert capsys.readouterr().out == "new: Order 17 shipped\n"
