@@ -49,7 +49,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `claimed`: a call is permitted to `owner`'s `token` until `lease_until` (seconds on the
     ledger's lease clock);
     `free`: a claim was given back uncalled; `decided`: `verdict` holds, and `settled` once its records are in
-    the log. `accepted` is the attempt that the provider is known to have taken (0: none): it never goes back.
+    the log. `accepted` is the attempt that the provider is known to have taken (0: none): it never goes back, and
+    `outcome` is then that attempt's.
     """
 
     source: Source
@@ -73,6 +74,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `may_repeat`: a former call with an unknown end may be followed by another at this provider. `owner` and
     `token` name the claim, which holds for `lease_seconds`; `prune_after` (seconds since the epoch) is how long
     its row must be kept.
+
+    Safe to repeat with the same token while its answer is not known: a permission that was stored is given again.
+    A claim whose answer is known is over: the next one needs a new token.
     """
 
     source: Source
@@ -96,7 +100,11 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Call the provider, once, as `attempt`. `took_over`: the attempt that hereby closed as unknown (0: none)."""
+    """Call the provider, once, as `attempt`. `took_over`: the attempt before it, closed as unknown (0: none).
+
+    Attempts from the record's own up to `took_over` all closed that way, each in a takeover; saying so again is
+    harmless.
+    """
 
     attempt: int
     took_over: int = 0
@@ -133,7 +141,10 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Late(msgspec.Struct, frozen=True, gc=False):
-    """The claim was taken over meanwhile: append an event of what happened, never a verdict's record."""
+    """The claim was taken over meanwhile: append an event of what happened, never a verdict's record.
+
+    The offset counts: whoever took over holds a copy of the record, and sees to the verdict.
+    """
 
 
 GHOST: Final = Ghost()
@@ -154,42 +165,48 @@ def claim(
     if row is None:
         return _start(None, ask, attempt=ask.source.attempt, now_seconds=now_seconds)
     if row.accepted:
-        return _already_accepted(row)
+        return _already_accepted(row, ask, lease_left=lease_left)
     if ask.source < row.source:
         return row, GHOST
     if row.state == "claimed":
+        if (row.owner, row.token) == (ask.owner, ask.token):
+            # The answer got lost and nothing was called.
+            return _start(row, ask, attempt=row.attempt, now_seconds=now_seconds)
         left = lease_left(row)
         return (row, Held(seconds=left)) if left > 0 else _take_over(row, ask, now_seconds=now_seconds)
     if row.state == "free":
         return _start(row, ask, attempt=max(row.attempt, ask.source.attempt), now_seconds=now_seconds)
-    assert row.verdict is not None
     if ask.source > row.source and isinstance(row.verdict, RetryAt | Park | DeadLetter):
-        return _start(row, ask, attempt=ask.source.attempt, now_seconds=now_seconds)
+        return _start(row, ask, attempt=_next_attempt(row, ask), now_seconds=now_seconds)
     return row, GHOST if row.settled else _resume(row)
 
 
 def finish(row: Row | None, ask: Finish) -> tuple[Row | None, FinishAnswer]:
-    """Take the end of a call: compare-and-set on attempt and token. Safe to repeat."""
+    """Take the end of a call: compare-and-set on attempt and token. Safe to repeat.
+
+    An acceptance is taken note of however late it comes; nothing else is.
+    """
     if row is None:
         return None, LATE
-    ours = (row.attempt, row.owner, row.token) == (ask.attempt, ask.owner, ask.token)
-    took = isinstance(ask.outcome, Accepted)
-    if ours and row.state == "claimed":
-        accepted = row.accepted or (ask.attempt if took else 0)
-        decided = msgspec.structs.replace(
-            row,
-            state="decided",
-            verdict=Done() if accepted else ask.verdict,
-            outcome=ask.outcome,
-            settled=False,
-            accepted=accepted,
+    accepted_now = isinstance(ask.outcome, Accepted) and not row.accepted
+    if (row.attempt, row.owner, row.token) == (ask.attempt, ask.owner, ask.token):
+        if row.state == "claimed":
+            decided = _decide(row, ask, accepted=ask.attempt if accepted_now else row.accepted)
+            return decided, _decided(decided)
+        if row.state == "decided":
+            return row, _decided(row)
+    if row.state == "claimed":
+        # A later call is under way: whoever makes it will find the acceptance.
+        return _accept(row, ask) if accepted_now else row, LATE
+    if accepted_now:
+        # Whatever was decided since becomes `Done`, under this claim's name: a `settle` of the former verdict's
+        # records must not pass for this one's.
+        done = msgspec.structs.replace(
+            _accept(row, ask), state="decided", verdict=Done(), owner=ask.owner, token=ask.token, settled=False
         )
-        return decided, _decided(decided)
-    if ours and row.state == "decided":
-        return row, _decided(row)
-    if took and not row.accepted:
-        return _accept_late(row, ask), LATE
-    return row, LATE
+        return done, _decided(done)
+    # A late acceptance may have replaced the verdict that this is a repeat of: then its event is everyone's duty.
+    return row, _decided(row) if row.accepted and row.state == "decided" and not row.settled else LATE
 
 
 def settle(row: Row | None, *, owner: int, token: int) -> Row | None:
@@ -207,9 +224,9 @@ def release(row: Row | None, *, owner: int, token: int) -> Row | None:
 
 
 def _start(
-    row: Row | None, ask: Claim, *, attempt: int, now_seconds: float, took_over: int = 0
+    row: Row | None, ask: Claim, *, attempt: int, now_seconds: float, takeover: int = 0
 ) -> tuple[Row, ClaimAnswer]:
-    """Claim `attempt`, or store the gate's refusal as the final verdict."""
+    """Claim `attempt`, or store the gate's refusal as the verdict. `takeover` is 1 if this is one, else 0."""
     same_record = row is not None and row.source == ask.source
     claimed = Row(
         source=ask.source,
@@ -219,20 +236,27 @@ def _start(
         token=ask.token,
         lease_until=now_seconds + ask.lease_seconds,
         provider=ask.provider,
-        takeovers=(row.takeovers if row and same_record else 0) + (1 if took_over else 0),
+        takeovers=(row.takeovers if row and same_record else 0) + takeover,
         prune_after=max(ask.prune_after, row.prune_after if row else 0.0),
     )
     if ask.refusal is None:
-        return claimed, Call(attempt=attempt, took_over=took_over)
+        # Within one record only a takeover raises the attempt.
+        return claimed, Call(attempt=attempt, took_over=attempt - 1 if attempt > ask.source.attempt else 0)
     refused = msgspec.structs.replace(claimed, state="decided", verdict=ask.refusal)
     return refused, _resume(refused)
+
+
+def _next_attempt(row: Row, ask: Claim) -> int:
+    """The attempt of a record that follows a decided one: never one that may have been called already."""
+    uncalled = isinstance(row.verdict, Park) and row.outcome is None
+    return max(ask.source.attempt, row.attempt if uncalled else row.attempt + 1)
 
 
 def _take_over(row: Row, ask: Claim, *, now_seconds: float) -> tuple[Row, ClaimAnswer]:
     """The lease ended without a word: the call counts as unknown; may it be repeated, it is, at once."""
     attempt = max(row.attempt, ask.source.attempt - 1)
     if ask.may_repeat and row.takeovers < MAX_TAKEOVERS:
-        return _start(row, ask, attempt=attempt + 1, now_seconds=now_seconds, took_over=row.attempt)
+        return _start(row, ask, attempt=attempt + 1, now_seconds=now_seconds, takeover=1)
     dead = msgspec.structs.replace(
         row,
         source=ask.source,
@@ -247,30 +271,31 @@ def _take_over(row: Row, ask: Claim, *, now_seconds: float) -> tuple[Row, ClaimA
     return dead, _resume(dead)
 
 
-def _already_accepted(row: Row) -> tuple[Row, ClaimAnswer]:
+def _already_accepted(row: Row, ask: Claim, *, lease_left: Callable[[Row], float]) -> tuple[Row, ClaimAnswer]:
     if row.state == "decided":
         return row, GHOST if row.settled else _resume(row)
-    if row.state == "claimed":
-        # A later call is still under way; its end will be Done. This record has nothing to wait for.
-        return row, _resume(msgspec.structs.replace(row, verdict=Done()))
     done = msgspec.structs.replace(row, state="decided", verdict=Done(), settled=False)
+    ours = (row.owner, row.token) == (ask.owner, ask.token)
+    if row.state == "claimed" and not ours and lease_left(row) > 0:
+        # A later call is still under way and will end as Done. This record has nothing to wait for.
+        return row, _resume(done)
     return done, _resume(done)
 
 
-def _accept_late(row: Row, ask: Finish) -> Row:
-    """A call that was given up was taken after all: what was decided since becomes `Done`."""
-    if row.state == "claimed":
-        return msgspec.structs.replace(row, accepted=ask.attempt)
+def _decide(row: Row, ask: Finish, *, accepted: int) -> Row:
     return msgspec.structs.replace(
         row,
         state="decided",
-        verdict=Done(),
-        outcome=ask.outcome,
-        accepted=ask.attempt,
-        owner=ask.owner,
-        token=ask.token,
+        verdict=Done() if accepted else ask.verdict,
+        outcome=row.outcome if row.accepted else ask.outcome,
         settled=False,
+        accepted=accepted,
     )
+
+
+def _accept(row: Row, ask: Finish) -> Row:
+    """A call that was given up was taken after all."""
+    return msgspec.structs.replace(row, accepted=ask.attempt, outcome=ask.outcome)
 
 
 def _resume(row: Row) -> Resume:
