@@ -8,7 +8,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
 
-from aiosmtpd.smtp import SMTP as Server
+from aiosmtpd import smtp as aiosmtpd
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 
 from pabal.clock import Clock, SystemClock
@@ -32,16 +32,15 @@ class Recorder:
             command: [reply] * 1000 if isinstance(reply, str) else list(reply) for command, reply in replies.items()
         }
 
-    @property
     def messages(self) -> list[EmailMessage]:
-        """The messages as the standard library reads them."""
+        """The messages as the standard library reads them. (No property: aiosmtpd reads those of its handlers.)"""
         return [parse(envelope.content) for envelope in self.envelopes]
 
     def _next(self, command: str) -> str:
         return self._replies[command].pop(0) if self._replies.get(command) else ""
 
     async def handle_EHLO(  # noqa: N802 (aiosmtpd finds it by this name)
-        self, server: Server, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+        self, server: aiosmtpd.SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
     ) -> list[str]:
         self.greetings.append(hostname)
         if reply := self._next("EHLO"):
@@ -50,7 +49,7 @@ class Recorder:
         return responses
 
     async def handle_MAIL(  # noqa: N802
-        self, server: Server, session: Session, envelope: Envelope, address: str, options: list[str]
+        self, server: aiosmtpd.SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if reply := self._next("MAIL"):
             return reply
@@ -59,25 +58,25 @@ class Recorder:
         return "250 OK"
 
     async def handle_RCPT(  # noqa: N802
-        self, server: Server, session: Session, envelope: Envelope, address: str, options: list[str]
+        self, server: aiosmtpd.SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if reply := self._next("RCPT"):
             return reply
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: aiosmtpd.SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         if reply := self._next("DATA"):
             return reply
         self.envelopes.append(envelope)
         return "250 2.0.0 Ok: queued as 4F1C2"
 
-    async def handle_RSET(self, server: Server, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_RSET(self, server: aiosmtpd.SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         self.resets += 1
         return self._next("RSET") or "250 OK"
 
     def authenticate(
-        self, server: Server, session: Session, envelope: Envelope, mechanism: str, data: Any
+        self, server: aiosmtpd.SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
     ) -> AuthResult:
         self.logins.append(mechanism)
         expected = LoginPassword(LOGIN["username"].encode(), LOGIN["password"].encode())
@@ -104,12 +103,14 @@ def parse(content: bytes | str | None) -> EmailMessage:
 
 
 @asynccontextmanager
-async def serve(recorder: Recorder, *, implicit_tls: ssl.SSLContext | None = None, **settings: Any) -> AsyncIterator[Listening]:
-    """An aiosmtpd server in this event loop, on a free port."""
+async def serve(
+    recorder: Recorder, *, port: int = 0, implicit_tls: ssl.SSLContext | None = None, **settings: Any
+) -> AsyncIterator[Listening]:
+    """An aiosmtpd server in this event loop, on a free port or this one."""
     loop = asyncio.get_running_loop()
     listening = Listening()
 
-    class Session(Server):  # type: ignore[misc]  # aiosmtpd is untyped
+    class Tracked(aiosmtpd.SMTP):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             if self.transport is None:
                 listening.connections += 1
@@ -120,10 +121,10 @@ async def serve(recorder: Recorder, *, implicit_tls: ssl.SSLContext | None = Non
             listening.open.clear() if self.transport is None else listening.open.discard(self.transport)
             super().connection_lost(error)
 
-    def session() -> Server:
-        return Session(recorder, hostname="mx.test", loop=loop, authenticator=recorder.authenticate, **settings)
+    def session() -> aiosmtpd.SMTP:
+        return Tracked(recorder, hostname="mx.test", loop=loop, authenticator=recorder.authenticate, **settings)
 
-    server = await loop.create_server(session, "127.0.0.1", 0, ssl=implicit_tls)
+    server = await loop.create_server(session, "127.0.0.1", port, ssl=implicit_tls)
     listening.port = server.sockets[0].getsockname()[1]
     try:
         yield listening
@@ -165,14 +166,23 @@ async def serve_script(script: Script) -> AsyncIterator[Listening]:
 
 
 async def converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: Mapping[str, str], until: str
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    until: str = "",
+    replies: Mapping[str, str] = {},
+    greet: bool = True,
 ) -> None:
-    """Speak SMTP politely, with these replies, and return when `until` has come (`content`: the whole message)."""
+    """Speak SMTP politely, with these replies, and return once `until` has come, without answering it.
+
+    `until` is a command, `connect` (say nothing at all), `content` (the whole message) or nothing (to the end).
+    """
     script = {"EHLO": "250-mx.test\r\n250 SMTPUTF8", "MAIL": "250 OK", "RCPT": "250 OK", "DATA": "354 go on"}
     script |= {"content": "250 OK", "RSET": "250 OK", "QUIT": "221 bye"} | dict(replies)
-    writer.write(f"{script.get('connect', '220 mx.test')}\r\n".encode())
     if until == "connect":
         return
+    if greet:
+        writer.write(f"{script.get('connect', '220 mx.test')}\r\n".encode())
     while line := await reader.readline():
         command = line[:4].decode().upper().strip()
         if command == until:
@@ -185,7 +195,9 @@ async def converse(
             writer.write(f"{script['content']}\r\n".encode())
 
 
-def provider(port: int, *, clock: Clock | None = None, idle_seconds: float = 30.0, per_connection: int = 100, **options: Any) -> SmtpProvider:
+def provider(
+    port: int, *, clock: Clock | None = None, idle_seconds: float = 30.0, per_connection: int = 100, **options: Any
+) -> SmtpProvider:
     """A provider for the server on this port of the loopback interface, without TLS unless asked."""
     given: dict[str, Any] = {"host": "127.0.0.1", "tls": "none", "sender": "Shop <noreply@example.com>"} | options
     tls = None

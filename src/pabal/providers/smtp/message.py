@@ -28,6 +28,7 @@ _ENCODED_WORD_OCTETS = 39  # as base64 52 characters; with `=?utf-8?b?…?=` and
 _CONTROLS = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029]+")
 _PLAIN = re.compile(r"[\x20-\x7e]*")
 _PLAIN_TEXT = re.compile(r"[\t\n\x20-\x7e]*")
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")  # RFC 5322 §3.2.3, with spaces between
 _FIELD_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 §3.6.8: printable ASCII without the colon
 _OWN_FIELDS = frozenset(
     {"from", "to", "subject", "date", "message-id", "auto-submitted"}
@@ -105,10 +106,12 @@ def _field_name(name: str) -> str:
 
 
 def _phrase(name: str) -> str:
-    """A display name with the space after it: quoted, or encoded where quoting is not enough. Empty: nothing."""
+    """A display name with the space after it: as it is, quoted where it must be, encoded where that is not enough."""
     if not name:
         return ""
-    if _is_literal(name) and len(name) < _LINE - len('From: "" '):
+    if _is_literal(name) and len(name) < _MAX_LINE // 2:
+        if _ATOMS.fullmatch(name):
+            return f"{name} "
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{quoted}" '
     return f"{_encoded_words(name)}\r\n "
