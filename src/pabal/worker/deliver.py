@@ -81,8 +81,8 @@ class Deliverer:
                 outcome, told = await self._call(delivery, rendered, origin=origin, group=group)
                 called = msgspec.structs.replace(delivery, attempt=attempt) if took_over else delivery
                 records = await self._finish(called, outcome, ask=ask, told=told)
-                if took_over:
-                    records.append(self._closed_as_unknown(delivery, attempt=took_over, told=told))
+                for lost in range(delivery.attempt, took_over + 1):
+                    records.append(self._closed_as_unknown(delivery, attempt=lost, told=told))
                 await self._append(records)
                 self._ledger.settle(delivery.id, owner=ask.owner, token=ask.token)
                 return None
