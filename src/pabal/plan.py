@@ -80,8 +80,8 @@ class RequestedContent(_Asked, frozen=True, kw_only=True):
     data: Annotated[
         dict[str, Any] | None, msgspec.Meta(description="Facts for machines; webhooks carry them as they are.")
     ] = None
-    email: RequestedEmail | None = None
-    webhook: RequestedWebhook | None = None
+    email: Annotated[RequestedEmail | None, msgspec.Meta(description="For e-mail alone.")] = None
+    webhook: Annotated[RequestedWebhook | None, msgspec.Meta(description="For webhooks alone.")] = None
 
 
 class NotificationRequest(_Asked, frozen=True, kw_only=True, rename={"class_": "class"}):
@@ -92,7 +92,7 @@ class NotificationRequest(_Asked, frozen=True, kw_only=True, rename={"class_": "
         msgspec.Meta(min_length=1, description="At most 500. One address twice on one channel is one delivery."),
     ]
     class_: Annotated[NotificationClass, msgspec.Meta(description="How urgent: three bells, two, one.")] = "standard"
-    content: RequestedContent | None = None
+    content: Annotated[RequestedContent | None, msgspec.Meta(description="What to say, in full.")] = None
     template: Annotated[
         str | None, msgspec.Meta(description="The name of a template of this installation, instead of `content`.")
     ] = None

@@ -183,7 +183,8 @@ def _compile(part: str, text: str) -> jinja2.Template:
         return environment.from_string(text)
     except jinja2.TemplateSyntaxError as error:
         raise _PartError(part, error.message or "does not compile", line=error.lineno) from None
-    except RecursionError:
+    except (RecursionError, SyntaxError):
+        # Jinja2 translates to Python, which has limits of its own: 20 nested loops, 100 levels, 200 parentheses.
         raise _PartError(part, "is nested too deeply") from None
 
 

@@ -126,17 +126,14 @@ def _type(rule: Json) -> str:
 def _rules(rule: Json) -> Iterable[str]:
     """Bounds in words; those of an optional field stand in its first choice."""
     for choice in (rule, *rule.get("anyOf", ())):
-        unit = "items" if choice.get("type") == "array" else "characters"
-        for bound, word in (
-            ("minItems", "At least"),
-            ("minLength", "At least"),
-            ("maxItems", "At most"),
-            ("maxLength", "At most"),
-        ):
-            if bound in choice:
-                yield f"{word} {choice[bound]} {unit}."
-    if (default := rule.get("default")) not in (None, [], ()):
-        yield f"Default {_code(str(default))}." if not isinstance(default, dict) else ""
+        for at_least, at_most, unit in (("minItems", "maxItems", "items"), ("minLength", "maxLength", "characters")):
+            if at_most in choice:
+                lower = f"{choice[at_least]} to" if at_least in choice else "At most"
+                yield f"{lower} {choice[at_most]} {unit}."
+            elif at_least in choice:
+                yield f"At least {choice[at_least]} of them."
+    if isinstance(default := rule.get("default"), str):
+        yield f"Default {_code(default)}."
 
 
 def _code_row(code: str) -> tuple[str, str, str]:
@@ -152,7 +149,12 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _prose(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    """Text with `code` in it; an error code leads to its meaning."""
+    return re.sub(r"`([^`]+)`", lambda quoted: _word(quoted[1]), escape(text))
+
+
+def _word(word: str) -> str:
+    return f'<a href="#{word}"><code>{word}</code></a>' if word in KINDS else f"<code>{word}</code>"
 
 
 def _code(text: str) -> str:
