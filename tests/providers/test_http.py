@@ -226,6 +226,24 @@ async def test_a_look_up_that_hangs_ends_in_time_and_holds_up_nobody_else(
         over.set()
 
 
+async def test_dead_name_servers_hold_up_nothing_but_look_ups(make_client: MakeClient) -> None:
+    over = threading.Event()
+
+    def hang_up(*_: object, **__: object) -> list[tuple[Any, ...]]:
+        over.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    client = make_client(lookup=hang_up)
+    try:
+        calls = asyncio.gather(*(post(client, f"http://{number}.example/") for number in range(100)))
+        await eventually(lambda: any(thread.name.startswith("pabal-dns") for thread in threading.enumerate()))
+
+        assert await asyncio.to_thread(lambda: "done") == "done"
+    finally:
+        over.set()
+    assert {type(exchange) for exchange in await calls} == {Unsent}
+
+
 async def _tls_endpoint() -> Endpoint:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(CERTIFICATE)

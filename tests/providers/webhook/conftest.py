@@ -29,7 +29,7 @@ async def make_provider() -> AsyncIterator[MakeProvider]:
 
     def make(**options: Any) -> WebhookProvider:
         context = ProviderContext(
-            clock=SystemClock(), webhook_secrets={"acme": [SECRET], "rotating": [NEWER_SECRET, SECRET]}
+            clock=SystemClock(), webhook_secrets={"acme": [SECRET], "rotating": [NEWER_SECRET, SECRET], "bare": []}
         )
         made.append(create({"allow": ["127.0.0.1/32"], **options}, context))
         return made[-1]

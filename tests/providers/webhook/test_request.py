@@ -12,7 +12,7 @@ from pabal.outcome import Accepted, Misconfigured
 from pabal.providers.port import ProviderContext
 from pabal.providers.webhook import WebhookProvider, create
 from tests.providers.webhook.conftest import BODY, NEWER_SECRET, SECRET, send
-from tests.providers.webhook.endpoint import Endpoint, answer
+from tests.providers.webhook.endpoint import Endpoint, Script, answer
 from tests.waiting import eventually
 
 
@@ -59,19 +59,29 @@ async def test_the_timestamp_is_the_clocks(endpoint: Endpoint) -> None:
     assert endpoint.requests[0].headers["webhook-timestamp"] == str(int(clock.now().timestamp()))
 
 
+@pytest.mark.parametrize("tenant", ["stranger", "bare"])
 async def test_a_tenant_without_a_secret_is_misconfigured_and_nothing_is_sent(
-    provider: WebhookProvider, endpoint: Endpoint
+    provider: WebhookProvider, endpoint: Endpoint, tenant: str
 ) -> None:
-    outcome = await send(provider, endpoint.url, tenant="stranger")
+    outcome = await send(provider, endpoint.url, tenant=tenant)
 
     assert outcome == Misconfigured(
-        reason="tenant 'stranger' has no webhook secret: set $.tenants.stranger.webhook_secrets"
+        reason=f"tenant {tenant!r} has no webhook secret: set $.tenants.{tenant}.webhook_secrets"
     )
     assert endpoint.connections == 0
 
 
-async def test_connections_are_used_again(provider: WebhookProvider, endpoint: Endpoint) -> None:
-    endpoint.script = answer(200, body=b"x" * 20_000)
+async def _answer_in_pieces(_: object, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\n")
+    for _piece in range(4):
+        for _turn in range(10):  # of the event loop, so that the client reads in between
+            await asyncio.sleep(0)
+        writer.write(b"x" * 10_000)
+
+
+@pytest.mark.parametrize("script", [answer(200), answer(200, body=b"x" * 20_000), _answer_in_pieces])
+async def test_connections_are_used_again(provider: WebhookProvider, endpoint: Endpoint, script: Script) -> None:
+    endpoint.script = script
 
     for _ in range(3):
         await send(provider, endpoint.url)

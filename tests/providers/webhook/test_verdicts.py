@@ -1,6 +1,7 @@
 """What is made of an endpoint's answer, and of the lack of one."""
 
 import asyncio
+import gzip
 import socket
 import sys
 from collections.abc import Iterator
@@ -146,6 +147,33 @@ async def test_the_status_counts_whatever_becomes_of_the_body(
 
     assert isinstance(outcome, Accepted)
     assert (outcome.response or "").startswith("the start")
+
+
+async def test_of_an_endless_body_little_is_read(make_provider: MakeProvider, endpoint: Endpoint) -> None:
+    provider = make_provider(timeout_seconds=60)
+    written = 0
+
+    async def talk(_: Request, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 10_000)
+            written += 10_000
+            await writer.drain()
+
+    endpoint.script = talk
+    await send(provider, endpoint.url)
+
+    assert written < 30_000_000  # what the buffers of two sockets hold, and not a second's worth
+
+
+async def test_compressed_answers_are_not_inflated(provider: WebhookProvider, endpoint: Endpoint) -> None:
+    endpoint.script = answer(200, body=gzip.compress(bytes(1_000_000)), headers="Content-Encoding: gzip\r\n")
+
+    outcome = await send(provider, endpoint.url)
+
+    assert isinstance(outcome, Accepted)
+    assert (outcome.response or "").startswith("\x1f")
 
 
 async def test_the_calls_own_deadline_ends_the_wait_for_a_body(make_provider: MakeProvider, endpoint: Endpoint) -> None:
