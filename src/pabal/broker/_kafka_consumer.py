@@ -1,0 +1,222 @@
+"""A member of a consumer group, as the event loop sees it: polls, commits, pauses."""
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as RdTopicPartition
+
+from pabal.broker._kafka_client import KafkaSettings, cause, commit_error, logger
+from pabal.broker._kafka_handover import Handover
+from pabal.broker._kafka_member import GroupMember
+from pabal.broker.port import Assignment, Record, TopicPartition
+from pabal.errors import Closed, LogError, LogUnavailable, NotAssigned
+
+_COMMIT_SECONDS = 5.0
+"""How long `commit` waits for the coordinator."""
+
+_COMMIT_RETRY_SECONDS = 0.1
+
+_IN_BETWEEN = frozenset({KafkaError.STALE_MEMBER_EPOCH, KafkaError.REBALANCE_IN_PROGRESS})
+"""Answers to a commit in the middle of a rebalance: the partition may still be ours, ask again."""
+
+
+class KafkaConsumer:
+    """See `pabal.broker.port.Consumer`. The thread behind it is `GroupMember`."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        group: str,
+        topics: Sequence[str],
+        assignment: Assignment,
+        instance: str | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._assignment = assignment
+        self.handover = Handover()
+        self._waiter: asyncio.Future[None] | None = None
+        self._news: deque[LogError] = deque()
+        self._standing: dict[TopicPartition | None, LogError] = {}
+        self._commits: list[_Commit] = []
+        self._closed = False
+        self._member = GroupMember(settings, self, group=group, topics=topics, instance=instance)
+
+    async def poll(self, *, limit: int, timeout_seconds: float) -> Sequence[Record]:
+        """See `Consumer.poll`. The first poll joins the group."""
+        self._check_open()
+        self._member.seen_alive(polling=True)
+        try:
+            if not self._member.is_alive():
+                self._member.start()
+            if not self.handover.has_records() and not self._news:
+                await self._wait(timeout_seconds)
+        finally:
+            self._member.seen_alive(polling=False)
+        self._check_open()
+        if self.handover.has_records():
+            records = self.handover.take(limit)
+            if self._member.waits_for_room:
+                self._member.made_room()
+            return records
+        if self._news:
+            raise self._news.popleft()
+        if self._standing:
+            raise next(iter(self._standing.values()))
+        return []
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """See `Consumer.commit`."""
+        self._check_open()
+        deadline = self._loop.time() + _COMMIT_SECONDS
+        refused = offsets.keys() - self._member.owned
+        rest = {partition: offset for partition, offset in offsets.items() if partition not in refused}
+        while rest:
+            rest, gone = await self._commit_once(rest, deadline=deadline)
+            refused |= gone
+            if rest:
+                await asyncio.sleep(_COMMIT_RETRY_SECONDS)
+                self._check_open()
+        if refused:
+            names = ", ".join(f"{topic}[{number}]" for topic, number in sorted(refused))
+            raise NotAssigned(f"not (or no longer) a partition of this member: {names}")
+
+    async def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Consumer.pause`."""
+        self._check_owned(partitions)
+        self.handover.pause(partitions)
+
+    async def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Consumer.resume`."""
+        self._check_owned(partitions)
+        self.handover.resume(partitions)
+        self._wake()
+
+    async def close(self) -> None:
+        """See `Consumer.close`."""
+        self._closed = True
+        self._member.stop()
+        self._wake()
+        await asyncio.shield(self._member.ended)
+
+    # -- what the member's thread tells, in the loop
+
+    def received(self, batch: list[Record]) -> None:
+        """See `Listener.received`."""
+        self.handover.put(batch)
+        self._wake()
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Listener.assigned`."""
+        self._assignment.assigned(partitions)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """See `Listener.revoked`."""
+        self._forget(partitions)
+        offsets = self._assignment.revoked(partitions)
+        return {partition: offset for partition, offset in offsets.items() if partition in set(partitions)}
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Listener.lost`."""
+        self._forget(partitions)
+        self._assignment.lost(partitions)
+
+    def committed(self, error: KafkaError | None, partitions: Sequence[RdTopicPartition]) -> None:
+        """See `Listener.committed`."""
+        answer = {TopicPartition(each.topic, each.partition): each for each in partitions}
+        offsets = {partition: each.offset for partition, each in answer.items()}
+        errors = {partition: each.error or error for partition, each in answer.items()}
+        # librdkafka answers in order but does not say which commit; one with the same content is as good.
+        for commit in self._commits:
+            if commit.offsets == offsets and not commit.answer.done():
+                commit.answer.set_result(errors)
+                return
+        if any(errors.values()):
+            logger.warning("the commit on revocation failed: %s", {each: str(e) for each, e in errors.items() if e})
+
+    def failed(self, error: LogError, partition: TopicPartition | None, *, for_good: bool) -> None:
+        """See `Listener.failed`."""
+        if for_good:
+            self._standing[partition] = error
+        self._news.append(error)
+        self._wake()
+
+    # -- private
+
+    async def _wait(self, timeout_seconds: float) -> None:
+        """Return when there is something for `poll`, or time is up."""
+        waiter = self._waiter = self._loop.create_future()
+        timer = self._loop.call_later(timeout_seconds, _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            _resolve(self._waiter)
+
+    async def _commit_once(
+        self, offsets: Mapping[TopicPartition, int], *, deadline: float
+    ) -> tuple[dict[TopicPartition, int], set[TopicPartition]]:
+        """Send one commit; what is to be sent again, and what is not ours any more."""
+        try:
+            sent = self._member.commit(offsets)
+        except KafkaException as error:
+            raise commit_error(cause(error)) from error
+        gone = set(offsets.keys() - sent.keys())
+        if not sent:
+            return {}, gone
+        commit = _Commit(sent, self._loop.create_future())
+        self._commits.append(commit)
+        try:
+            errors = await asyncio.wait_for(commit.answer, max(0.01, deadline - self._loop.time()))
+        except TimeoutError:
+            raise LogUnavailable("the group's coordinator did not answer the commit in time") from None
+        finally:
+            self._commits.remove(commit)
+        again: dict[TopicPartition, int] = {}
+        for partition, answer in errors.items():
+            if answer is None:
+                continue
+            if answer.code() in _IN_BETWEEN and self._loop.time() < deadline:
+                again[partition] = sent[partition]
+                continue
+            failure = commit_error(answer)
+            if not isinstance(failure, NotAssigned):
+                raise failure
+            gone.add(partition)
+        return again, gone
+
+    def _forget(self, partitions: Collection[TopicPartition]) -> None:
+        self.handover.drop(partitions)
+        for partition in partitions:
+            self._standing.pop(partition, None)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("this consumer was closed")
+
+    def _check_owned(self, partitions: Collection[TopicPartition]) -> None:
+        self._check_open()
+        for partition in partitions:
+            if partition not in self._member.owned:
+                raise NotAssigned(f"{partition.topic}[{partition.partition}] is not a partition of this member")
+
+
+class _Commit:
+    """One commit under way."""
+
+    def __init__(
+        self, offsets: Mapping[TopicPartition, int], answer: asyncio.Future[Mapping[TopicPartition, KafkaError | None]]
+    ) -> None:
+        self.offsets = offsets
+        self.answer = answer
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
