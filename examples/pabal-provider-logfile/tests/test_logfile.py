@@ -29,7 +29,7 @@ class File(FarSide):
 
     def connect(self) -> Provider:
         """A provider that writes to it."""
-        return LogfileProvider(LogfileOptions(path=str(self.path)))
+        return LogfileProvider(LogfileOptions(path=str(self.path), timeout_seconds=self.timeout_seconds))
 
     async def accept(self) -> None:
         """Put the directory back, and the file where it was."""

@@ -39,7 +39,7 @@ class MailServer(FarSide):
         self._is_up = False
 
     def connect(self) -> Provider:
-        return provider(self._port, timeout_seconds=0.5)
+        return provider(self._port, timeout_seconds=self.timeout_seconds)
 
     async def accept(self) -> None:
         self._mailbox.answer = "250 OK"

@@ -17,7 +17,7 @@ class WebhookFarSide(FarSide):
 
     def connect(self) -> Provider:
         context = ProviderContext(clock=SystemClock(), webhook_secrets={self.tenant: [SECRET]})
-        return create({"allow": ["127.0.0.1/32"], "timeout_seconds": 0.5}, context)
+        return create({"allow": ["127.0.0.1/32"], "timeout_seconds": self.timeout_seconds}, context)
 
     async def accept(self) -> None:
         if not self.listens:
