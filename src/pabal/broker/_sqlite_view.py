@@ -1,0 +1,130 @@
+"""What one process knows of the embedded log without asking the disk.
+
+The catalogue of topics, every partition's end, every group's generation, and a tail of recent batches: a reader in
+the process that appended gets its records from memory. Batches never change (compaction keeps the last value of
+each key, and a reader may always see more), so a batch remembered is a batch true. Whoever waits is woken here.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from pabal.broker._sqlite_storage import OFFSET_BITS, Catalogue, Chunk, Pulse, Written
+from pabal.broker.port import Record, TopicPartition, TopicSpec
+from pabal.errors import UnknownTopic
+
+TAIL_BYTES = 8 << 20
+"""How much of what was appended last is kept in memory: seconds of it at full speed."""
+
+
+class Listener(Protocol):
+    """Someone who waits for records or for their share of the partitions."""
+
+    def wake(self) -> None:
+        """Look again."""
+        ...
+
+
+class View:
+    """One process's knowledge of the log. Lives in the event loop."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.topics: Mapping[str, TopicSpec] = {}
+        self.partitions: Mapping[int, TopicPartition] = {}
+        self.ends: dict[int, int] = {}
+        self.generations: dict[str, int] = {}
+        self._identifiers: dict[str, list[int]] = {}
+        self._tail: OrderedDict[int, Chunk] = OrderedDict()
+        self._tail_size = 0
+        self._readers: dict[int, set[Listener]] = {}
+        self._members: dict[str, set[Listener]] = {}
+        self.learn(catalogue)
+
+    def identifiers(self, topic: str) -> Sequence[int]:
+        """The ids of a topic's partitions by number. Raises UnknownTopic."""
+        try:
+            return self._identifiers[topic]
+        except KeyError:
+            raise UnknownTopic(topic) from None
+
+    def identifier(self, partition: TopicPartition) -> int:
+        """The id of a partition. Raises UnknownTopic."""
+        identifiers = self.identifiers(partition.topic)
+        if not 0 <= partition.partition < len(identifiers):
+            raise UnknownTopic(f"{partition.topic}/{partition.partition}")
+        return identifiers[partition.partition]
+
+    def learn(self, catalogue: Catalogue) -> None:
+        """Take in everything the file says."""
+        self.topics, self.partitions = catalogue.topics, catalogue.partitions
+        self._identifiers = {topic: [] for topic in catalogue.topics}
+        for identifier, (topic, _) in catalogue.partitions.items():
+            self._identifiers[topic].append(identifier)
+        self.feel(Pulse({each: high for each, (_, high) in catalogue.watermarks.items()}, catalogue.generations))
+
+    def feel(self, pulse: Pulse) -> None:
+        """Take in how far the partitions and groups are, and wake whoever it concerns."""
+        for partition, end in pulse.ends.items():
+            self._note_end(partition, end)
+        for group, generation in pulse.generations.items():
+            self._note_generation(group, generation)
+
+    def note(self, written: Written) -> None:
+        """Take in what this process has written."""
+        for chunk in written.chunks:
+            self._tail[chunk.id] = chunk
+            self._tail_size += chunk.size
+            self._note_end(chunk.id >> OFFSET_BITS, (chunk.id & ((1 << OFFSET_BITS) - 1)) + len(chunk.records))
+        while self._tail_size > TAIL_BYTES:
+            _, chunk = self._tail.popitem(last=False)
+            self._tail_size -= chunk.size
+        for group, generation in written.generations.items():
+            self._note_generation(group, generation)
+
+    def recall(self, partition: int, offset: int) -> list[Record] | None:
+        """The records of the batch that starts there, if they are remembered."""
+        chunk = self._tail.get(partition << OFFSET_BITS | offset)
+        if chunk is None:
+            return None
+        topic, number = self.partitions[partition]
+        timestamp = chunk.appended_ms / 1000
+        return [
+            Record(
+                topic=topic,
+                partition=number,
+                offset=offset + index,
+                timestamp=timestamp,
+                key=each.key,
+                value=each.value,
+                headers=each.headers,
+            )
+            for index, each in enumerate(chunk.records)
+        ]
+
+    def listen(self, listener: Listener, *, group: str, partitions: Iterable[int] = ()) -> None:
+        """Wake `listener` when the group changes, or there are records in those partitions."""
+        self._members.setdefault(group, set()).add(listener)
+        for partition in partitions:
+            self._readers.setdefault(partition, set()).add(listener)
+
+    def ignore(self, listener: Listener, *, partitions: Iterable[int]) -> None:
+        """Wake `listener` no more for records in those partitions."""
+        for partition in partitions:
+            self._readers.get(partition, set()).discard(listener)
+
+    def forget(self, listener: Listener) -> None:
+        """Wake `listener` no more."""
+        for listeners in (*self._readers.values(), *self._members.values()):
+            listeners.discard(listener)
+
+    def _note_end(self, partition: int, end: int) -> None:
+        if end > self.ends.get(partition, 0):
+            self.ends[partition] = end
+            for listener in self._readers.get(partition, ()):
+                listener.wake()
+
+    def _note_generation(self, group: str, generation: int) -> None:
+        if generation > self.generations.get(group, 0):
+            self.generations[group] = generation
+            for listener in self._members.get(group, ()):
+                listener.wake()
