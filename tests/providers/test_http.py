@@ -10,12 +10,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from aiohttp import ClientConnectionResetError
+from aiohttp import ClientConnectionError, ClientConnectionResetError
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_writer import StreamWriter
 
 from pabal.providers.addresses import AddressGuard
-from pabal.providers.http import Answer, Exchange, Forbidden, HttpClient, Unanswered, Unsent, _Body
+from pabal.providers.http import Answer, Exchange, Forbidden, HttpClient, Unanswered, Unsent, _Body, _failure
 from tests.providers.webhook.endpoint import Endpoint, hang
 from tests.waiting import eventually
 
@@ -226,6 +226,26 @@ async def test_a_look_up_that_hangs_ends_in_time_and_holds_up_nobody_else(
         over.set()
 
 
+async def test_closing_ends_a_call_that_waits_for_a_look_up(make_client: MakeClient) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def hang_up(*_: object, **__: object) -> list[tuple[Any, ...]]:
+        asked.set()
+        over.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    client = make_client(lookup=hang_up)
+    try:
+        calls = asyncio.gather(*(post(client, "http://slow.example/") for _ in range(2)))
+        await eventually(asked.is_set)
+
+        await client.close()
+
+        assert await calls == [Unsent(reason="the client was closed")] * 2
+    finally:
+        over.set()
+
+
 async def test_dead_name_servers_hold_up_nothing_but_look_ups(make_client: MakeClient) -> None:
     over = threading.Event()
 
@@ -306,6 +326,8 @@ async def test_nothing_has_left_when_the_connection_was_gone_before_the_first_by
         await body.write_with_length(StreamWriter(gone, asyncio.get_running_loop()), None)
 
     assert not body.may_have_left
+    failure = ClientConnectionError("Connector is closed")
+    assert _failure(failure, may_have_left=body.may_have_left) == Unsent(reason="no connection")
 
 
 async def test_closing_twice_is_fine(make_client: MakeClient, endpoint: Endpoint) -> None:

@@ -119,6 +119,12 @@ class HttpClient:
             response = await self._open().post(target, data=payload, headers=headers, allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return _failure(error, may_have_left=payload.may_have_left)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                # Nobody cancelled this call: closing cancels the look-ups, and they tell those who wait for them so.
+                return Unsent(reason="the client was closed")
+            raise
         try:
             snippet = await _read_start(response)
         finally:
