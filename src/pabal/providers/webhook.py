@@ -101,7 +101,8 @@ def create(options: Mapping[str, Any], context: ProviderContext) -> WebhookProvi
 def _signers(tenant: str, secrets: Sequence[str]) -> Sequence[standardwebhooks.Webhook]:
     for index, secret in enumerate(secrets):
         try:
-            key = base64.b64decode(secret.removeprefix("whsec_") + "==", validate=True)
+            text = secret.removeprefix("whsec_")
+            key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         except (binascii.Error, ValueError):
             key = b""
         if not key:
