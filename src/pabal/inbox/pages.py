@@ -181,13 +181,9 @@ class Pages:
         }
 
     async def _page(self, request: Request, template: str, context: Mapping[str, object]) -> Response:
-        own = {"base": request.scope.get("root_path", ""), "summarise": summarise, "is_email": _is_email}
+        own = {"base": request.scope.get("root_path", ""), "summarise": summarise}
         text = await run_in_threadpool(self._templates.get_template(template).render, **own, **context)
         return HTMLResponse(text, headers=_COMMON_HEADERS | {"content-security-policy": _PAGE_POLICY})
-
-
-def _is_email(entry: Entry) -> bool:
-    return isinstance(entry, Email)
 
 
 def _with_base(html: str) -> str:

@@ -1,31 +1,8 @@
-import ssl
-import subprocess
-from pathlib import Path
-
-import msgspec
 import pytest
 
-
-class Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    """A self-signed certificate for `localhost`, which is its own CA."""
-
-    file: str
-    key: str
-
-    def server_context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.file, self.key)
-        return context
+from tests.providers.smtp.certificates import Certificate, make_certificate
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    folder: Path = tmp_path_factory.mktemp("certificate")
-    file, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    subprocess.run(
-        [*request.split(), "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", file],
-        check=True,
-        capture_output=True,
-    )
-    return Certificate(file=file, key=key)
+    return make_certificate(tmp_path_factory.mktemp("certificate"))

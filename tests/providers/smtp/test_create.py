@@ -10,7 +10,7 @@ from pabal.errors import ConfigError
 from pabal.providers.port import ProviderContext
 from pabal.providers.smtp import create
 from pabal.providers.smtp.options import SmtpOptions
-from tests.providers.smtp.conftest import Certificate
+from tests.providers.smtp.certificates import Certificate
 
 CONTEXT = ProviderContext(clock=ManualClock())
 MINIMAL: dict[str, Any] = {"host": "smtp.example.com", "sender": "Shop <noreply@example.com>"}

@@ -8,7 +8,7 @@ import uvloop
 
 from pabal.channels.port import Rendered
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome
-from tests.providers.smtp.conftest import Certificate
+from tests.providers.smtp.certificates import Certificate
 from tests.providers.smtp.servers import LOGIN, Recorder, converse, provider, serve, serve_script
 
 
