@@ -1,0 +1,120 @@
+"""`python -m bench [NAME ...]`: measure, print the table, write bench/out/*.json."""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import confluent_kafka
+import msgspec
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from bench.figures import Figure, Measured
+from bench.lab import ROOT, BenchFailed, Lab
+from bench.measures import MEASURES, QUICK, Size
+from pabal.testing.kafka import KAFKA_VERSION, missing
+
+_OUT = ROOT / "bench" / "out"
+_ON_KAFKA = {"parts", "whole", "provider", "waiting-kafka"}
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--quick", is_flag=True, help="Small counts: checks that everything runs and nothing is lost.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Rounds of sketch and Pabal in turn. Default: 3.")
+@click.option("--keep", is_flag=True, help="Keep the programs' logs, and say where.")
+def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) -> None:
+    """Measure the figures of docs/benchmarks.md: parts, whole, provider, embedded, waiting-kafka, waiting-embedded.
+
+    Without a NAME, all of them.
+    """
+    unknown = set(names) - MEASURES.keys()
+    if unknown:
+        raise click.UsageError(f"no measurement {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+    chosen = names or tuple(MEASURES)
+    without_kafka = missing()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    size = QUICK if quick else Size()
+    if rounds is not None:
+        size = msgspec.structs.replace(size, rounds=rounds)
+    results = []
+    for name in chosen:
+        if name in _ON_KAFKA and without_kafka:
+            console.print(f"{name}: left out, {without_kafka}")
+            continue
+        started = time.monotonic()
+        try:
+            result = _measure(name, size, keep=keep)
+        except BenchFailed as error:
+            raise click.ClickException(f"{name}: {error}") from None
+        results.append(result)
+        _write(result, size)
+        _print(console, result, seconds=time.monotonic() - started)
+    lost = sum(result.missing + result.duplicated for result in results)
+    if lost:
+        raise click.ClickException(f"{lost} deliveries were missing or duplicated")
+
+
+def _measure(name: str, size: Size, *, keep: bool) -> Measured:
+    directory = Path(tempfile.mkdtemp(prefix=f"pabal-bench-{name}-"))
+    try:
+        with Lab(directory) as lab:
+            return MEASURES[name](lab, size)
+    finally:
+        if keep:
+            print(f"{name}: logs and data are in {directory}")
+        else:
+            shutil.rmtree(directory)
+
+
+def _print(console: Console, result: Measured, *, seconds: float) -> None:
+    lost = f"missing {result.missing}, duplicated {result.duplicated}"
+    table = Table(title=f"{result.title}   ({lost}; {seconds:.0f} s)", title_justify="left", title_style="bold")
+    table.add_column("")
+    for column in ("Pabal", "sketch", "ratio"):
+        table.add_column(column, justify="right")
+    table.add_column("unit")
+    table.add_column("target")
+    table.add_column("")
+    for figure in result.figures:
+        table.add_row(*_row(figure), style="red" if figure.verdict == "missed" else "")
+    console.print(table)
+
+
+def _row(figure: Figure) -> tuple[str, ...]:
+    numbers = (figure.pabal, figure.sketch, figure.ratio)
+    return (figure.title, *(_number(each) for each in numbers), figure.unit, figure.target, figure.verdict)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _write(result: Measured, size: Size) -> None:
+    _OUT.mkdir(exist_ok=True)
+    machine = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpus": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "load_average": os.getloadavg()[0],
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "librdkafka": confluent_kafka.libversion()[0],
+        "kafka": KAFKA_VERSION,
+    }
+    document = {"machine": machine, "size": size, "result": result}
+    encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
+    (_OUT / f"{result.name}.json").write_bytes(encoded + b"\n")
+
+
+if __name__ == "__main__":
+    main()

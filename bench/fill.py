@@ -1,0 +1,48 @@
+"""Lets deliveries wait in a log, as the API would have written them: `python -m bench.fill LOG_URL COUNT HOOK`.
+
+A million over HTTP would take minutes that measure nothing; this uses the same planning and encoding, and appends
+a thousand at a time.
+"""
+
+import asyncio
+import sys
+import uuid
+
+import msgspec
+
+from bench.requests import render_body
+from pabal.broker.port import NewRecord
+from pabal.channels import CHANNELS
+from pabal.cli.compose import open_broker
+from pabal.clock import SystemClock
+from pabal.codec import delivery_record
+from pabal.config import Settings
+from pabal.plan import NotificationRequest, Plan, Rules, plan_deliveries
+
+_AT_ONCE = 1000
+
+
+async def main(url: str, count: int, hook: str) -> None:
+    """Append them."""
+    settings = Settings()
+    clock = SystemClock()
+    lives = {name: each.time_to_live for name, each in settings.class_settings().items()}
+    rules = Rules(channels=CHANNELS, templates={}, times_to_live=lives)
+    broker = await open_broker(url, settings=settings, clock=clock)
+    producer = broker.producer(deadline_seconds=60)
+    run = uuid.uuid4().hex
+    for start in range(0, count, _AT_ONCE):
+        records: list[NewRecord] = []
+        for number in range(start, min(start + _AT_ONCE, count)):
+            request = msgspec.json.decode(render_body(number, hook=hook), type=NotificationRequest)
+            plan = plan_deliveries(
+                request, tenant="bench", idempotency_key=f"{run}-{number}", now=clock.now(), rules=rules
+            )
+            assert isinstance(plan, Plan), plan
+            records.extend(delivery_record(delivery) for delivery in plan.deliveries)
+        await producer.append(records)
+    await broker.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

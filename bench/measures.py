@@ -1,0 +1,353 @@
+"""One function per measurement. Each alternates sketch and Pabal round by round on the same machine and log."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+import msgspec
+
+from bench.cpu import Meter, Usage, memory_mb
+from bench.figures import Measured, Sample, Target, Wanted, measured, percentile
+from bench.lab import Lab, Program
+from bench.load import Job, Result
+from bench.systems import EmbeddedSketch, Pabal, PabalUp, System, kafka_systems
+
+SETTLE_SECONDS = 1.5
+"""After the last arrival: events are acknowledged and offsets committed once a second; that belongs to the cost."""
+
+
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is done."""
+
+    rounds: int = 3
+    warm_up: int = 2_000
+    burst: int = 15_000
+    rate: float = 200.0
+    steady: int = 4_000
+    provider: int = 20_000
+    idle_seconds: float = 15.0
+    waiting: tuple[int, int] = (10_000, 1_000_000)
+    slices: int = 10
+
+
+QUICK = Size(rounds=1, warm_up=50, burst=300, steady=100, provider=300, idle_seconds=1, waiting=(200, 1_000), slices=2)
+"""For a smoke test: checks that everything runs and nothing is lost; its times mean nothing."""
+
+
+def accept_and_work(lab: Lab, size: Size) -> Measured:
+    """Accept alone, then the worker alone on what has accumulated."""
+    samples = []
+    systems = kafka_systems(lab)
+    for number in range(size.rounds):
+        for system in in_turn(systems, number):
+            lab.far_side.forget()
+            api = system.start_api()
+            ids = _load(lab, system, size.warm_up).delivery_ids
+            meter = _meter(lab, api)
+            result = _load(lab, system, size.burst)
+            used = meter.usage()
+            _stop(api)
+            ids += result.delivery_ids
+            values = {
+                "accept_cpu": used.per_thousand(size.burst, *_names(api)),
+                "accept_broker_cpu": used.per_thousand(size.burst, "kafka"),
+                "accept_rate": size.burst / _seconds(result.started_ns, result.ended_ns),
+            }
+            worker = system.start_worker()
+            values |= _drain(lab, worker, total=len(ids), skip=len(ids) // 5)
+            _stop(worker)
+            samples.append(_sample(lab, system, number, values, ids))
+    wanted = [
+        Wanted(key="accept_cpu", title="accept: CPU of the API", unit="CPU-s/1,000", target=Target(ratio_at_most=1.5)),
+        Wanted(key="accept_broker_cpu", title="accept: CPU of the broker", unit="CPU-s/1,000"),
+        Wanted(key="accept_rate", title="accept: accepted", unit="/s"),
+        Wanted(key="work_cpu", title="work: CPU of the worker", unit="CPU-s/1,000", target=Target(ratio_at_most=1.5)),
+        Wanted(key="work_broker_cpu", title="work: CPU of the broker", unit="CPU-s/1,000"),
+        Wanted(key="work_rate", title="work: delivered", unit="/s"),
+    ]
+    return measured("parts", "Kafka: accept alone, then one worker alone on the backlog", samples, wanted)
+
+
+def whole(lab: Lab, size: Size) -> Measured:
+    """Everything on Kafka at once: a burst, then a steady rate."""
+    samples = []
+    systems = kafka_systems(lab)
+    for number in range(size.rounds):
+        for system in in_turn(systems, number):
+            programs = system.start_all()
+            samples.append(_burst_and_steady(lab, system, programs, size, number))
+            _stop(programs)
+    wanted = [
+        Wanted(
+            key="burst_cpu",
+            title="burst: CPU of all, broker included",
+            unit="CPU-s/1,000",
+            target=Target(ratio_at_most=1.7),
+        ),
+        Wanted(key="burst_broker_cpu", title="burst: of which the broker", unit="CPU-s/1,000"),
+        Wanted(key="burst_rate", title="burst: delivered", unit="/s", target=Target(at_least=2000)),
+        *_steady_figures(),
+        Wanted(key="steady_cpu", title="steady: CPU of all, broker included", unit="CPU-s/1,000"),
+    ]
+    return measured("whole", "Kafka: accepted and delivered, all roles", samples, wanted)
+
+
+def provider(lab: Lab, size: Size) -> Measured:
+    """One worker process, one URL, a provider that takes 20 ms."""
+    samples = []
+    systems = kafka_systems(lab)
+    for number in range(size.rounds):
+        for system in in_turn(systems, number):
+            lab.far_side.forget()
+            api = system.start_api()
+            ids = _load(lab, system, size.provider).delivery_ids
+            _stop(api)
+            lab.far_side.behave(latency_seconds=0.02)
+            worker = system.start_worker()
+            values = _drain(lab, worker, total=len(ids), skip=len(ids) // 5)
+            _stop(worker)
+            lab.far_side.behave()
+            samples.append(_sample(lab, system, number, values, ids))
+    wanted = [
+        Wanted(key="work_rate", title="delivered", unit="/s", target=Target(at_least=2000)),
+        Wanted(key="work_cpu", title="CPU of the worker", unit="CPU-s/1,000"),
+    ]
+    return measured("provider", "Kafka: one worker, one URL, a provider that takes 20 ms", samples, wanted)
+
+
+def embedded(lab: Lab, size: Size) -> Measured:
+    """One process on the embedded log: burst, steady, idle."""
+    samples = []
+    systems: Sequence[System] = (EmbeddedSketch(lab), PabalUp(lab))
+    for number in range(size.rounds):
+        for system in in_turn(systems, number):
+            programs = system.start_all()
+            sample = _burst_and_steady(lab, system, programs, size, number)
+            _stop(programs)
+            programs = system.start_all()
+            samples.append(msgspec.structs.replace(sample, values=sample.values | _idle(programs, size)))
+            _stop(programs)
+    wanted = [
+        Wanted(key="burst_cpu", title="burst: CPU", unit="CPU-s/1,000", target=Target(ratio_at_most=1.5)),
+        Wanted(key="burst_rate", title="burst: delivered", unit="/s", target=Target(at_least=1400)),
+        *_steady_figures(),
+        Wanted(key="steady_cpu", title="steady: CPU", unit="CPU-s/1,000"),
+        Wanted(key="busy_mb", title="memory after the burst", unit="MB"),
+        Wanted(key="idle_mb", title="idle: memory", unit="MB", target=Target(at_most=150)),
+        Wanted(key="idle_percent", title="idle: CPU", unit="% of a core", target=Target(at_most=2)),
+    ]
+    return measured("embedded", "Embedded: accepted and delivered in one process", samples, wanted)
+
+
+def waiting_kafka(lab: Lab, size: Size) -> Measured:
+    """What a million waiting deliveries do to the cost, on Kafka."""
+    return _waiting(lab, size, "waiting-kafka", "Kafka: cost with many waiting", lambda: kafka_systems(lab)[1])
+
+
+def waiting_embedded(lab: Lab, size: Size) -> Measured:
+    """What a million waiting deliveries do to the cost, on the embedded log."""
+    return _waiting(lab, size, "waiting-embedded", "Embedded: cost with many waiting", lambda: PabalUp(lab))
+
+
+MEASURES: Mapping[str, Callable[[Lab, Size], Measured]] = {
+    "parts": accept_and_work,
+    "whole": whole,
+    "provider": provider,
+    "embedded": embedded,
+    "waiting-kafka": waiting_kafka,
+    "waiting-embedded": waiting_embedded,
+}
+
+
+def in_turn(systems: Sequence[System], number: int) -> Sequence[System]:
+    """Each goes first every other round."""
+    return systems if number % 2 == 0 else systems[::-1]
+
+
+def _waiting(lab: Lab, size: Size, name: str, title: str, make: Callable[[], Pabal]) -> Measured:
+    """Accept with few and with many waiting; then deliver all, slice by slice of the many."""
+    system = make()
+    far_side = lab.far_side
+    values: dict[str, float] = {}
+    few, many = size.waiting
+    ids: list[str] = []
+    for label, count in (("few", few), ("many", many)):
+        far_side.forget()
+        system.fill(count, hook=far_side.hook)
+        api = system.start_api()
+        ids = _load(lab, system, size.warm_up).delivery_ids
+        meter = _meter(lab, api)
+        result = _load(lab, system, size.burst // 3)
+        used = meter.usage()
+        _stop(api)
+        ids += result.delivery_ids
+        values[f"accept_{label}"] = used.per_thousand(size.burst // 3)
+        total = count + len(ids)
+        worker = system.start_worker()
+        skip = total // 50 if label == "many" else total // 5
+        slices = _drain_slices(lab, worker, total=total, skip=skip, slices=size.slices if label == "many" else 1)
+        values |= {f"work_{label}_{number}": cost for number, cost in enumerate(slices)}
+        _stop(worker)
+        arrivals = far_side.arrivals()
+        assert len(arrivals) == total, f"{total - len(arrivals)} of {total} never arrived"
+        values[f"repeated_{label}"] = sum(len(times) > 1 for times in arrivals.values())
+    values["accept_ratio"] = values["accept_many"] / values["accept_few"]
+    values["work_ratio"] = values["work_many_0"] / values["work_few_0"]
+    values["work_spread"] = max(slices) / min(slices)
+    sample = Sample(
+        system="pabal",
+        round=0,
+        values=values,
+        accepted=total,
+        missing=len(set(ids) - arrivals.keys()),
+        duplicated=int(values["repeated_few"] + values["repeated_many"]),
+    )
+    wanted = [
+        Wanted(key="accept_few", title=f"accept, {few:,} waiting: CPU of all", unit="CPU-s/1,000"),
+        Wanted(key="accept_many", title=f"accept, {many:,} waiting: CPU of all", unit="CPU-s/1,000"),
+        Wanted(key="accept_ratio", title="accept: many to few", unit="×", target=Target(at_most=1.2)),
+        Wanted(key="work_few_0", title=f"deliver, {few:,} waiting: CPU of all", unit="CPU-s/1,000"),
+        Wanted(key="work_many_0", title=f"deliver, the first tenth of {many:,}: CPU of all", unit="CPU-s/1,000"),
+        Wanted(key="work_ratio", title="deliver: many to few", unit="×", target=Target(at_most=1.2)),
+        Wanted(key="work_spread", title="deliver: the dearest tenth to the cheapest", unit="×"),
+    ]
+    return measured(name, title, [sample], wanted)
+
+
+def _burst_and_steady(lab: Lab, system: System, programs: Sequence[Program], size: Size, number: int) -> Sample:
+    """A burst and a steady rate on running programs."""
+    far_side = lab.far_side
+    far_side.forget()
+    ids = _load(lab, system, size.warm_up).delivery_ids
+    _await_arrivals(lab, len(ids), programs)
+
+    meter = _meter(lab, programs)
+    result = _load(lab, system, size.burst)
+    ids += result.delivery_ids
+    _await_arrivals(lab, len(ids), programs)
+    time.sleep(SETTLE_SECONDS)
+    used = meter.usage()
+    arrivals = far_side.arrivals()
+    last = max(times[-1] for times in arrivals.values())
+    values = {
+        "burst_cpu": used.per_thousand(size.burst),
+        "burst_broker_cpu": used.per_thousand(size.burst, "kafka"),
+        "burst_rate": size.burst / _seconds(result.started_ns, last),
+        "busy_mb": sum(memory_mb(program.pid) for program in programs),
+    }
+
+    meter = _meter(lab, programs)
+    result = _load(lab, system, size.steady, rate=size.rate)
+    ids += result.delivery_ids
+    _await_arrivals(lab, len(ids), programs)
+    values |= _steady_values(result, lab.far_side.arrivals(), meter.usage(), size)
+    return _sample(lab, system, number, values, ids)
+
+
+def _steady_values(result: Result, arrivals: Mapping[str, Sequence[int]], used: Usage, size: Size) -> dict[str, float]:
+    """Latencies from when a request was due: to its answer, and to the delivery's first arrival."""
+    accepted = [(done - due) / 1e6 for done, due in zip(result.answered_ns, result.due_ns, strict=True)]
+    delivered = [
+        (arrivals[each][0] - due) / 1e6
+        for each, due in zip(result.delivery_ids, result.due_ns, strict=True)
+        if each in arrivals
+    ]
+    return {
+        "steady_accept_p50": percentile(accepted, 0.5),
+        "steady_accept_p99": percentile(accepted, 0.99),
+        "steady_p50": percentile(delivered, 0.5),
+        "steady_p99": percentile(delivered, 0.99),
+        "steady_cpu": used.per_thousand(size.steady),
+    }
+
+
+def _steady_figures() -> list[Wanted]:
+    return [
+        Wanted(key="steady_p50", title="200/s: end to end p50", unit="ms", target=Target(at_most=6)),
+        Wanted(key="steady_p99", title="200/s: end to end p99", unit="ms", target=Target(at_most=30)),
+        Wanted(key="steady_accept_p50", title="200/s: accept p50", unit="ms"),
+        Wanted(key="steady_accept_p99", title="200/s: accept p99", unit="ms"),
+    ]
+
+
+def _idle(programs: Sequence[Program], size: Size) -> dict[str, float]:
+    """What a fresh start uses when nothing happens."""
+    time.sleep(size.idle_seconds / 5)
+    meter = Meter({program.name: [program.pid] for program in programs})
+    time.sleep(size.idle_seconds)
+    used = meter.usage()
+    return {
+        "idle_mb": sum(memory_mb(program.pid) for program in programs),
+        "idle_percent": 100 * used.total_cpu_seconds / used.wall_seconds,
+    }
+
+
+def _drain(lab: Lab, worker: Sequence[Program], *, total: int, skip: int) -> dict[str, float]:
+    """Cost and speed of delivering a backlog, without the first `skip` (the process's start)."""
+    _await_arrivals(lab, skip, worker)
+    meter = _meter(lab, worker)
+    already, started = lab.far_side.received(), time.time_ns()
+    _await_arrivals(lab, total, worker)
+    time.sleep(SETTLE_SECONDS)
+    used = meter.usage()
+    last = max(times[0] for times in lab.far_side.arrivals().values())
+    return {
+        "work_cpu": used.per_thousand(total - already, *_names(worker)),
+        "work_broker_cpu": used.per_thousand(total - already, "kafka"),
+        "work_rate": (total - already) / _seconds(started, last),
+    }
+
+
+def _drain_slices(lab: Lab, worker: Sequence[Program], *, total: int, skip: int, slices: int) -> list[float]:
+    """CPU-seconds per 1,000 of all programs, slice by slice of a backlog."""
+    marks = [skip + (total - skip) * number // slices for number in range(slices + 1)]
+    readings: list[tuple[int, float]] = []
+    _await_arrivals(lab, skip, worker)
+    meter = _meter(lab, worker)
+    for mark in marks:
+        _await_arrivals(lab, mark, worker, within_seconds=3600)
+        if mark == total:
+            time.sleep(SETTLE_SECONDS)
+        readings.append((lab.far_side.received(), meter.usage().total_cpu_seconds))
+    return [(cpu - cpu_before) / (count - before) * 1000 for (before, cpu_before), (count, cpu) in pairwise(readings)]
+
+
+def _load(lab: Lab, system: System, count: int, *, rate: float | None = None) -> Result:
+    hook = lab.far_side.hook
+    return lab.load(Job(port=system.port, hook=hook, count=count, rate=rate, api_key=system.api_key))
+
+
+def _meter(lab: Lab, programs: Sequence[Program]) -> Meter:
+    """Of the programs, and of the broker where there is one."""
+    return Meter({**{program.name: [program.pid] for program in programs}, **lab.broker_processes()})
+
+
+def _names(programs: Sequence[Program]) -> Sequence[str]:
+    return [program.name for program in programs]
+
+
+def _await_arrivals(lab: Lab, count: int, watch: Sequence[Program], *, within_seconds: float = 300) -> None:
+    far_side = lab.far_side
+    lab.wait(lambda: far_side.received() >= count, f"{count} arrivals", within_seconds=within_seconds, watch=watch)
+
+
+def _sample(lab: Lab, system: System, number: int, values: dict[str, float], ids: Sequence[str]) -> Sample:
+    """Compare what was accepted with what arrived, id by id."""
+    arrivals = lab.far_side.arrivals()
+    return Sample(
+        system=system.name,
+        round=number,
+        values=values,
+        accepted=len(ids),
+        missing=len(set(ids) - arrivals.keys()) + len(ids) - len(set(ids)),
+        duplicated=sum(len(times) > 1 for times in arrivals.values()),
+    )
+
+
+def _stop(programs: Sequence[Program]) -> None:
+    for program in programs:
+        program.stop()
+
+
+def _seconds(start_ns: int, end_ns: int) -> float:
+    return (end_ns - start_ns) / 1e9
