@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import tempfile
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from pabal.notification import EVENTS_TOPIC, DeliveryEvent
 from pabal.simulator import Simulator
 
 KEY = "pabal_test"
-SECRETS = ("whsec_bmV3ZXIgc2VjcmV0IG9mIHRoZSB0ZXN0cyE=", "whsec_b2xkZXIgc2VjcmV0IG9mIHRoZSB0ZXN0cyE=")
+SECRETS = tuple(f"whsec_{b64encode(text).decode()}" for text in (b"newer secret of tests", b"older secret of tests!"))
 
 
 def settings_for(simulator: Simulator, **changes: Any) -> Settings:

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import fcntl
+import json
 import secrets
+import socket
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -27,6 +28,7 @@ from pabal.cli.compose import (
 )
 from pabal.cli.key import as_toml, make_key
 from pabal.cli.options import common_options, run_role, settings_of, with_clear_errors
+from pabal.clock import SystemClock
 from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.inbox import Inbox
@@ -70,23 +72,67 @@ def up(log_url: str | None, config: Path | None, data: Path, port: int | None, i
         url = log_url or settings.log.url or f"sqlite:{data / 'log.db'}"
 
         async def main(stopping: asyncio.Event) -> None:
-            inbox = _inbox_if_needed(settings, stopping, page_port=inbox_port, smtp_port=smtp_port)
-            async with inbox as (complete, page), open_parts(complete, log_url=url, data=data) as parts:
-                await _run_all(parts, stopping, key=key, page=page)
+            listening = listen(settings.api.host, settings.api.port, option="--port")
+            greeting = Greeting(
+                log_url=url,
+                api_url="http://{}:{}".format(*listening.getsockname()[:2]),
+                inbox_url=f"http://127.0.0.1:{inbox_port}" if _needs_inbox(settings) else None,
+                key=key,
+            )
+            inbox = _inbox_if_needed(settings, greeting, stopping, page_port=inbox_port, smtp_port=smtp_port)
+            async with inbox as complete, open_parts(complete, log_url=url, data=data) as parts:
+                await _prepare_topics(parts)
+                greeting.show()
+                await _run_all(parts, stopping, listening=listening)
 
         run_role(main)
 
 
-async def _run_all(parts: Parts, stopping: asyncio.Event, *, key: str | None, page: str | None) -> None:
+async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket) -> None:
     """Every role, until asked to stop or one fails."""
-    await _prepare_topics(parts)
-    listening = listen(parts.settings.api.host, parts.settings.api.port, option="--port")
-    _greet(parts, api_url="http://{}:{}".format(*listening.getsockname()[:2]), page=page, key=key)
     async with asyncio.TaskGroup() as group:
         group.create_task(run_api(parts, stopping, listening=listening))
         group.create_task(run_worker(parts, stopping, name=NAME))
         group.create_task(run_delayline(parts, stopping, name=NAME))
         group.create_task(_say_stopping(stopping))
+
+
+class Greeting(msgspec.Struct, frozen=True, kw_only=True):
+    """What `up` says when it is up. `key` is known only of the development settings."""
+
+    log_url: str
+    api_url: str
+    inbox_url: str | None
+    key: str | None
+
+    def show(self) -> None:
+        """Print it."""
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(f"[bold]Pabal is up[/bold] on {self.log_url}")
+        console.print(f"  API    {self.api_url}   (documentation: {self.api_url}/docs)")
+        if self.inbox_url:
+            console.print(
+                f"  inbox  {self.inbox_url}   (all mail; and webhooks sent to {self.inbox_url}/hook/anything)"
+            )
+        if self.key:
+            console.print(f"  key    {self.key}   (for development)")
+            console.print("\nSend the first notification:\n")
+            console.print(self.first_command(), markup=False)
+        console.print("\nCtrl-C ends it; nothing accepted is lost.")
+
+    def first_command(self) -> str | None:
+        """A line to paste into a terminal."""
+        if self.key is None:
+            return None
+        to = [{"channel": "email", "address": "ana@example.com"}]
+        if self.inbox_url:
+            to.append({"channel": "webhook", "address": f"{self.inbox_url}/hook/shop"})
+        content = {"title": "Order 17 shipped", "body": "It arrives tomorrow."}
+        body = json.dumps({"to": to, "class": "standard", "content": content})
+        return (
+            f"curl -sS {self.api_url}/v1/notifications -H 'Authorization: Bearer {self.key}' "
+            f"-H 'Content-Type: application/json' -d '{body}'"
+        )
 
 
 @contextlib.contextmanager
@@ -115,38 +161,32 @@ def _development(data: Path) -> tuple[str, Settings]:
     return key_file.read_text().strip(), settings_of(settings_file)
 
 
+def _needs_inbox(settings: Settings) -> bool:
+    """Whether mail has nowhere to go: the channel is carried by SMTP, and no server is configured."""
+    channel = settings.channels.get("email")
+    return channel is not None and channel.provider == "smtp" and "smtp" not in settings.providers
+
+
 @contextlib.asynccontextmanager
 async def _inbox_if_needed(
-    settings: Settings, stopping: asyncio.Event, *, page_port: int, smtp_port: int
-) -> AsyncIterator[tuple[Settings, str | None]]:
-    """Settings whose mail goes somewhere, and the inbox's page if that is the built-in inbox."""
-    channel = settings.channels.get("email")
-    if channel is None or channel.provider != "smtp" or "smtp" in settings.providers:
-        yield settings, None
+    settings: Settings, greeting: Greeting, stopping: asyncio.Event, *, page_port: int, smtp_port: int
+) -> AsyncIterator[Settings]:
+    """Settings whose mail goes somewhere: to the built-in inbox, which lives as long as this context."""
+    if greeting.inbox_url is None:
+        yield settings
         return
     listening = listen("127.0.0.1", page_port, option="--inbox-port")
-    inbox = await Inbox.start(smtp_port=smtp_port, webhook_secrets=_secrets(settings))
-    host, port = inbox.smtp_address
-    smtp: Mapping[str, Any] = {
-        "host": host,
-        "port": port,
-        "tls": "none",
-        "sender": "Pabal <pabal@localhost.localdomain>",
-    }
+    hook_secrets = [secret for tenant in settings.tenants.values() for secret in tenant.webhook_secrets]
+    inbox = Inbox(SystemClock(), webhook_secrets=hook_secrets, first_command=greeting.first_command())
+    await inbox.start(smtp_port=smtp_port)
+    smtp = {"host": "127.0.0.1", "port": smtp_port, "tls": "none", "sender": "Pabal <pabal@pabal.example>"}
     page = asyncio.create_task(serve(inbox.app, listening=listening, stopping=stopping))
     try:
-        yield (
-            msgspec.structs.replace(settings, providers={**settings.providers, "smtp": smtp}),
-            "http://{}:{}".format(*listening.getsockname()[:2]),
-        )
+        yield msgspec.structs.replace(settings, providers={**settings.providers, "smtp": smtp})
     finally:
         stopping.set()
         await page
         await inbox.close()
-
-
-def _secrets(settings: Settings) -> tuple[str, ...]:
-    return tuple(secret for tenant in settings.tenants.values() for secret in tenant.webhook_secrets)
 
 
 async def _prepare_topics(parts: Parts) -> None:
@@ -155,28 +195,6 @@ async def _prepare_topics(parts: Parts) -> None:
         await create_topics(parts, partitions=EMBEDDED_PARTITIONS, replication=None)
     else:
         await check_topics(parts)
-
-
-def _greet(parts: Parts, *, api_url: str, page: str | None, key: str | None) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]Pabal is up[/bold] on {parts.log_url}")
-    console.print(f"  API    {api_url}   (documentation: {api_url}/docs)")
-    if page:
-        console.print(f"  inbox  {page}   (mail sent here, and webhooks sent to {page}/hook/anything)")
-    if key:
-        console.print(f"  key    {key}   (for development)")
-        body = (
-            '{"to": [{"channel": "email", "address": "ana@example.com"}'
-            + (f', {{"channel": "webhook", "address": "{page}/hook/shop"}}' if page else "")
-            + '], "class": "standard", "content": {"title": "Order 17 shipped", "body": "It arrives tomorrow."}}'
-        )
-        console.print("\nTry it:\n")
-        console.print(
-            f"curl -sS {api_url}/v1/notifications -H 'Authorization: Bearer {key}' "
-            f"-H 'Content-Type: application/json' -d '{body}'\n",
-            markup=False,
-        )
-    console.print("Ctrl-C ends it; nothing accepted is lost.")
 
 
 async def _say_stopping(stopping: asyncio.Event) -> None:
