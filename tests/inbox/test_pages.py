@@ -85,7 +85,7 @@ async def test_an_emails_html_is_confined(mailer: SmtpProvider, browser: Browser
     assert re.search(
         r'<iframe [^>]*src="/messages/1/html"[^>]* sandbox="allow-popups allow-popups-to-escape-sandbox"', page
     )
-    assert await frame.text() == '<!DOCTYPE html><base target="_blank">\r\n<p>Hello</p>\r\n'
+    assert await frame.text() == '<!DOCTYPE html><base target="_blank">\n<p>Hello</p>\n'
     policy = frame.headers["content-security-policy"]
     assert policy.startswith("sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none';")
     assert "script-src" not in policy
@@ -120,8 +120,8 @@ async def test_one_email_as_json(mailer: SmtpProvider, browser: Browser) -> None
     assert document["mail_from"] == "noreply@example.com"
     assert document["rcpt_to"] == ["ana@example.com"]
     assert document["subject"] == "s"
-    assert document["text"] == "text\r\n"
-    assert document["html"] == "<p>html</p>\r\n"
+    assert document["text"] == "text\n"
+    assert document["html"] == "<p>html</p>\n"
     assert isinstance(document["headers"], list)
     assert ["Message-ID", "<key-1@example.com>"] in document["headers"]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from aiosmtpd.smtp import Envelope
 from starlette.applications import Starlette
 
 from pabal.clock import Clock
@@ -78,15 +77,13 @@ class Inbox:
         self._mailbag.add(hook)
         return hook.id
 
-    def _deliver(self, envelope: Envelope) -> int:
-        content = envelope.original_content
-        assert content is not None, "aiosmtpd sets it before it hands a message over"
+    def _deliver(self, *, mail_from: str, rcpt_to: Sequence[str], raw: bytes) -> int:
         email = Email(
             id_=self._mailbag.next_id(),
             received_at=self._clock.now(),
-            mail_from=_text(envelope.mail_from or ""),
-            rcpt_to=[_text(address) for address in envelope.rcpt_tos],
-            raw=content,
+            mail_from=mail_from,
+            rcpt_to=rcpt_to,
+            raw=raw,
         )
         self._mailbag.add(email)
         return email.id
@@ -94,8 +91,3 @@ class Inbox:
 
 def _lowered(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
     return {name.lower(): value for name, value in headers}
-
-
-def _text(address: str) -> str:
-    """An address as valid text: aiosmtpd keeps octets that are no UTF-8 as surrogates."""
-    return address.encode("utf-8", "replace").decode()

@@ -130,7 +130,7 @@ def _content(message: EmailMessage, subtype: str) -> str | None:
         # Of a malformed head field the standard library's parser may raise anything (IndexError, AttributeError, …),
         # of an unknown charset LookupError. The raw message shows what there is.
         return None
-    return _valid(content) if isinstance(content, str) else None
+    return _valid(content).replace("\r\n", "\n") if isinstance(content, str) else None
 
 
 def _attachments(message: EmailMessage) -> tuple[Attachment, ...]:

@@ -2,14 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol, cast
 
 from aiosmtpd import smtp as aiosmtpd
 
 MAX_MESSAGE_OCTETS = 10 * 1024 * 1024
 
-Deliver = Callable[[aiosmtpd.Envelope], int]
-"""Takes a message and says under which number it is kept."""
+
+class Deliver(Protocol):
+    """Takes a message and says under which number it is kept."""
+
+    def __call__(self, *, mail_from: str, rcpt_to: Sequence[str], raw: bytes) -> int:
+        """Keep it."""
+        ...
 
 
 class _Mailroom:
@@ -21,7 +27,13 @@ class _Mailroom:
     async def handle_DATA(  # noqa: N802 (aiosmtpd's name for it)
         self, server: aiosmtpd.SMTP, session: aiosmtpd.Session, envelope: aiosmtpd.Envelope
     ) -> str:
-        return f"250 2.0.0 Ok: queued as {self._deliver(envelope)}"
+        assert envelope.original_content is not None, "aiosmtpd sets it before it calls"
+        id_ = self._deliver(
+            mail_from=_text(envelope.mail_from or ""),
+            rcpt_to=[_text(address) for address in envelope.rcpt_tos],
+            raw=envelope.original_content,
+        )
+        return f"250 2.0.0 Ok: queued as {id_}"
 
 
 class _Session(aiosmtpd.SMTP):
@@ -47,9 +59,9 @@ class _Session(aiosmtpd.SMTP):
         self._server.sessions.discard(self)
 
     async def hang_up(self) -> None:
-        """Close the connection and wait until its task has noticed."""
+        """Drop the connection, whether or not its other end still reads, and wait until its task has noticed."""
         if self.transport is not None:
-            self.transport.close()
+            cast("asyncio.WriteTransport", self.transport).abort()
         if self._handler_coroutine is not None:
             await asyncio.wait([self._handler_coroutine])
 
@@ -79,3 +91,8 @@ class SmtpServer:
         await asyncio.gather(*(session.hang_up() for session in list(self.sessions)))
         await self._server.wait_closed()
         self._server = None
+
+
+def _text(address: str) -> str:
+    """An address as valid text: aiosmtpd keeps octets that are no UTF-8 as surrogates."""
+    return address.encode("utf-8", "replace").decode()

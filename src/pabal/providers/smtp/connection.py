@@ -112,14 +112,15 @@ class Connection:
         return reply
 
     async def quit(self) -> None:
-        """Take leave as RFC 5321 §4.1.1.10 asks, for a second at most, and close."""
+        """Take leave as RFC 5321 §4.1.1.10 asks, waiting a second at most for the answer, and drop the connection."""
         try:
-            await self._client.quit(timeout=_FAREWELL_SECONDS)
+            await self._client.execute_command(b"QUIT", timeout=_FAREWELL_SECONDS)
         except (aiosmtplib.SMTPException, OSError):
             # Whatever the server makes of our leaving, we are gone; no message is under way.
             pass
         finally:
-            self._client.close()
+            # Not closed gracefully: a TLS connection would wait for its other end once more.
+            _abort(self._client)
 
     def abort(self) -> None:
         """Drop the connection at once, with whatever is not sent yet."""
