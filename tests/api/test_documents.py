@@ -30,6 +30,12 @@ async def test_a_path_that_leads_nowhere_is_a_problem(lab: Lab, path: str) -> No
     check_problem(await lab.get(path), "not_found")
 
 
+async def test_a_hostile_host_header_changes_nothing(lab: Lab) -> None:
+    reply = await lab.call("GET", "/nope", headers=[(b"host", b"[")], chunks=[b""])
+
+    check_problem(reply, "not_found")
+
+
 async def test_the_openapi_document_is_3_1_and_every_reference_in_it_leads_somewhere(lab: Lab) -> None:
     reply = await lab.get("/openapi.json")
 

@@ -99,11 +99,11 @@ _DOCUMENT_HEADERS: Final = {"Content-Security-Policy": POLICY, "X-Content-Type-O
 async def _no_endpoint(request: Request, error: Exception) -> Response:
     """Starlette's own refusals as problem documents: no such path, no such method."""
     assert isinstance(error, HTTPException)
+    # Not `request.url`: making one of a hostile Host header raises.
+    path = request.scope["path"]
     if error.status_code == 405:
-        return _problem(
-            Refused("method_not_allowed", f"{request.url.path} does not take {request.method}"), headers=error.headers
-        )
-    return _problem(Refused("not_found", f"there is nothing at {request.url.path}"))
+        return _problem(Refused("method_not_allowed", f"{path} does not take {request.method}"), headers=error.headers)
+    return _problem(Refused("not_found", f"there is nothing at {path}"))
 
 
 async def _defect(request: Request, error: Exception) -> Response:
