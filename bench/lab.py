@@ -136,7 +136,7 @@ class Lab:
     def _warm_up_broker(self) -> None:
         """Give the JVM something to compile, so that the first round does not pay for it."""
         self.create_topics("warm-up")
-        producer = Producer({"bootstrap.servers": self.kafka.bootstrap, "acks": "all", "linger.ms": 0})
+        producer = Producer({"bootstrap.servers": self.kafka.bootstrap, "acks": "all", "linger.ms": 0, "log_level": 3})
         for number in range(_WARM_UP_RECORDS):
             producer.produce("warm-up", bytes(600), str(number))
             if number % 20 == 0:
