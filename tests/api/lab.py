@@ -111,6 +111,7 @@ class Lab:
         self.log = Memory()
         self.leaders = Leaders()
         self.clock = ManualClock()
+        self.sent: list[dict[str, Any]] = []
         numbers = itertools.count(1)
         self.app: Starlette = create_app(
             settings=settings,
@@ -177,7 +178,7 @@ class Lab:
         messages: list[dict[str, Any]],
     ) -> list[dict[str, Any]]:
         """What the application sends when it receives these messages; after the last nothing more comes."""
-        sent: list[dict[str, Any]] = []
+        sent = self.sent = []
 
         async def receive() -> dict[str, Any]:
             if not messages:

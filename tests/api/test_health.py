@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from pabal.errors import LogUnavailable, UnknownTopic
@@ -62,4 +63,15 @@ async def test_a_log_that_hangs_makes_every_probe_fail_in_time(lab: Lab, monkeyp
     replies = await asyncio.gather(*(lab.get("/readyz") for _ in range(3)))
 
     assert [reply.status for reply in replies] == [503] * 3
-    assert len(lab.leaders.asked) <= 3
+    assert len(lab.leaders.asked) == 6, "one probe asks, the others wait for its answer"
+
+
+async def test_a_defect_is_answered_as_a_problem_and_left_to_the_server_to_log(lab: Lab) -> None:
+    lab.leaders.fails = ZeroDivisionError("secret")
+
+    with pytest.raises(ZeroDivisionError):
+        await lab.get("/readyz")
+
+    start, body = lab.sent
+    assert start["status"] == 500
+    assert msgspec.json.decode(body["body"])["code"] == "internal_error"

@@ -97,7 +97,8 @@ class Live:
 
     async def logged(self) -> list[Record]:
         """Every record in the log."""
-        reader, admin, records = self.broker.reader(), self.broker.admin(), []
+        reader, admin = self.broker.reader(), self.broker.admin()
+        records: list[Record] = []
         for topic in await admin.topics():
             for partition in await admin.watermarks(topic):
                 async for batch in reader.read(partition):

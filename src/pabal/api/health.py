@@ -59,8 +59,7 @@ class ReadinessEndpoint:
 
     async def _ask(self) -> None:
         # Watermarks come from each partition's leader: where there is none, appending would fail as well.
-        for topic in self._topics:
-            await self._admin.watermarks(topic)
+        await asyncio.gather(*(self._admin.watermarks(topic) for topic in self._topics))
 
 
 def _not_ready(refused: Refused) -> Answer:
