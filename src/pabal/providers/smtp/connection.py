@@ -20,7 +20,7 @@ from pabal.providers.smtp.reply import Reply, Stage, to_outcome
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 _FAREWELL_SECONDS = 1.0
-_READY, _OK, _WILL_FORWARD, _START_INPUT = 220, 250, 251, 354
+_OK, _WILL_FORWARD, _START_INPUT = 250, 251, 354
 
 
 class Interrupted(Exception):
@@ -103,7 +103,7 @@ class Connection:
         )
         for stage, command, expected in steps:
             reply = await self._command(stage, *command, progress=progress)
-            if reply.code >= 400:
+            if _is_refusal(reply.code):
                 return reply
             if reply.code not in expected:
                 raise Interrupted(f"{stage} was answered with {reply.code}")
@@ -144,9 +144,13 @@ class Connection:
             response = await protocol.read_response()
         except (aiosmtplib.SMTPException, OSError) as error:
             raise Interrupted(str(error)) from error
-        if not 200 <= response.code < 300 and not 400 <= response.code < 600:
+        if not 200 <= response.code < 300 and not _is_refusal(response.code):
             raise Interrupted(f"the content was answered with {response.code}")
         return Reply(stage="content", code=response.code, text=response.message)
+
+
+def _is_refusal(code: int) -> bool:
+    return 400 <= code < 600
 
 
 async def _prepare(client: aiosmtplib.SMTP, *, options: SmtpOptions, progress: Progress) -> None:
@@ -158,7 +162,9 @@ async def _prepare(client: aiosmtplib.SMTP, *, options: SmtpOptions, progress: P
     progress.stage = "EHLO"
     try:
         await client.ehlo()
-    except aiosmtplib.SMTPHeloError:
+    except aiosmtplib.SMTPHeloError as error:
+        if error.code < 500:
+            raise
         await client.helo()
     if options.username is not None and options.password is not None:
         progress.stage = "AUTH"
@@ -187,7 +193,7 @@ def _explain(error: Exception, *, server: str, stage: Stage) -> Deferred | Misco
             said = getattr(cause, "verify_message", "") or cause.reason or str(cause)
             return Misconfigured(reason=f"no TLS with {server}: {said}")
     match error:
-        case aiosmtplib.SMTPResponseException(code=code, message=message) if 400 <= code < 600:
+        case aiosmtplib.SMTPResponseException(code=code, message=message) if _is_refusal(code):
             outcome = to_outcome(Reply(stage=stage, code=code, text=message), server=server)
             assert isinstance(outcome, Deferred | Misconfigured), "before MAIL nothing concerns a recipient"
             return outcome
