@@ -163,21 +163,19 @@ class KafkaConsumer:
         self, offsets: Mapping[TopicPartition, int], *, deadline: float
     ) -> tuple[dict[TopicPartition, int], set[TopicPartition]]:
         """Send one commit; what is to be sent again, and what is not ours any more."""
-        try:
-            sent = self._member.commit(offsets)
-        except KafkaException as error:
-            raise commit_error(cause(error)) from error
-        gone = set(offsets.keys() - sent.keys())
-        if not sent:
-            return {}, gone
-        commit = _Commit(sent, self._loop.create_future())
+        commit = _Commit(self._loop.create_future())
         self._commits.append(commit)
+        self._member.commit(offsets, commit.sent)
         try:
             errors = await asyncio.wait_for(commit.answer, max(0.01, deadline - self._loop.time()))
         except TimeoutError:
             raise LogUnavailable("the group's coordinator did not answer the commit in time") from None
+        except KafkaException as error:
+            raise commit_error(cause(error)) from error
         finally:
             self._commits.remove(commit)
+        sent = commit.offsets
+        gone = set(offsets.keys() - sent.keys())
         again: dict[TopicPartition, int] = {}
         for partition, answer in errors.items():
             if answer is None:
@@ -208,13 +206,21 @@ class KafkaConsumer:
 
 
 class _Commit:
-    """One commit under way."""
+    """One commit under way: what of it was sent, and the answer to that."""
 
-    def __init__(
-        self, offsets: Mapping[TopicPartition, int], answer: asyncio.Future[Mapping[TopicPartition, KafkaError | None]]
-    ) -> None:
-        self.offsets = offsets
+    def __init__(self, answer: asyncio.Future[Mapping[TopicPartition, KafkaError | None]]) -> None:
+        self.offsets: Mapping[TopicPartition, int] = {}
         self.answer = answer
+
+    def sent(self, offsets: Mapping[TopicPartition, int], error: KafkaException | None) -> None:
+        """See `Sent`."""
+        self.offsets = offsets
+        if self.answer.done():
+            return
+        if error is not None:
+            self.answer.set_exception(error)
+        elif not offsets:
+            self.answer.set_result({})
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -16,6 +16,7 @@ import concurrent.futures
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -82,6 +83,14 @@ class Listener(Protocol):
         """Something `poll` must raise: about the whole member, or one partition."""
 
 
+class Sent(Protocol):
+    """What is told of a commit once the thread has dealt with it. Called in the loop."""
+
+    def __call__(self, offsets: Mapping[TopicPartition, int], error: KafkaException | None) -> None:
+        """These were sent (none: nothing of it is ours any more), or librdkafka did not take them."""
+        ...
+
+
 class GroupMember(threading.Thread):
     """The thread. `seen_alive`, `commit` and `stop` are the loop's; the rest runs here."""
 
@@ -104,8 +113,7 @@ class GroupMember(threading.Thread):
         self._config = settings.consumer_config(group=group, instance=instance)
         self._config["on_commit"] = self._on_commit
         self._rd: RdConsumer = make_client(RdConsumer, self._config)
-        # Guards `owned` against a commit that is checked before and sent after a revocation.
-        self._lock = threading.Lock()
+        self._to_commit: deque[tuple[Mapping[TopicPartition, int], Sent]] = deque()
         self.owned: frozenset[TopicPartition] = frozenset()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._stopping = False
@@ -135,17 +143,12 @@ class GroupMember(threading.Thread):
         """Records were taken from the hand-over."""
         self._room.set()
 
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
-        """Send a commit of those offsets whose partitions are owned; returns them. The answer comes later.
+    def commit(self, offsets: Mapping[TopicPartition, int], sent: "Sent") -> None:
+        """Have those of the offsets committed whose partitions are owned; `sent` tells which, the answer comes later.
 
-        Raises:
-            KafkaException: librdkafka did not take it.
+        The thread does it: a call from elsewhere would wait, and not give the loop back, until its poll is over.
         """
-        with self._lock:
-            mine = {partition: offset for partition, offset in offsets.items() if partition in self.owned}
-            if mine:
-                self._rd.commit(offsets=_to_rd(mine), asynchronous=True)
-            return mine
+        self._to_commit.append((offsets, sent))
 
     def stop(self) -> None:
         """Revoke, commit, leave, end; `ended` is done then."""
@@ -169,6 +172,7 @@ class GroupMember(threading.Thread):
             logger.exception("the consumer of group %s failed", self._group)
             self._tell_failure(LogError(f"the consumer of group {self._group} failed: {error}"), for_good=True)
         finally:
+            self._send_commits()
             # Calls `_on_revoke` for what is still owned.
             self._rd.close()
             self._call(_resolve, self.ended)
@@ -179,6 +183,7 @@ class GroupMember(threading.Thread):
             self._leave(because="nobody polls" if silent else "the committed offsets are not to be had")
         elif not self._subscribed and not silent and not self._fenced and self._refused_at_sign != self._signs:
             self._join()
+        self._send_commits()
         self._resume_stopped()
         if self._waiting() >= self._bound and not self._full:
             self._wait_for_room()
@@ -186,6 +191,18 @@ class GroupMember(threading.Thread):
         message = self._rd.poll(_STOPPED_POLL_SECONDS if self._stopped else _IDLE_POLL_SECONDS)
         if message is not None:
             self._hand_over([message, *self._rd.consume(FETCH_AT_ONCE - 1, 0)])
+
+    def _send_commits(self) -> None:
+        while self._to_commit:
+            offsets, sent = self._to_commit.popleft()
+            mine = {partition: offset for partition, offset in offsets.items() if partition in self.owned}
+            error: KafkaException | None = None
+            if mine:
+                try:
+                    self._rd.commit(offsets=_to_rd(mine), asynchronous=True)
+                except KafkaException as refusal:
+                    error = refusal
+            self._call(sent, mine, error)
 
     def _is_silent(self) -> bool:
         """Whether nobody polls. A poll that waits in a loop that does not run is no sign of life either."""
@@ -317,8 +334,7 @@ class GroupMember(threading.Thread):
             return
         mine = _from_rd(partitions)
         self._stopped -= mine
-        with self._lock:
-            self.owned |= mine
+        self.owned |= mine
         self._call(self._listener.assigned, sorted(mine))
 
     def _starts(self, rd: RdConsumer, partitions: list[RdTopicPartition]) -> list[RdTopicPartition]:
@@ -343,12 +359,11 @@ class GroupMember(threading.Thread):
         if not mine:
             return
         offsets = self._ask_back(mine)
-        with self._lock:
-            if offsets:
-                # Queued before the revocation: librdkafka sends it, and waits for it, before it joins again.
-                with contextlib.suppress(KafkaException):  # then they are read again: at least once
-                    self._rd.commit(offsets=_to_rd(offsets), asynchronous=True)
-            self.owned -= mine
+        if offsets:
+            # Queued before the revocation: librdkafka sends it, and waits for it, before it joins again.
+            with contextlib.suppress(KafkaException):  # then they are read again: at least once
+                self._rd.commit(offsets=_to_rd(offsets), asynchronous=True)
+        self.owned -= mine
         self._stopped -= mine
 
     def _on_lost(self, _rd: RdConsumer, partitions: list[RdTopicPartition]) -> None:
@@ -360,8 +375,7 @@ class GroupMember(threading.Thread):
     def _lose(self, partitions: frozenset[TopicPartition]) -> None:
         if not partitions:
             return
-        with self._lock:
-            self.owned -= partitions
+        self.owned -= partitions
         self._stopped -= partitions
         self._call(self._listener.lost, sorted(partitions))
 
