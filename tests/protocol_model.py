@@ -130,7 +130,9 @@ class Tally:
     exposed: Counter[int] = field(default_factory=Counter)
     """Claims that were alive when their worker crashed, or whose lease ended before they were finished."""
     uncertain_by_takeover: Counter[int] = field(default_factory=Counter)
-    crashed_with_late_acceptance: set[int] = field(default_factory=set)
+    calls_by_source: Counter[tuple[int, Source]] = field(default_factory=Counter)
+    unheard_acceptances: set[int] = field(default_factory=set)
+    """Accepted by a call that was given up, whose worker crashed before it could say so, with no record left to ask."""
 
 
 class World:
@@ -171,6 +173,11 @@ class World:
     def advance(self, seconds: float) -> None:
         self.now_seconds += seconds
 
+    def sources(self, delivery: int) -> list[Source]:
+        """All records of a delivery that ever were in the log, by name."""
+        records = self.partitions[delivery % PARTITIONS]
+        return [Source(record.attempt, record.parks) for record in records if record.delivery == delivery]
+
     # Workers come and go
 
     def start(self, name: str) -> Worker:
@@ -186,8 +193,8 @@ class World:
                 self._lose(worker, task)
             if self._holds_claim(worker, task):
                 self.tally.exposed[task.record.delivery] += 1
-            if task.accepted_late and task.phase != "done":
-                self.tally.crashed_with_late_acceptance.add(task.record.delivery)
+            if task.accepted_late and task.phase != "done" and not self._has_uncommitted_records(task.record.delivery):
+                self.tally.unheard_acceptances.add(task.record.delivery)
         worker.running = False
         worker.tasks.clear()
         worker.waiting_settles.clear()
@@ -290,8 +297,10 @@ class World:
         )
         self._store(delivery, row)
         self._count_takeover(before, row, delivery)
-        if isinstance(answer, Call) and delivery in self.tally.known_taken:
-            self.tally.claimed_after_acceptance += 1
+        if isinstance(answer, Call):
+            assert refusal is None
+            assert not answer.took_over or self.may_repeat[delivery]
+            self.tally.claimed_after_acceptance += delivery in self.tally.known_taken
         if loses_answer:
             return
         match answer:
@@ -328,6 +337,7 @@ class World:
         delivery = task.record.delivery
         self.tally.calls_by_claim[delivery, ClaimName(worker.owner, task.token)] += 1
         self.tally.calls_by_attempt[delivery, task.attempt] += 1
+        self.tally.calls_by_source[delivery, Source(task.record.attempt, task.record.parks)] += 1
         if outcome in ("accepted", "unknown"):
             self.tally.taken.add(delivery)
         task.phase, task.outcome = "called", OUTCOMES[outcome]
@@ -429,6 +439,11 @@ class World:
         for delivery, name in worker.waiting_settles:
             self._store(delivery, protocol.settle(self.rows.get(delivery), owner=name.owner, token=name.token))
         worker.waiting_settles.clear()
+
+    def _has_uncommitted_records(self, delivery: int) -> bool:
+        partition = delivery % PARTITIONS
+        waiting = self.partitions[partition][self.committed[partition] :]
+        return any(record.delivery == delivery for record in waiting)
 
     def _append(self, record: Record) -> None:
         self.partitions[record.delivery % PARTITIONS].append(record)
