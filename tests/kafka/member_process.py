@@ -11,7 +11,7 @@ from pabal.testing import broker_process
 
 async def main(bootstrap: str, protocol: str, session_seconds: str, *arguments: str) -> None:
     broker = await KafkaBroker.open(
-        bootstrap, group_protocol=cast(GroupProtocol, protocol), session_seconds=float(session_seconds)
+        bootstrap, group_protocol=cast("GroupProtocol", protocol), session_seconds=float(session_seconds)
     )
     await broker_process.run(broker, arguments)
 

@@ -11,6 +11,7 @@ epoch. After a fatal error the records under way fail with `LogUnavailable` and 
 import asyncio
 import functools
 import threading
+import time
 from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -22,6 +23,8 @@ from pabal.errors import Closed, LogError, LogUnavailable, UnknownTopic
 
 _POLL_SECONDS = 0.03
 """Bounds how long `close` waits for the thread to look up; reports end the poll at once."""
+
+_CONNECT_SECONDS = 0.005
 
 
 class KafkaProducer:
@@ -190,6 +193,7 @@ class _Engine:
         self._finished: list[_Append] = []
         self._room: asyncio.Future[None] | None = None
         self._waits_for_room = False
+        self._is_new = True
         self._flush_seconds: float | None = None
         self._ended = loop.create_future()
         self._thread = threading.Thread(target=self._run, name="pabal-kafka-producer", daemon=True)
@@ -226,6 +230,12 @@ class _Engine:
             KafkaException: there is no such topic, or no answer.
         """
         found = self._rd.list_topics(topic, timeout_seconds).topics[topic]
+        if self._is_new:
+            # librdkafka asks for its producer id whenever metadata arrive and a broker is connected, else every
+            # half second: the first answer comes before the connection, so a second one saves that wait.
+            self._is_new = False
+            time.sleep(_CONNECT_SECONDS)
+            found = self._rd.list_topics(topic, timeout_seconds).topics[topic]
         # Just made, leaders not chosen yet: the topic exists.
         if found.error is not None and found.error.code() != KafkaError.LEADER_NOT_AVAILABLE:
             raise KafkaException(found.error)
