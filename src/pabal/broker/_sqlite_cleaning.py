@@ -7,9 +7,10 @@ matter if two processes do it at once.
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from pabal.broker._sqlite_storage import OFFSET_BITS, Batch, Operation, Storage, Transaction, encode_batch
+from pabal.broker._sqlite_batches import Batch, batch_id, first_offset
+from pabal.broker._sqlite_storage import Operation, Storage, Transaction
 from pabal.clock import Clock
 
 TOMBSTONE_SECONDS = 86_400
@@ -74,19 +75,21 @@ def _retained(transaction: Transaction) -> list[tuple[int, int]]:
 
 def _expire(transaction: Transaction, *, partition: int, before_ms: int) -> bool:
     """Delete some of the batches appended before then; whether there may be more."""
-    base = partition << OFFSET_BITS
+    begin, end = batch_id(partition, 0), batch_id(partition + 1, 0)
     rows = transaction.select(
-        "SELECT id, span, appended_ms FROM batches WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
-        base,
-        base + (1 << OFFSET_BITS) - 1,
+        "SELECT id, span, appended_ms FROM batches WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+        begin,
+        end,
         _DELETE_BATCHES,
     )
     old = [(identifier, span) for identifier, span, appended_ms in rows if appended_ms < before_ms]
     if not old:
         return False
     identifier, span = old[-1]
-    transaction.change("DELETE FROM batches WHERE id BETWEEN ? AND ?", base, identifier)
-    transaction.change("UPDATE partitions SET low = ? WHERE id = ?", identifier + span - base, partition)
+    low = first_offset(identifier) + span
+    transaction.change("DELETE FROM batches WHERE id BETWEEN ? AND ?", begin, identifier)
+    transaction.change("UPDATE partitions SET low = ? WHERE id = ?", low, partition)
+    transaction.changes.lows[partition] = low
     return len(old) == _DELETE_BATCHES
 
 
@@ -141,16 +144,11 @@ def _surviving(batch: Batch, last: dict[bytes, int], tombstones_before_ms: int) 
 
 def _rewrite(transaction: Transaction, *, changes: Sequence[tuple[Batch, list[int]]]) -> None:
     """Store the batches with only those records; without any, delete them."""
-    rows: list[tuple[Any, int]] = []
     for batch, kept in changes:
         if kept:
-            thinner = batch._replace(
-                offsets=[batch.offsets[index] for index in kept], fields=[batch.fields[index] for index in kept]
-            )
-            rows.append((encode_batch(thinner), batch.id))
+            transaction.change("UPDATE batches SET payload = ? WHERE id = ?", batch.keep(kept), batch.id)
         else:
             transaction.change("DELETE FROM batches WHERE id = ?", batch.id)
-    transaction.change_many("UPDATE batches SET payload = ? WHERE id = ?", rows)
 
 
 def _mark_compacted(transaction: Transaction, *, partition: int, end: int) -> None:

@@ -13,8 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from pabal.broker import _sqlite_groups as groups
+from pabal.broker._sqlite_batches import Span
 from pabal.broker._sqlite_log import OpenLog
-from pabal.broker._sqlite_storage import Operation, Pulse, Span, Storage
+from pabal.broker._sqlite_storage import Operation, Pulse, Storage
 from pabal.broker.port import Assignment, Record, TopicPartition
 from pabal.errors import Closed, LogUnavailable, NotAssigned
 
@@ -53,6 +54,7 @@ class SqliteConsumer:
         self._lease_ends = 0.0
         self._last_poll = 0.0
         self._is_polling = False
+        self._is_back = False
         self._owned: dict[int, _Owned] = {}
         self._releasing: dict[int, int | None] = {}
         self._turns: deque[int] = deque()
@@ -180,16 +182,15 @@ class SqliteConsumer:
 
     async def _fetch(self) -> bool:
         """Read a stretch of a partition that has more than was fetched; whether there was one."""
-        ends = self._log.view.ends
         for identifier in self._turns:
             each = self._owned[identifier]
-            if not each.is_paused and each.fetched != ends.get(identifier, 0):
+            if not each.is_paused and each.fetched != self._log.view.end(identifier):
                 query = partial(_read, identifier=identifier, name=each.name, start=each.fetched)
                 span = await self._log.read(query)
                 # Should the partition have been taken meanwhile, `each` is nobody's and this has no effect.
                 each.records.extend(span.records)
                 each.fetched = span.next
-                self._log.view.feel(Pulse({identifier: span.high}, {}))
+                self._log.view.feel(Pulse({identifier: span.watermarks}, {}))
                 return True
         return False
 
@@ -209,7 +210,7 @@ class SqliteConsumer:
         return (
             self._member is None
             or self._settling is not None
-            or self._generation != self._log.view.generations.get(self._group, 0)
+            or self._generation != self._log.view.generation(self._group)
             or self._log.clock.boot_seconds() >= self._lease_ends
         )
 
@@ -226,14 +227,14 @@ class SqliteConsumer:
             settled = await self._log.write(self._settlement())
             self._releasing = {}
             if settled is None:
-                self._member = None
+                self._member, self._is_back = None, True
                 self._lose(list(self._owned))
                 continue
             self._member, self._generation, self._lease_ends = settled.member, settled.generation, lease_ends
             if any(share.partition not in self._log.view.partitions for share in settled.shares):
                 await self._log.learn_catalogue()
-            ends = {share.partition: share.high for share in settled.shares}
-            self._log.view.feel(Pulse(ends, {self._group: settled.generation}))
+            watermarks = {share.partition: share.watermarks for share in settled.shares}
+            self._log.view.feel(Pulse(watermarks, {self._group: settled.generation}))
             self._take_over(settled.shares)
             self._releasing = self._revoke([each.partition for each in settled.shares if not each.is_target])
             if not self._releasing:
@@ -248,6 +249,7 @@ class SqliteConsumer:
                 instance=self._instance,
                 process=self._log.doorbell.name,
                 lease_seconds=self._log.session_seconds,
+                is_back=self._is_back,
             )
         return partial(
             groups.settle,

@@ -26,7 +26,7 @@ class Doorbell:
     def __init__(
         self, database: Path, *, heard: Callable[[], None], found_dead: Callable[[Collection[str]], None]
     ) -> None:
-        """Bind and say hello.
+        """Bind. The first `ring` is how the others learn of this process.
 
         Args:
             database: the log's file.
@@ -41,15 +41,17 @@ class Doorbell:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         self._path = self._directory / self.name
         self._peers: list[Path] | None = None
+        self._is_closed = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(0)
         self._socket.bind(os.fspath(self._path))
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket, self._hear)
-        self.ring()
 
     def ring(self) -> None:
-        """Have every other process look again."""
+        """Have every other process look again. Does nothing after `close`."""
+        if self._is_closed:
+            return
         if self._peers is None:
             self._peers = [path for path in self._directory.iterdir() if path.name != self.name]
         dead = []
@@ -74,6 +76,7 @@ class Doorbell:
 
     def close(self) -> None:
         """Unbind."""
+        self._is_closed = True
         self._loop.remove_reader(self._socket)
         self._socket.close()
         self._path.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ import msgspec
 
 from pabal.broker._sharing import share_partitions
 from pabal.broker._sqlite_storage import Transaction
+from pabal.broker.port import Watermarks
 from pabal.errors import LogError, UnknownTopic
 
 
@@ -28,8 +29,7 @@ class Share(NamedTuple):
     epoch: int
     start: int
     """The committed offset, else the low watermark."""
-    high: int
-    """The high watermark."""
+    watermarks: Watermarks
     is_target: bool
     """Whether the member should go on owning it."""
 
@@ -59,8 +59,12 @@ def join(
     instance: str | None,
     process: str,
     lease_seconds: float,
+    is_back: bool,
 ) -> Settled:
-    """Make a new member; with `instance`, in the place of the former of that name, which is fenced."""
+    """Make a new member; with `instance`, in the place of the former of that name, which is fenced.
+
+    One that `is_back`, since it was fenced itself, replaces nobody: two of one name would do so for ever.
+    """
     for topic in topics:
         if not transaction.select("SELECT 1 FROM topics WHERE name = ?", topic):
             raise UnknownTopic(topic)
@@ -75,6 +79,8 @@ def join(
         transaction.clock.boot_seconds() + lease_seconds,
     )
     if instance is not None:
+        if is_back and _is_running(transaction, group=group, instance=instance, other_than=member):
+            raise LogError(f"another member of group {group!r} runs as {instance!r}; this one was fenced by it")
         _replace(transaction, group=group, instance=instance, member=member)
     _retarget(transaction, group)
     settled = settle(transaction, member=member, group=group, release={}, lease_seconds=lease_seconds)
@@ -111,10 +117,10 @@ def settle(
         member,
     )
     if release:
-        transaction.bump_generation(group)
+        _bump_generation(transaction, group)
     [(generation,)] = transaction.select("SELECT generation FROM consumer_groups WHERE name = ?", group)
     shares = transaction.select(
-        "SELECT partition, epoch, coalesce(committed, low), high, target IS owner"
+        "SELECT partition, epoch, coalesce(committed, low), low, high, target IS owner"
         " FROM progress JOIN partitions ON id = partition WHERE group_name = ? AND owner = ?",
         group,
         member,
@@ -122,7 +128,10 @@ def settle(
     return Settled(
         member,
         generation,
-        [Share(partition, epoch, start, high, bool(is_target)) for partition, epoch, start, high, is_target in shares],
+        [
+            Share(partition, epoch, start, Watermarks(low, high), bool(is_target))
+            for partition, epoch, start, low, high, is_target in shares
+        ],
     )
 
 
@@ -213,6 +222,14 @@ def _renew(transaction: Transaction, member: int, lease_seconds: float) -> bool:
     )
 
 
+def _is_running(transaction: Transaction, *, group: str, instance: str, other_than: int) -> bool:
+    return bool(
+        transaction.select(
+            "SELECT 1 FROM members WHERE group_name = ? AND instance = ? AND id <> ?", group, instance, other_than
+        )
+    )
+
+
 def _replace(transaction: Transaction, *, group: str, instance: str, member: int) -> None:
     """Hand everything of the former member of that instance to the new one."""
     for (former,) in transaction.select(
@@ -264,4 +281,13 @@ def _retarget(transaction: Transaction, group: str) -> None:
             if targets.get(partition) != current.get(partition)
         ],
     )
-    transaction.bump_generation(group)
+    _bump_generation(transaction, group)
+
+
+def _bump_generation(transaction: Transaction, group: str) -> None:
+    [(generation,)] = transaction.select(
+        "INSERT INTO consumer_groups VALUES (?, 1)"
+        " ON CONFLICT DO UPDATE SET generation = generation + 1 RETURNING generation",
+        group,
+    )
+    transaction.changes.generations[group] = generation

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from pabal.broker import _sqlite_groups as groups
 from pabal.broker._sqlite_cleaning import claim_chore, clean
 from pabal.broker._sqlite_doorbell import Doorbell
-from pabal.broker._sqlite_storage import Catalogue, Operation, Storage, Written
+from pabal.broker._sqlite_storage import Catalogue, Changes, Operation, Storage
 from pabal.broker._sqlite_thread import DatabaseThread
 from pabal.broker._sqlite_view import View
 from pabal.broker._sqlite_writer import Writer
@@ -23,6 +23,7 @@ from pabal.clock import Clock
 from pabal.errors import LogError, UnknownTopic
 
 CLEAN_EVERY_SECONDS = 60.0
+_CLOSE_SECONDS = 5.0
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -56,12 +57,13 @@ class OpenLog:
         self._reading = Storage(storage.path, clock=clock)
         self._reads = DatabaseThread("pabal-log-reader")
         self.view = View(self._reading.catalogue())
-        self.writer = Writer(storage, written=self._note)
+        self.writer = Writer(storage, changed=self._note)
         self.doorbell = Doorbell(storage.path, heard=self._look, found_dead=self._evict)
         self._is_looking = False
         self._must_look_again = False
         self._background: set[asyncio.Future[None]] = set()
         self._keeper = asyncio.create_task(self._keep(), name="pabal-log-keeper")
+        # Others learn of this process, and this one of those that died while nobody was here.
         self.doorbell.ring()
 
     def read(self, query: Callable[[Storage], T]) -> Awaitable[T]:
@@ -94,14 +96,17 @@ class OpenLog:
         """Stop the keeper, end what is under way, close the file."""
         self._keeper.cancel()
         await asyncio.gather(self._keeper, *self._background, return_exceptions=True)
-        await self.writer.close()
+        for stop in (self.writer.close(), self._reads.stop(self._reading.close)):
+            try:
+                await asyncio.wait_for(stop, _CLOSE_SECONDS)
+            except TimeoutError:
+                _logger.warning("the disk of %s does not answer; it is left open", self._reading.path)
         self.doorbell.close()
-        await self._reads.stop(self._reading.close)
 
-    def _note(self, written: Written) -> None:
+    def _note(self, changes: Changes) -> None:
         """Something was committed here."""
-        self.view.note(written)
-        if written.chunks or written.generations or written.has_new_partitions:
+        self.view.note(changes)
+        if any(changes):
             self.doorbell.ring()
 
     def _look(self) -> None:
@@ -118,7 +123,7 @@ class OpenLog:
             while self._must_look_again:
                 self._must_look_again = False
                 pulse = await self.read(Storage.pulse)
-                if len(pulse.ends) > len(self.view.partitions):
+                if len(pulse.watermarks) > len(self.view.partitions):
                     await self.learn_catalogue()
                 self.view.feel(pulse)
         except LogError as error:

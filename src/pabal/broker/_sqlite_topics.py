@@ -8,6 +8,8 @@ from pabal.errors import LogError, UnknownTopic
 
 def create_topic(transaction: Transaction, *, spec: TopicSpec) -> bool:
     """Make a topic; False when it exists."""
+    if spec.partitions < 1:
+        raise LogError(f"topic {spec.name!r} must have a partition")
     if not transaction.change("INSERT OR IGNORE INTO topics VALUES (?, ?, ?)", *_settings(spec)):
         return False
     _add(transaction, spec.name, range(spec.partitions))
@@ -41,4 +43,4 @@ def _add(transaction: Transaction, topic: str, numbers: range) -> None:
     transaction.change_many(
         "INSERT INTO partitions (topic, number) VALUES (?, ?)", [(topic, number) for number in numbers]
     )
-    transaction.has_new_partitions = True
+    transaction.changes.new_partitions.update(numbers)

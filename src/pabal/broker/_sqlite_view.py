@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from pabal.broker._sqlite_storage import OFFSET_BITS, Catalogue, Chunk, Pulse, Written
-from pabal.broker.port import Record, TopicPartition, TopicSpec
+from pabal.broker._sqlite_batches import NewBatch, batch_id
+from pabal.broker._sqlite_storage import Catalogue, Changes, Pulse
+from pabal.broker.port import Record, TopicPartition
 from pabal.errors import UnknownTopic
 
 TAIL_BYTES = 8 << 20
@@ -29,16 +30,24 @@ class View:
     """One process's knowledge of the log. Lives in the event loop."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self.topics: Mapping[str, TopicSpec] = {}
         self.partitions: Mapping[int, TopicPartition] = {}
-        self.ends: dict[int, int] = {}
-        self.generations: dict[str, int] = {}
         self._identifiers: dict[str, list[int]] = {}
-        self._tail: OrderedDict[int, Chunk] = OrderedDict()
+        self._ends: dict[int, int] = {}
+        self._lows: dict[int, int] = {}
+        self._generations: dict[str, int] = {}
+        self._tail: OrderedDict[int, NewBatch] = OrderedDict()
         self._tail_size = 0
         self._readers: dict[int, set[Listener]] = {}
         self._members: dict[str, set[Listener]] = {}
         self.learn(catalogue)
+
+    def end(self, partition: int) -> int:
+        """The high watermark of a partition, as far as is known."""
+        return self._ends.get(partition, 0)
+
+    def generation(self, group: str) -> int:
+        """How often a group's members or shares changed, as far as is known."""
+        return self._generations.get(group, 0)
 
     def identifiers(self, topic: str) -> Sequence[int]:
         """The ids of a topic's partitions by number. Raises UnknownTopic."""
@@ -56,38 +65,40 @@ class View:
 
     def learn(self, catalogue: Catalogue) -> None:
         """Take in everything the file says."""
-        self.topics, self.partitions = catalogue.topics, catalogue.partitions
+        self.partitions = catalogue.partitions
         self._identifiers = {topic: [] for topic in catalogue.topics}
         for identifier, (topic, _) in catalogue.partitions.items():
             self._identifiers[topic].append(identifier)
-        self.feel(Pulse({each: high for each, (_, high) in catalogue.watermarks.items()}, catalogue.generations))
+        self.feel(catalogue.pulse)
 
     def feel(self, pulse: Pulse) -> None:
-        """Take in how far the partitions and groups are, and wake whoever it concerns."""
-        for partition, end in pulse.ends.items():
-            self._note_end(partition, end)
+        """Take in how far partitions and groups are, and wake whoever it concerns."""
+        for partition, (low, high) in pulse.watermarks.items():
+            self._lows[partition] = max(low, self._lows.get(partition, 0))
+            self._note_end(partition, high)
         for group, generation in pulse.generations.items():
             self._note_generation(group, generation)
 
-    def note(self, written: Written) -> None:
+    def note(self, changes: Changes) -> None:
         """Take in what this process has written."""
-        for chunk in written.chunks:
-            self._tail[chunk.id] = chunk
-            self._tail_size += chunk.size
-            self._note_end(chunk.id >> OFFSET_BITS, (chunk.id & ((1 << OFFSET_BITS) - 1)) + len(chunk.records))
+        for batch in changes.batches:
+            self._tail[batch.id] = batch
+            self._tail_size += len(batch.payload)
+            self._note_end(batch.partition, batch.first + len(batch.records))
         while self._tail_size > TAIL_BYTES:
-            _, chunk = self._tail.popitem(last=False)
-            self._tail_size -= chunk.size
-        for group, generation in written.generations.items():
+            _, batch = self._tail.popitem(last=False)
+            self._tail_size -= len(batch.payload)
+        self._lows |= changes.lows
+        for group, generation in changes.generations.items():
             self._note_generation(group, generation)
 
     def recall(self, partition: int, offset: int) -> list[Record] | None:
         """The records of the batch that starts there, if they are remembered."""
-        chunk = self._tail.get(partition << OFFSET_BITS | offset)
-        if chunk is None:
+        batch = self._tail.get(batch_id(partition, offset))
+        if batch is None or offset < self._lows.get(partition, 0):
             return None
         topic, number = self.partitions[partition]
-        timestamp = chunk.appended_ms / 1000
+        timestamp = batch.appended_ms / 1000
         return [
             Record(
                 topic=topic,
@@ -98,7 +109,7 @@ class View:
                 value=each.value,
                 headers=each.headers,
             )
-            for index, each in enumerate(chunk.records)
+            for index, each in enumerate(batch.records)
         ]
 
     def listen(self, listener: Listener, *, group: str, partitions: Iterable[int] = ()) -> None:
@@ -118,13 +129,13 @@ class View:
             listeners.discard(listener)
 
     def _note_end(self, partition: int, end: int) -> None:
-        if end > self.ends.get(partition, 0):
-            self.ends[partition] = end
+        if end > self.end(partition):
+            self._ends[partition] = end
             for listener in self._readers.get(partition, ()):
                 listener.wake()
 
     def _note_generation(self, group: str, generation: int) -> None:
-        if generation > self.generations.get(group, 0):
-            self.generations[group] = generation
+        if generation > self.generation(group):
+            self._generations[group] = generation
             for listener in self._members.get(group, ()):
                 listener.wake()

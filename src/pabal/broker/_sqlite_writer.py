@@ -9,14 +9,18 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from pabal.broker._sqlite_storage import Append, Operation, Storage, Written
+import msgspec
+
+from pabal.broker._sqlite_batches import pack_records
+from pabal.broker._sqlite_storage import Changes, Operation, Storage, Transaction, Written
 from pabal.broker._sqlite_thread import DatabaseThread
 from pabal.broker.port import NewRecord
 from pabal.errors import LogUnavailable
 
 _MOST_RECORDS = 5_000
+_MOST_BYTES = 8 << 20
 """In one transaction: bounds how long a lone append waits behind a flood. About 20 ms of work."""
 
 T = TypeVar("T")
@@ -25,11 +29,11 @@ T = TypeVar("T")
 class Writer:
     """Makes transactions of what is asked of it, in the order asked."""
 
-    def __init__(self, storage: Storage, *, written: Callable[[Written], None]) -> None:
+    def __init__(self, storage: Storage, *, changed: Callable[[Changes], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._storage = storage
         self._thread = DatabaseThread("pabal-log-writer")
-        self._written = written
+        self._changed = changed
         self._waiting: deque[_Waiting] = deque()
         self._group: Sequence[_Waiting] = ()
         self._is_scheduled = False
@@ -42,22 +46,20 @@ class Writer:
 
         A future cancelled or too late is not written if its transaction has not begun.
         """
-        return self._ask(Append(partitions, records), None, deadline_seconds)
+        return self._ask(_Append(partitions, records), deadline_seconds)
 
     def run(self, operation: Operation[T], *, deadline_seconds: float = 5.0) -> asyncio.Future[T]:
         """Run `operation` in a transaction; its result once that is durable."""
-        return self._ask(None, operation, deadline_seconds)
+        return self._ask(operation, deadline_seconds)
 
     async def close(self) -> None:
         """Let what is under way end, then close the file."""
         await self._thread.stop(self._storage.close)
 
-    def _ask(
-        self, append: Append | None, operation: Operation[Any] | None, deadline_seconds: float
-    ) -> asyncio.Future[Any]:
+    def _ask(self, what: "_Append | Operation[Any]", deadline_seconds: float) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         deadline = self._loop.time() + deadline_seconds
-        self._waiting.append(_Waiting(future, append, operation, deadline))
+        self._waiting.append(_Waiting(future, what, deadline))
         if self._watch is None or deadline < self._watch.when():
             self._arm(deadline)
         self._schedule()
@@ -72,20 +74,25 @@ class Writer:
     def _begin(self) -> None:
         self._is_scheduled = False
         group: list[_Waiting] = []
-        size = 0
-        while self._waiting and size < _MOST_RECORDS:
+        records = size = 0
+        while self._waiting and records < _MOST_RECORDS and size < _MOST_BYTES:
             waiting = self._waiting.popleft()
             if not waiting.future.done():
                 group.append(waiting)
-                size += len(waiting.append.records) if waiting.append else 1
+                if isinstance(waiting.what, _Append):
+                    records += len(waiting.what.records)
+                    size += sum([len(each.value or b"") for each in waiting.what.records])
         if not group:
             return
         self._group = group
-        appends = [each.append for each in group if each.append]
-        operations = [each.operation for each in group if each.operation]
-        written = self._thread.submit(
-            partial(self._storage.write, appends, operations, is_abandoned=lambda: all(map(_is_done, group)))
+        appends = [each.what for each in group if isinstance(each.what, _Append)]
+        operations = [each.what for each in group if not isinstance(each.what, _Append)]
+        transaction = partial(
+            self._storage.write,
+            [partial(_append, appends=appends), *operations],
+            is_abandoned=partial(_are_done, group),
         )
+        written = self._thread.submit(transaction)
         if written.done():
             self._end(written)
         else:
@@ -96,14 +103,13 @@ class Writer:
         error = transaction.exception()
         if error is not None:
             for waiting in group:
-                if not waiting.future.done():
-                    waiting.future.set_exception(error)
+                waiting.answer(error)
         else:
-            written = transaction.result()
-            self._written(written)
-            offsets, results = iter(written.offsets), iter(written.results)
+            (offsets, *results), changes = transaction.result()
+            self._changed(changes)
+            of_append, of_operation = iter(offsets), iter(results)
             for waiting in group:
-                waiting.answer(next(offsets) if waiting.append else next(results))
+                waiting.answer(next(of_append if isinstance(waiting.what, _Append) else of_operation))
         self._schedule()
 
     def _arm(self, deadline: float) -> None:
@@ -126,32 +132,67 @@ class Writer:
             self._arm(min(later))
 
 
+class _Append(NamedTuple):
+    """`records[i]` goes to the partition with id `partitions[i]`."""
+
+    partitions: Sequence[int]
+    records: Sequence[NewRecord]
+
+
 class _Waiting:
     """Something asked and not yet answered."""
 
-    __slots__ = ("append", "deadline", "future", "operation")
+    __slots__ = ("deadline", "future", "what")
 
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        append: Append | None,
-        operation: Operation[Any] | None,
-        deadline: float,
-    ) -> None:
+    def __init__(self, future: asyncio.Future[Any], what: _Append | Operation[Any], deadline: float) -> None:
         self.future = future
-        self.append = append
-        self.operation = operation
+        self.what = what
         self.deadline = deadline
 
     def answer(self, result: Any) -> None:
         """Give the result, or raise it where it is an error, unless nobody waits any more."""
         if self.future.done():
             return
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             self.future.set_exception(result)
         else:
             self.future.set_result(result)
 
 
-def _is_done(waiting: _Waiting) -> bool:
-    return waiting.future.done()
+def _are_done(group: Sequence[_Waiting]) -> bool:
+    return all(waiting.future.done() for waiting in group)
+
+
+def _append(transaction: Transaction, *, appends: Sequence[_Append]) -> list[list[int]]:
+    """Write the records of all appends, one batch per partition if that is not too large; their offsets."""
+    records: dict[int, list[NewRecord]] = {}
+    places: list[list[tuple[int, int]]] = []
+    for append in appends:
+        place = []
+        for partition, record in zip(append.partitions, append.records, strict=True):
+            there = records.setdefault(partition, [])
+            place.append((partition, len(there)))
+            there.append(record)
+        places.append(place)
+    if not records:
+        return []
+    now = transaction.now_ms
+    first: dict[int, int] = {}
+    batches = transaction.changes.batches
+    for partition, high, appended_ms in transaction.select(
+        "SELECT id, high, appended_ms FROM partitions WHERE id IN (SELECT value FROM json_each(?))",
+        msgspec.json.encode(list(records)).decode(),
+    ):
+        first[partition] = high
+        # The wall clock may be set back; within a partition time must not (reading by time relies on it).
+        at = max(now, appended_ms)
+        batches.extend(pack_records(records[partition], partition=partition, first=high, appended_ms=at))
+    transaction.change_many(
+        "INSERT INTO batches VALUES (?, ?, ?, ?)",
+        [(each.id, len(each.records), each.appended_ms, each.payload) for each in batches],
+    )
+    transaction.change_many(
+        "UPDATE partitions SET high = high + ?, appended_ms = ? WHERE id = ?",
+        [(len(each.records), each.appended_ms, each.partition) for each in batches],
+    )
+    return [[first[partition] + index for partition, index in place] for place in places]

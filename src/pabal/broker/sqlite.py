@@ -3,7 +3,8 @@
 `SqliteBroker` implements `pabal.broker.port.Broker`. Several processes may open one file at once. What it promises
 and what not is on one page, `docs/log.md`; how it works is told where it happens:
 
-* `_sqlite_storage` the file · `_sqlite_writer` group commit · `_sqlite_thread` threads beside a busy event loop
+* `_sqlite_storage` the file · `_sqlite_batches` how records lie in it · `_sqlite_topics` shaping topics
+* `_sqlite_writer` group commit · `_sqlite_thread` threads beside a busy event loop
 * `_sqlite_groups` members, leases, fencing · `_sharing` who gets what · `_sqlite_consumer` polling
 * `_sqlite_view` what is known without asking the disk · `_sqlite_doorbell` waking other processes
 * `_sqlite_cleaning` retention and compaction · `_sqlite_log` holds it together
@@ -21,9 +22,10 @@ from typing import Self, TypeVar
 
 from pabal.broker import _sqlite_groups as groups
 from pabal.broker import _sqlite_topics as topics
+from pabal.broker._sqlite_batches import Span
 from pabal.broker._sqlite_consumer import SqliteConsumer
 from pabal.broker._sqlite_log import OpenLog
-from pabal.broker._sqlite_storage import Span, Storage
+from pabal.broker._sqlite_storage import Storage
 from pabal.broker.port import (
     Assignment,
     NewRecord,
@@ -232,7 +234,7 @@ class SqliteAdmin(_Client):
         if topic not in catalogue.topics:
             raise UnknownTopic(topic)
         return {
-            name: catalogue.watermarks[identifier]
+            name: catalogue.pulse.watermarks[identifier]
             for identifier, name in catalogue.partitions.items()
             if name.topic == topic
         }
