@@ -10,7 +10,7 @@ from bench.cpu import Meter, Usage, memory_mb
 from bench.figures import Measured, Sample, Target, Wanted, measured, percentile
 from bench.lab import Lab, Program
 from bench.load import Job, Result
-from bench.systems import EmbeddedSketch, Pabal, PabalUp, System, kafka_systems
+from bench.systems import EmbeddedSketch, Pabal, PabalUp, System, embedded_apart, kafka_systems
 
 SETTLE_SECONDS = 1.5
 """After the last arrival: events are acknowledged and offsets committed once a second; that belongs to the cost."""
@@ -146,7 +146,7 @@ def waiting_kafka(lab: Lab, size: Size) -> Measured:
 
 def waiting_embedded(lab: Lab, size: Size) -> Measured:
     """What a million waiting deliveries do to the cost, on the embedded log."""
-    return _waiting(lab, size, "waiting-embedded", "Embedded: cost with many waiting", lambda: PabalUp(lab))
+    return _waiting(lab, size, "waiting-embedded", "Embedded: cost with many waiting", lambda: embedded_apart(lab))
 
 
 MEASURES: Mapping[str, Callable[[Lab, Size], Measured]] = {
@@ -291,10 +291,11 @@ def _drain(lab: Lab, worker: Sequence[Program], *, total: int, skip: int) -> dic
     time.sleep(SETTLE_SECONDS)
     used = meter.usage()
     last = max(times[0] for times in lab.far_side.arrivals().values())
+    measured_ones = max(1, total - already)  # a quick run may be over between two looks
     return {
-        "work_cpu": used.per_thousand(total - already, *_names(worker)),
-        "work_broker_cpu": used.per_thousand(total - already, "kafka"),
-        "work_rate": (total - already) / _seconds(started, last),
+        "work_cpu": used.per_thousand(measured_ones, *_names(worker)),
+        "work_broker_cpu": used.per_thousand(measured_ones, "kafka"),
+        "work_rate": measured_ones / max(_seconds(started, last), 1e-3),
     }
 
 
@@ -309,7 +310,9 @@ def _drain_slices(lab: Lab, worker: Sequence[Program], *, total: int, skip: int,
         if mark == total:
             time.sleep(SETTLE_SECONDS)
         readings.append((lab.far_side.received(), meter.usage().total_cpu_seconds))
-    return [(cpu - cpu_before) / (count - before) * 1000 for (before, cpu_before), (count, cpu) in pairwise(readings)]
+    return [
+        (cpu - cpu_before) / max(1, count - before) * 1000 for (before, cpu_before), (count, cpu) in pairwise(readings)
+    ]
 
 
 def _load(lab: Lab, system: System, count: int, *, rate: float | None = None) -> Result:

@@ -19,6 +19,14 @@ webhook_secrets = ["{secret}"]
 [providers.webhook]
 allow = ["127.0.0.0/8"]
 """
+_MAIL = """\
+
+[providers.smtp]
+host = "127.0.0.1"
+tls = "none"
+sender = "bench@pabal.example"
+"""
+"""Roles apart need a server for the mail channel, though no mail is sent; `pabal up` brings its own."""
 
 
 class System(Protocol):
@@ -96,12 +104,13 @@ class Pabal:
     name = "pabal"
     api_key: str | None
 
-    def __init__(self, lab: Lab, *, log_url: str, data: Path) -> None:
+    def __init__(self, lab: Lab, *, log_url: str, data: Path, mail: str = _MAIL) -> None:
         self.port = free_port()
         self._lab = lab
         self.api_key, entry = make_key("bench", scopes=("send",))
         config = data / "pabal.toml"
-        config.write_text(_CONFIG.format(key=as_toml(entry), secret=f"whsec_{b64encode(bytes(range(32))).decode()}"))
+        secret = f"whsec_{b64encode(bytes(range(32))).decode()}"
+        config.write_text(_CONFIG.format(key=as_toml(entry), secret=secret) + mail)
         self._options = ["--log", log_url, "--config", str(config), "--data", str(data)]
         self.run_once("topics", "create")
 
@@ -138,12 +147,18 @@ class PabalUp(Pabal):
 
     def __init__(self, lab: Lab) -> None:
         data = lab.new_directory("pabal")
-        super().__init__(lab, log_url=f"sqlite:{data / 'log.db'}", data=data)
+        super().__init__(lab, log_url=f"sqlite:{data / 'log.db'}", data=data, mail="")
 
     def start_all(self) -> Sequence[Program]:
         """See `System`."""
         ports = ["--port", str(self.port), "--inbox-port", str(free_port()), "--smtp-port", str(free_port())]
         return [self._lab.start("pabal-up", [*_PABAL, "up", *self._options, *ports], ready_port=self.port)]
+
+
+def embedded_apart(lab: Lab) -> Pabal:
+    """Pabal's roles as processes of their own on one embedded log."""
+    data = lab.new_directory("pabal")
+    return Pabal(lab, log_url=f"sqlite:{data / 'log.db'}", data=data)
 
 
 def kafka_systems(lab: Lab) -> tuple[System, Pabal]:

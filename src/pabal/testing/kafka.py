@@ -205,7 +205,8 @@ class _Broker:
         self._log_start = 0
 
     def format(self, *, cluster_id: str) -> None:
-        arguments = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", self._properties]
+        # In one word, because an id may begin with a dash.
+        arguments = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", self._properties]
         done = subprocess.run([*self._command, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode != 0:
             raise KafkaStartFailed(f"formatting {self._home} failed:\n{done.stdout}{done.stderr}")
