@@ -72,7 +72,7 @@ class Intake:
                 continue
             limit = min(self._window - self._in_flight, _POLL_LIMIT)
             records = await self._consumer.poll(limit=limit, timeout_seconds=_POLL_SECONDS)
-            if records and not stopping.is_set():
+            if not stopping.is_set():
                 self._receive(records)
                 await self._hold_back_crowded()
 
