@@ -146,3 +146,14 @@ async def test_a_slow_answer_is_unknown_and_called_again_with_the_same_key(pabal
     await pabal.until_told(delivery["id"], "sent")
 
     assert pabal.simulator.counts().by_key[delivery["id"]] == 2
+
+
+async def test_a_small_window_holds_nothing_back_for_good(tmp_path: Path) -> None:
+    """Partitions that were paused because they crowded the window go on, also when no other record arrives."""
+    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}", worker={"window": 4}) as pabal:
+        deliveries = [await pabal.ask_webhook() for _ in range(60)]
+
+        for delivery in deliveries:
+            await pabal.until_told(delivery["id"], "sent")
+
+        assert pabal.simulator.counts().repeated == 0

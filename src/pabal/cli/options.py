@@ -58,6 +58,7 @@ def url_of(log_url: str | None, settings: Settings) -> str:
 def run_role(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a role until a signal, with logging; a PabalError becomes one line and exit status 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     with clear_errors():
         run(main)
 
