@@ -44,37 +44,31 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) ->
     size = QUICK if quick else Size()
     if rounds is not None:
         size = msgspec.structs.replace(size, rounds=rounds)
-    results = []
-    for name in chosen:
-        if name in _ON_KAFKA and without_kafka:
-            console.print(f"{name}: left out, {without_kafka}")
-            continue
-        started = time.monotonic()
-        try:
-            result = _measure(name, size, keep=keep)
-        except BenchFailed as error:
-            raise click.ClickException(f"{name}: {error}") from None
-        results.append(result)
-        _write(result, size)
-        _print(console, result, seconds=time.monotonic() - started)
-    lost = sum(result.missing + result.duplicated for result in results)
+    directory = Path(tempfile.mkdtemp(prefix="pabal-bench-"))
+    lost = 0
+    try:
+        with Lab(directory, warm_up_records=0 if quick else 60_000) as lab:
+            for name in chosen:
+                if name in _ON_KAFKA and without_kafka:
+                    console.print(f"{name}: left out, {without_kafka}")
+                    continue
+                started = time.monotonic()
+                result = MEASURES[name](lab, size)
+                _write(result, size)
+                _print(console, result, seconds=time.monotonic() - started, with_targets=not quick)
+                lost += result.missing + result.duplicated
+    except BenchFailed as error:
+        raise click.ClickException(f"{name}: {error}") from None
+    finally:
+        if keep:
+            console.print(f"logs and data are in {directory}")
+        else:
+            shutil.rmtree(directory)
     if lost:
         raise click.ClickException(f"{lost} deliveries were missing or duplicated")
 
 
-def _measure(name: str, size: Size, *, keep: bool) -> Measured:
-    directory = Path(tempfile.mkdtemp(prefix=f"pabal-bench-{name}-"))
-    try:
-        with Lab(directory) as lab:
-            return MEASURES[name](lab, size)
-    finally:
-        if keep:
-            print(f"{name}: logs and data are in {directory}")
-        else:
-            shutil.rmtree(directory)
-
-
-def _print(console: Console, result: Measured, *, seconds: float) -> None:
+def _print(console: Console, result: Measured, *, seconds: float, with_targets: bool) -> None:
     lost = f"missing {result.missing}, duplicated {result.duplicated}"
     table = Table(title=f"{result.title}   ({lost}; {seconds:.0f} s)", title_justify="left", title_style="bold")
     table.add_column("")
@@ -84,7 +78,11 @@ def _print(console: Console, result: Measured, *, seconds: float) -> None:
     table.add_column("target")
     table.add_column("")
     for figure in result.figures:
-        table.add_row(*_row(figure), style="red" if figure.verdict == "missed" else "")
+        row = _row(figure)
+        if with_targets:
+            table.add_row(*row, style="red" if figure.verdict == "missed" else "")
+        else:
+            table.add_row(*row[:-2])
     console.print(table)
 
 

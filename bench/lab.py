@@ -21,7 +21,7 @@ from pabal.testing.kafka import KafkaCluster
 ROOT = Path(__file__).parent.parent
 """The checkout: programs of the bench run as its modules."""
 
-_WARM_UP_RECORDS = 60_000
+_LOG_ERRORS = 3  # syslog(3)'s number, for librdkafka
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
@@ -97,8 +97,10 @@ class FarSide:
 class Lab:
     """Everything of one run; leaving the context ends every process it started."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, warm_up_records: int = 60_000) -> None:
+        """`warm_up_records`: what the broker takes before anything is measured on it."""
         self.directory = directory
+        self._warm_up_records = warm_up_records
         self._stack = ExitStack()
         self._programs: list[Program] = []
         self._kafka: KafkaCluster | None = None
@@ -136,8 +138,10 @@ class Lab:
     def _warm_up_broker(self) -> None:
         """Give the JVM something to compile, so that the first round does not pay for it."""
         self.create_topics("warm-up")
-        producer = Producer({"bootstrap.servers": self.kafka.bootstrap, "acks": "all", "linger.ms": 0, "log_level": 3})
-        for number in range(_WARM_UP_RECORDS):
+        producer = Producer(
+            {"bootstrap.servers": self.kafka.bootstrap, "acks": "all", "linger.ms": 0, "log_level": _LOG_ERRORS}
+        )
+        for number in range(self._warm_up_records):
             producer.produce("warm-up", bytes(600), str(number))
             if number % 20 == 0:
                 producer.flush(10)
@@ -156,9 +160,11 @@ class Lab:
         return made
 
     def create_topics(self, *names: str, partitions: int = 4) -> None:
-        """On Kafka."""
-        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
-        for future in admin.create_topics([NewTopic(name, partitions, 1) for name in names]).values():
+        """On Kafka; those that exist are left as they are."""
+        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": _LOG_ERRORS})
+        there = admin.list_topics(timeout=30).topics
+        missing = [NewTopic(name, partitions, 1) for name in names if name not in there]
+        for future in (admin.create_topics(missing) if missing else {}).values():
             future.result(30)
 
     def start(self, name: str, command: Sequence[str], *, ready_port: int | None = None) -> Program:

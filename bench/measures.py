@@ -12,9 +12,6 @@ from bench.lab import Lab, Program
 from bench.load import Job, Result
 from bench.systems import EmbeddedSketch, Pabal, PabalUp, System, embedded_apart, kafka_systems
 
-SETTLE_SECONDS = 1.5
-"""After the last arrival: events are acknowledged and offsets committed once a second; that belongs to the cost."""
-
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
     """How much is done."""
@@ -26,11 +23,23 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     steady: int = 4_000
     provider: int = 20_000
     idle_seconds: float = 15.0
+    settle_seconds: float = 1.5
+    """After the last arrival events are acknowledged, and offsets committed once a second: part of the cost."""
     waiting: tuple[int, int] = (10_000, 1_000_000)
     slices: int = 10
 
 
-QUICK = Size(rounds=1, warm_up=50, burst=300, steady=100, provider=300, idle_seconds=1, waiting=(200, 1_000), slices=2)
+QUICK = Size(
+    rounds=1,
+    warm_up=50,
+    burst=300,
+    steady=100,
+    provider=300,
+    idle_seconds=0.5,
+    settle_seconds=0.1,
+    waiting=(200, 1_000),
+    slices=2,
+)
 """For a smoke test: checks that everything runs and nothing is lost; its times mean nothing."""
 
 
@@ -54,7 +63,7 @@ def accept_and_work(lab: Lab, size: Size) -> Measured:
                 "accept_rate": size.burst / _seconds(result.started_ns, result.ended_ns),
             }
             worker = system.start_worker()
-            values |= _drain(lab, worker, total=len(ids), skip=len(ids) // 5)
+            values |= _drain(lab, worker, size, total=len(ids), skip=len(ids) // 5)
             _stop(worker)
             samples.append(_sample(lab, system, number, values, ids))
     wanted = [
@@ -104,7 +113,7 @@ def provider(lab: Lab, size: Size) -> Measured:
             _stop(api)
             lab.far_side.behave(latency_seconds=0.02)
             worker = system.start_worker()
-            values = _drain(lab, worker, total=len(ids), skip=len(ids) // 5)
+            values = _drain(lab, worker, size, total=len(ids), skip=len(ids) // 5)
             _stop(worker)
             lab.far_side.behave()
             samples.append(_sample(lab, system, number, values, ids))
@@ -185,7 +194,7 @@ def _waiting(lab: Lab, size: Size, name: str, title: str, make: Callable[[], Pab
         total = count + len(ids)
         worker = system.start_worker()
         skip = total // 50 if label == "many" else total // 5
-        slices = _drain_slices(lab, worker, total=total, skip=skip, slices=size.slices if label == "many" else 1)
+        slices = _drain_slices(lab, worker, size, total=total, skip=skip, slices=size.slices if label == "many" else 1)
         values |= {f"work_{label}_{number}": cost for number, cost in enumerate(slices)}
         _stop(worker)
         arrivals = far_side.arrivals()
@@ -225,7 +234,7 @@ def _burst_and_steady(lab: Lab, system: System, programs: Sequence[Program], siz
     result = _load(lab, system, size.burst)
     ids += result.delivery_ids
     _await_arrivals(lab, len(ids), programs)
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(size.settle_seconds)
     used = meter.usage()
     arrivals = far_side.arrivals()
     last = max(times[-1] for times in arrivals.values())
@@ -282,13 +291,13 @@ def _idle(programs: Sequence[Program], size: Size) -> dict[str, float]:
     }
 
 
-def _drain(lab: Lab, worker: Sequence[Program], *, total: int, skip: int) -> dict[str, float]:
+def _drain(lab: Lab, worker: Sequence[Program], size: Size, *, total: int, skip: int) -> dict[str, float]:
     """Cost and speed of delivering a backlog, without the first `skip` (the process's start)."""
     _await_arrivals(lab, skip, worker)
     meter = _meter(lab, worker)
     already, started = lab.far_side.received(), time.time_ns()
     _await_arrivals(lab, total, worker)
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(size.settle_seconds)
     used = meter.usage()
     last = max(times[0] for times in lab.far_side.arrivals().values())
     measured_ones = max(1, total - already)  # a quick run may be over between two looks
@@ -299,7 +308,9 @@ def _drain(lab: Lab, worker: Sequence[Program], *, total: int, skip: int) -> dic
     }
 
 
-def _drain_slices(lab: Lab, worker: Sequence[Program], *, total: int, skip: int, slices: int) -> list[float]:
+def _drain_slices(
+    lab: Lab, worker: Sequence[Program], size: Size, *, total: int, skip: int, slices: int
+) -> list[float]:
     """CPU-seconds per 1,000 of all programs, slice by slice of a backlog."""
     marks = [skip + (total - skip) * number // slices for number in range(slices + 1)]
     readings: list[tuple[int, float]] = []
@@ -308,7 +319,7 @@ def _drain_slices(lab: Lab, worker: Sequence[Program], *, total: int, skip: int,
     for mark in marks:
         _await_arrivals(lab, mark, worker, within_seconds=3600)
         if mark == total:
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(size.settle_seconds)
         readings.append((lab.far_side.received(), meter.usage().total_cpu_seconds))
     return [
         (cpu - cpu_before) / max(1, count - before) * 1000 for (before, cpu_before), (count, cpu) in pairwise(readings)
