@@ -320,6 +320,37 @@ async def test_a_full_disk_is_said_and_appends_go_on_when_there_is_room(open_log
     assert kept[-1] == "after"
 
 
+async def test_a_poll_waits_while_the_file_cannot_be_written(open_log: Open) -> None:
+    broker = await open_log()
+    await broker.producer().append([record("t", "a")])
+    [(pages,)] = await broker._log.write(lambda transaction: transaction.select("PRAGMA page_count"))
+    await broker._log.write(lambda transaction: transaction.select(f"PRAGMA max_page_count = {pages}"))
+    consumer = broker.consumer("a group with a long name" * 1_000, ["t"], Told())
+
+    refused = await consumer.poll(limit=1, timeout_seconds=0.1)
+    await broker._log.write(lambda transaction: transaction.select("PRAGMA max_page_count = 1073741823"))
+    handed = await consumer.poll(limit=1, timeout_seconds=10)
+
+    assert list(refused) == []
+    assert [text(each) for each in handed] == ["a"]
+
+
+async def test_a_poll_keeps_its_time_while_another_holds_the_lock(open_log: Open, tmp_path: Path) -> None:
+    broker = await open_log()
+    await broker.producer().append([record("t", "a")])
+    consumer = broker.consumer("g", ["t"], Told())
+    other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    waiting = await asyncio.wait_for(consumer.poll(limit=1, timeout_seconds=0.05), 4)
+    other.execute("ROLLBACK")
+    other.close()
+    handed = await consumer.poll(limit=1, timeout_seconds=10)
+
+    assert list(waiting) == []
+    assert [text(each) for each in handed] == ["a"]
+
+
 async def test_what_is_not_a_log_is_refused(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "other.db")
     other.execute("CREATE TABLE t (x)")

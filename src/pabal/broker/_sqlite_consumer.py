@@ -22,6 +22,9 @@ from pabal.errors import Closed, LogUnavailable, NotAssigned
 _FETCH_BYTES = 1 << 20
 """How much is read from the file at once: some 2,000 records of 500 bytes, a few milliseconds' work."""
 
+_TRY_AGAIN_SECONDS = 0.5
+"""How soon to try again what the disk refused."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -55,6 +58,7 @@ class SqliteConsumer:
         self._last_poll = 0.0
         self._is_polling = False
         self._is_back = False
+        self._is_cut_off = False
         self._owned: dict[int, _Owned] = {}
         self._releasing: dict[int, int | None] = {}
         self._turns: deque[int] = deque()
@@ -74,17 +78,24 @@ class SqliteConsumer:
             await asyncio.sleep(0)
             while True:
                 self._check_open()
-                if self._must_settle():
-                    await self._settle()
-                    continue
-                if records := self._take(limit):
-                    return records
-                if await self._fetch():
-                    continue
-                remaining = deadline - loop.time()
-                if remaining <= 0:
+                pause = remaining = max(0.0, deadline - loop.time())
+                try:
+                    if self._must_settle():
+                        if await self._settle(remaining):
+                            continue
+                        return ()
+                    if records := self._take(limit):
+                        return records
+                    if await self._fetch():
+                        continue
+                    self._is_cut_off = False
+                except LogUnavailable as error:
+                    # As a consumer does whose Kafka brokers are away: say so once, wait, try again.
+                    pause = min(remaining, _TRY_AGAIN_SECONDS)
+                    self._warn(error)
+                if not remaining:
                     return ()
-                await self._wait(remaining)
+                await self._wait(pause)
         finally:
             self._is_polling = False
             self._last_poll = self._log.clock.boot_seconds()
@@ -142,6 +153,11 @@ class SqliteConsumer:
         """See `Member.fence`."""
         self._generation = -1
         self.wake()
+
+    def _warn(self, error: LogUnavailable) -> None:
+        if not self._is_cut_off:
+            self._is_cut_off = True
+            _logger.warning("member of %r waits: %s", self._group, error)
 
     def _check_open(self) -> None:
         if self._closing is not None:
@@ -214,12 +230,16 @@ class SqliteConsumer:
             or self._log.clock.boot_seconds() >= self._lease_ends
         )
 
-    async def _settle(self) -> None:
+    async def _settle(self, timeout_seconds: float) -> bool:
+        """Whether the share is settled; if not yet, a later poll goes on waiting."""
         if self._settling is None:
             self._settling = asyncio.create_task(self._settle_now())
-        await asyncio.wait([self._settling])
+        await asyncio.wait([self._settling], timeout=timeout_seconds)
+        if not self._settling.done():
+            return False
         settling, self._settling = self._settling, None
         settling.result()
+        return True
 
     async def _settle_now(self) -> None:
         while True:

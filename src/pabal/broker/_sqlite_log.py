@@ -24,6 +24,7 @@ from pabal.errors import LogError, UnknownTopic
 
 CLEAN_EVERY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
+"""How long `close` waits for a disk that does not answer."""
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class OpenLog:
     async def close(self) -> None:
         """Stop the keeper, end what is under way, close the file."""
         self._keeper.cancel()
-        await asyncio.gather(self._keeper, *self._background, return_exceptions=True)
+        await asyncio.wait([self._keeper, *self._background], timeout=_CLOSE_SECONDS)
         for stop in (self.writer.close(), self._reads.stop(self._reading.close)):
             try:
                 await asyncio.wait_for(stop, _CLOSE_SECONDS)

@@ -69,7 +69,10 @@ class DatabaseThread:
         while (work := self._work.get()) is not None:
             work.do()
             if work.is_late:
-                self._loop.call_soon_threadsafe(work.answer)
+                try:
+                    self._loop.call_soon_threadsafe(work.answer)
+                except RuntimeError:
+                    return  # the loop was closed meanwhile: a stop that gave up waiting for the disk
 
 
 class _Work(Generic[T]):

@@ -19,6 +19,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
+from weakref import WeakSet
 
 from pabal.broker import _sqlite_groups as groups
 from pabal.broker import _sqlite_topics as topics
@@ -48,7 +49,8 @@ class SqliteBroker:
 
     def __init__(self, log: OpenLog) -> None:
         self._log = log
-        self._clients: list[_Client | SqliteConsumer] = []
+        # The log itself holds on to a consumer until that is closed; the others need no closing if forgotten.
+        self._clients: WeakSet[_Client | SqliteConsumer] = WeakSet()
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -97,12 +99,12 @@ class SqliteBroker:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        await asyncio.gather(*(client.close() for client in self._clients))
+        await asyncio.gather(*(client.close() for client in list(self._clients)))
         await self._log.close()
 
     def _keep(self, client: _C) -> _C:
         self._check_open()
-        self._clients.append(client)
+        self._clients.add(client)
         return client
 
     def _check_open(self) -> None:

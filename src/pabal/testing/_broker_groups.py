@@ -186,6 +186,7 @@ class GroupLaws(BrokerHarness):
 
         everyone = [leaver, *members]
         await lab.poll_until(lambda: sent <= {value for each in everyone for value in each.values}, *members)
+        assert lab.owned_twice == []
 
     async def test_the_offsets_returned_on_revocation_are_committed_before_the_next_owner_reads(self, lab: Lab) -> None:
         topic, group = await lab.topic(), lab.name()
