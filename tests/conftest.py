@@ -8,6 +8,15 @@ import pytest
 from pabal.testing.kafka import KafkaCluster, KafkaMissing, missing
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the shared Kafka; any of these may be the one that waits for it to be fetched and started."""
+    for item in items:
+        if "kafka_bootstrap" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kafka)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(120))
+
+
 def skip_without_kafka(reason: str) -> None:
     """Skip where a developer lacks Java or Maven; fail in CI, where nothing may be skipped unseen."""
     if os.environ.get("CI") == "true":

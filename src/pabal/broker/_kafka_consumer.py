@@ -18,6 +18,9 @@ _COMMIT_SECONDS = 5.0
 
 _COMMIT_RETRY_SECONDS = 0.1
 
+_CLOSE_SECONDS = 5.0
+"""How long `close` waits. librdkafka waits for ever while a commit has no answer: the thread is left to that."""
+
 _IN_BETWEEN = frozenset({KafkaError.STALE_MEMBER_EPOCH, KafkaError.REBALANCE_IN_PROGRESS})
 """Answers to a commit in the middle of a rebalance: the partition may still be ours, ask again."""
 
@@ -41,7 +44,7 @@ class KafkaConsumer:
         self._news: deque[LogError] = deque()
         self._standing: dict[TopicPartition | None, LogError] = {}
         self._commits: list[_Commit] = []
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._member = GroupMember(settings, self, group=group, topics=topics, instance=instance)
 
     async def poll(self, *, limit: int, timeout_seconds: float) -> Sequence[Record]:
@@ -96,10 +99,9 @@ class KafkaConsumer:
 
     async def close(self) -> None:
         """See `Consumer.close`."""
-        self._closed = True
-        self._member.stop()
-        self._wake()
-        await asyncio.shield(self._member.ended)
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._leave())
+        await asyncio.shield(self._closing)
 
     # -- what the member's thread tells, in the loop
 
@@ -134,7 +136,9 @@ class KafkaConsumer:
                 commit.answer.set_result(errors)
                 return
         if any(errors.values()):
-            logger.warning("the commit on revocation failed: %s", {each: str(e) for each, e in errors.items() if e})
+            logger.warning(
+                "a commit that nobody waits for failed: %s", {each: str(e) for each, e in errors.items() if e}
+            )
 
     def failed(self, error: LogError, partition: TopicPartition | None, *, for_good: bool) -> None:
         """See `Listener.failed`."""
@@ -144,6 +148,13 @@ class KafkaConsumer:
         self._wake()
 
     # -- private
+
+    async def _leave(self) -> None:
+        self._member.stop()
+        self._wake()
+        done, _ = await asyncio.wait((self._member.ended,), timeout=_CLOSE_SECONDS)
+        if not done:
+            logger.warning("leaving the group is not confirmed; its coordinator ends the membership in time")
 
     async def _wait(self, timeout_seconds: float) -> None:
         """Return when there is something for `poll`, or time is up."""
@@ -195,7 +206,7 @@ class KafkaConsumer:
             self._standing.pop(partition, None)
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closing is not None:
             raise Closed("this consumer was closed")
 
     def _check_owned(self, partitions: Collection[TopicPartition]) -> None:

@@ -54,6 +54,11 @@ _COMMITTED_SECONDS = 5.0
 _NO_ROOM_SECONDS = 0.25
 """So long may the buffer be full before librdkafka is told to stop fetching."""
 
+_REJOIN_SECONDS = 0.5
+"""How long to wait before asking a group again that turned us away."""
+
+_STILL_IN_USE = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
+
 _MOST_RECORDS = 2 * FETCH_AT_ONCE
 _MOST_BYTES = 8 << 20
 """What may wait between the thread and `poll`."""
@@ -120,9 +125,10 @@ class GroupMember(threading.Thread):
         self._subscribed = False
         self._last_sign = self._last_asked = time.monotonic()
         self._polling = False
-        self._signs = 0
-        self._refused_at_sign = -1
+        self._polls = 0
+        self._refused_at_poll = -1
         self._must_rejoin = False
+        self._join_after = 0.0
         self._fenced = False
         self._stopped: set[TopicPartition] = set()
         self._full = False
@@ -135,7 +141,7 @@ class GroupMember(threading.Thread):
 
     def seen_alive(self, *, polling: bool) -> None:
         """Somebody polls, or just did."""
-        self._signs += 1
+        self._polls += polling
         self._last_sign = time.monotonic()
         self._polling = polling
 
@@ -175,13 +181,15 @@ class GroupMember(threading.Thread):
             self._send_commits()
             # Calls `_on_revoke` for what is still owned.
             self._rd.close()
+            self.owned = frozenset()
+            self._send_commits()
             self._call(_resolve, self.ended)
 
     def _step(self) -> None:
         silent = self._is_silent()
         if self._subscribed and (silent or self._must_rejoin):
             self._leave(because="nobody polls" if silent else "the committed offsets are not to be had")
-        elif not self._subscribed and not silent and not self._fenced and self._refused_at_sign != self._signs:
+        elif not self._subscribed and not silent and self._may_join():
             self._join()
         self._send_commits()
         self._resume_stopped()
@@ -216,6 +224,9 @@ class GroupMember(threading.Thread):
         if self._polling:
             self._last_sign = time.monotonic()
 
+    def _may_join(self) -> bool:
+        return not (self._fenced or self._refused_at_poll == self._polls or time.monotonic() < self._join_after)
+
     def _join(self) -> None:
         for topic in self._topics:
             try:
@@ -225,7 +236,7 @@ class GroupMember(threading.Thread):
                 return
             if found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 # The next poll looks again.
-                self._refused_at_sign = self._signs
+                self._refused_at_poll = self._polls
                 self._tell_failure(UnknownTopic(topic))
                 return
         self._rd.subscribe(self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
@@ -305,18 +316,25 @@ class GroupMember(threading.Thread):
             logger.info("consumer of group %s: %s", self._group, describe(error))
 
     def _end_for_good(self, error: KafkaError) -> None:
-        """librdkafka's consumer is over. Under KIP-848 a static member may just have to wait for its predecessor."""
+        """librdkafka's consumer is over.
+
+        The classic protocol has one reason: another static member of this name took the place. KIP-848 turns the
+        second one away instead, until the first one's session has ended; and it may refuse the whole group.
+        """
         logger.warning("the consumer of group %s ended: %s", self._group, describe(error))
         self._lose(self.owned)
         self._subscribed = False
-        if "instance" in error.str().lower() and self._config["group.protocol"] == "classic":
+        if self._config["group.protocol"] == "classic":
             self._fenced = True
             text = f"another member of group {self._group} took this instance's place: {error.str()}"
             self._tell_failure(NotAssigned(text), for_good=True)
             return
+        if _STILL_IN_USE not in error.str():
+            self._tell_failure(LogError(f"consumer of group {self._group}: {error.str()}"))
         self._rd.close()
         self._rd = make_client(RdConsumer, self._config)
         self._stopped.clear()
+        self._join_after = time.monotonic() + _REJOIN_SECONDS
 
     # -- librdkafka's callbacks: in the thread, inside poll, consume or close; none may raise
 
