@@ -18,9 +18,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-export
     ResourceType,
 )
 
-from pabal.broker._kafka_client import KafkaSettings, cause, log_error, make_client
+from pabal.broker._kafka_client import KafkaSettings, cause, describe, log_error, make_client
 from pabal.broker.port import TopicPartition, TopicSpec, Watermarks
-from pabal.errors import Closed, LogError, UnknownTopic
+from pabal.errors import Closed, LogError, LogUnavailable, UnknownTopic
 
 _ANSWER_SECONDS = 10.0
 
@@ -34,17 +34,23 @@ class KafkaAdmin:
     """See `pabal.broker.port.Admin`."""
 
     def __init__(self, settings: KafkaSettings) -> None:
+        self._trouble = ""
         # Kept for the object's life: futures of a client that is collected fail.
-        self._client: AdminClient = make_client(AdminClient, settings.admin_config())
+        self._client: AdminClient = make_client(AdminClient, settings.admin_config() | {"error_cb": self._note})
         self._closed = False
 
     async def check(self, *, timeout_seconds: float) -> None:
         """Return when the cluster answers.
 
         Raises:
-            LogUnavailable: it does not, within the timeout.
+            LogUnavailable: it does not, within the timeout; says what librdkafka saw (refused, wrong password).
         """
-        await self._ask(self._client.describe_cluster, doing="the cluster does not answer", seconds=timeout_seconds)
+        try:
+            await asyncio.wrap_future(self._client.describe_cluster(request_timeout=timeout_seconds))
+        except KafkaException as error:
+            self._client.poll(0)  # calls `_note`
+            reason = self._trouble or describe(cause(error))
+            raise LogUnavailable(f"the Kafka cluster does not answer: {reason}") from error
 
     async def topics(self) -> Mapping[str, TopicSpec]:
         """See `Admin.topics`. Kafka's own (`__consumer_offsets` and the like) are left out."""
@@ -165,8 +171,9 @@ class KafkaAdmin:
         self._client.poll(0)
         return self._client
 
-    async def _ask(self, function: Any, *, doing: str, seconds: float) -> Any:
-        return await self._wait(function(request_timeout=seconds), doing=doing)
+    def _note(self, error: KafkaError) -> None:
+        # The first says why; what follows is that all brokers are down.
+        self._trouble = self._trouble or describe(error)
 
     async def _wait(self, future: "Future[Any]", *, doing: str, topic: str | None = None) -> Any:
         try:
