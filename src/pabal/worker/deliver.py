@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import assert_never
+from uuid import UUID
 
 import msgspec
 
@@ -42,8 +43,17 @@ class Carrier(msgspec.Struct, frozen=True, kw_only=True):
     provider_name: str
 
 
+class End(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A stored verdict whose records are still to be appended, and the claim to settle after that."""
+
+    delivery: UUID
+    records: Sequence[NewRecord]
+    owner: int
+    token: int
+
+
 class Deliverer:
-    """Sees deliveries of one channel through: claim → call → decide → finish → append → settle."""
+    """Sees deliveries of one channel through: claim → send → decide → finish (`call`), append → settle (`tell`)."""
 
     def __init__(
         self,
@@ -65,10 +75,11 @@ class Deliverer:
         self._clock = clock
         self._lease_seconds = carrier.provider.timeout_seconds + LEASE_SLACK_SECONDS
 
-    async def deliver(self, delivery: Delivery, *, origin: Record, group: str) -> float | None:
-        """Bring one record to its end; then everything about it is in the log, and its offset counts.
+    async def call(self, delivery: Delivery, *, origin: Record, group: str) -> "End | Held | None":
+        """Claim, call, decide, finish: one record, up to a verdict that is stored.
 
-        Returns None at the end, or the seconds after which to ask again because another claim is alive.
+        Returns what is still to be appended; or that another claim is alive, and when to ask again; or None: there is
+        nothing to do, the offset counts.
         """
         rendered = await self._render(delivery)
         asked_at = self._clock.boot_seconds()
@@ -77,26 +88,28 @@ class Deliverer:
             case Call(attempt=attempt, took_over=took_over) if isinstance(rendered, Rendered):
                 if self._outlives_lease(asked_at):
                     await insist(lambda: self._ledger.release(delivery.id, owner=ask.owner, token=ask.token))
-                    return 0.0
-                outcome, told = await self._call(delivery, rendered, origin=origin, group=group)
+                    return Held(seconds=0.0)
+                outcome, told = await self._send(delivery, rendered, origin=origin, group=group)
                 called = msgspec.structs.replace(delivery, attempt=attempt) if took_over else delivery
                 records = await self._finish(called, outcome, ask=ask, told=told)
                 for lost in range(delivery.attempt, took_over + 1):
                     records.append(self._closed_as_unknown(delivery, attempt=lost, told=told))
-                await self._append(records)
-                self._ledger.settle(delivery.id, owner=ask.owner, token=ask.token)
-                return None
+                return End(delivery=delivery.id, records=records, owner=ask.owner, token=ask.token)
             case Resume(attempt=attempt, verdict=verdict, outcome=outcome, owner=owner, token=token):
                 told = self._told(origin=origin, group=group)
-                await self._append(records_of_verdict(delivery, verdict, attempt=attempt, outcome=outcome, told=told))
-                self._ledger.settle(delivery.id, owner=owner, token=token)
-                return None
+                records = records_of_verdict(delivery, verdict, attempt=attempt, outcome=outcome, told=told)
+                return End(delivery=delivery.id, records=records, owner=owner, token=token)
             case Held(seconds=seconds):
-                return min(seconds, HELD_RECHECK_SECONDS)
+                return Held(seconds=min(seconds, HELD_RECHECK_SECONDS))
             case Ghost():
                 return None
             case answer:
                 raise AssertionError(f"{answer} for a claim that carried a refusal")
+
+    async def tell(self, end: "End") -> None:
+        """Append what an end means; from then on everything about the record is in the log, and its offset counts."""
+        await insist(lambda: self._producer.append(end.records))
+        self._ledger.settle(end.delivery, owner=end.owner, token=end.token)
 
     async def _render(self, delivery: Delivery) -> Rendered | DeadLetter:
         try:
@@ -131,7 +144,7 @@ class Deliverer:
         longest_call = self._provider.timeout_seconds + _CALL_SLACK_SECONDS
         return self._clock.boot_seconds() + longest_call > asked_at + self._lease_seconds
 
-    async def _call(
+    async def _send(
         self, delivery: Delivery, rendered: Rendered, *, origin: Record, group: str
     ) -> tuple[Outcome, Told]:
         began = self._clock.boot_seconds()
@@ -176,6 +189,3 @@ class Deliverer:
 
     def _told(self, *, origin: Record, group: str) -> Told:
         return Told(at=self._clock.now(), provider=self._provider_name, origin=origin, group=group)
-
-    async def _append(self, records: Sequence[NewRecord]) -> None:
-        await insist(lambda: self._producer.append(records))

@@ -13,6 +13,7 @@ from pabal.errors import DecodeError
 from pabal.lanes import Lanes
 from pabal.notification import CLASSES, Content, NotificationClass, TemplateRef
 from pabal.policy import ClassSettings
+from pabal.protocol import Held
 from pabal.runtime import insist
 from pabal.store.port import Ledger
 from pabal.worker.deliver import Carrier, Deliverer
@@ -81,14 +82,24 @@ class Dispatch:
             task.add_done_callback(self._ended)
 
     async def _run(self, item: Item) -> None:
-        if isinstance(item.delivery, DecodeError):
+        """One item to its end. The call slot is free again as soon as the verdict is stored."""
+        try:
+            if isinstance(item.delivery, DecodeError):
+                end = None
+            else:
+                end = await self._deliverer.call(item.delivery, origin=item.origin, group=item.intake.group)
+        finally:
+            self._free += 1
+            self._start()
+        if isinstance(end, Held):
+            asyncio.get_running_loop().call_later(end.seconds, self._ask_again, item)
+            return
+        if end is not None:
+            await self._deliverer.tell(end)
+        elif isinstance(item.delivery, DecodeError):
             await self._bury(item, item.delivery)
-        else:
-            again = await self._deliverer.deliver(item.delivery, origin=item.origin, group=item.intake.group)
-            if again is not None:
-                asyncio.get_running_loop().call_later(again, self._ask_again, item)
-                return
         self._end(item)
+        self._start()
 
     async def _bury(self, item: Item, error: DecodeError) -> None:
         """What cannot be read goes to the dead topic as it is."""
@@ -114,11 +125,9 @@ class Dispatch:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._free += 1
         error = None if task.cancelled() else task.exception()
         if error is not None and not self.failure.done():
             self.failure.set_exception(error)
-        self._start()
 
 
 class Worker:
