@@ -1,0 +1,240 @@
+"""One delivery through a real log and ledger, with providers and clocks that misbehave."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pabal.broker.port import Record
+from pabal.broker.sqlite import SqliteBroker
+from pabal.channels import CHANNELS
+from pabal.channels.port import Rendered
+from pabal.clock import ManualClock
+from pabal.codec import read_delivery, read_event
+from pabal.errors import TemplateError
+from pabal.notification import (
+    Address,
+    Content,
+    Delivery,
+    DeliveryEvent,
+    TemplateRef,
+    delivery_id,
+    notification_id,
+)
+from pabal.outcome import Accepted, Deferred, Outcome
+from pabal.policy import DEFAULT_CLASSES
+from pabal.protocol import Held
+from pabal.store.ledger import SqliteLedger
+from pabal.topics.spec import topics_for
+from pabal.worker.deliver import Carrier, Deliverer
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+URL = "https://example.com/"
+ORIGIN = Record(topic="pabal.deliveries.webhook.critical", partition=0, offset=0, timestamp=0.0, key=b"k", value=b"v")
+
+
+class Scripted:
+    """A provider that does what it is told; `deduplicates_for` as in webhooks."""
+
+    channel = "webhook"
+    timeout_seconds = 10.0
+
+    def __init__(self, does: Callable[[], Outcome], *, deduplicates_for: timedelta | None = timedelta(days=3)) -> None:
+        self.does = does
+        self.deduplicates_for = deduplicates_for
+        self.calls = 0
+
+    async def send(self, rendered: Rendered, *, to: str, tenant: str, idempotency_key: str) -> Outcome:
+        del rendered, to, tenant, idempotency_key
+        self.calls += 1
+        return self.does()
+
+    async def close(self) -> None:
+        return None
+
+
+class Lab:
+    """A deliverer over a real log and ledger."""
+
+    def __init__(self, folder: Path, clock: ManualClock, broker: SqliteBroker) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.broker = broker
+        self.ledgers: list[SqliteLedger] = []
+
+    async def ledger(self, worker: str) -> SqliteLedger:
+        ledger = await SqliteLedger.open(self.folder / "ledger.db", clock=self.clock, worker=worker)
+        self.ledgers.append(ledger)
+        return ledger
+
+    def deliverer(self, provider: Scripted, ledger: SqliteLedger) -> Deliverer:
+        return Deliverer(
+            carrier=Carrier(channel=CHANNELS["webhook"], provider=provider, provider_name="hooks"),
+            classes=DEFAULT_CLASSES,
+            ledger=ledger,
+            producer=self.broker.producer(),
+            find_template=_no_template,
+            clock=self.clock,
+        )
+
+    async def run(self, provider: Scripted, delivery: Delivery, *, worker: str = "one") -> Held | None:
+        deliverer = self.deliverer(provider, await self.ledger(worker))
+        end = await deliverer.call(delivery, origin=ORIGIN, group="g")
+        if isinstance(end, Held):
+            return end
+        if end is not None:
+            await deliverer.tell(end)
+        return None
+
+    async def records(self, topic: str) -> list[Record]:
+        reader = self.broker.reader()
+        partitions = await self.broker.admin().watermarks(topic)
+        return [record for each in partitions async for batch in reader.read(each) for record in batch]
+
+    async def events(self) -> list[DeliveryEvent]:
+        return [read_event(record) for record in await self.records("pabal.events")]
+
+
+async def _no_template(pinned: TemplateRef) -> Content:
+    raise TemplateError(f"template {pinned.name!r} is gone")
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    clock = ManualClock(NOW)
+    broker = await SqliteBroker.open(tmp_path / "log.db", clock=clock)
+    admin = broker.admin()
+    for spec in topics_for(["webhook"], partitions=1, replication=None):
+        await admin.create_topic(spec)
+    lab = Lab(tmp_path, clock, broker)
+    yield lab
+    for ledger in lab.ledgers:
+        await ledger.close()
+    await broker.close()
+
+
+def a_delivery(**changes: object) -> Delivery:
+    asked = notification_id(tenant="shop", idempotency_key="k")
+    delivery = Delivery(
+        id=delivery_id(asked, Address(channel="webhook", address=URL)),
+        notification_id=asked,
+        tenant="shop",
+        channel="webhook",
+        address=URL,
+        class_="critical",
+        accepted_at=NOW,
+        expires_at=NOW + timedelta(hours=1),
+        content=Content(body="hello"),
+    )
+    return msgspec.structs.replace(delivery, **changes)
+
+
+async def test_an_accepted_call_is_told_and_its_copy_does_nothing(lab: Lab) -> None:
+    provider = Scripted(lambda: Accepted(provider_id="p-1", response="ok"))
+
+    await lab.run(provider, a_delivery())
+    await lab.run(provider, a_delivery(), worker="two")
+
+    assert provider.calls == 1
+    events = {event.id: event for event in await lab.events()}
+    [sent] = events.values()
+    assert (sent.kind, sent.provider_id, sent.response) == ("sent", "p-1", "ok")
+
+
+async def test_what_expired_is_not_called(lab: Lab) -> None:
+    provider = Scripted(Accepted)
+    lab.clock.advance(3600)
+
+    await lab.run(provider, a_delivery())
+
+    assert provider.calls == 0
+    assert [event.kind for event in await lab.events()] == ["expired"]
+
+
+async def test_a_delivery_whose_template_is_gone_is_dead_lettered_uncalled(lab: Lab) -> None:
+    provider = Scripted(Accepted)
+
+    await lab.run(provider, a_delivery(content=None, template=TemplateRef(name="gone", hash="0" * 64)))
+
+    assert provider.calls == 0
+    [dead] = await lab.records("pabal.dead.webhook")
+    assert dead.header("x-error-class") == b"template"
+
+
+async def test_a_defect_of_the_provider_counts_as_unknown(lab: Lab) -> None:
+    def broken() -> Outcome:
+        raise ZeroDivisionError
+
+    await lab.run(Scripted(broken), a_delivery())
+
+    [event] = await lab.events()
+    assert (event.kind, event.attempt) == ("unknown", 1)
+    [waiting] = await lab.records("pabal.delay.critical.5")
+    following = read_delivery(waiting)
+    assert (following.attempt, following.rung) == (2, 1)
+
+
+async def test_the_same_defect_where_nobody_deduplicates_is_dead_lettered_as_uncertain(lab: Lab) -> None:
+    def broken() -> Outcome:
+        raise ZeroDivisionError
+
+    await lab.run(Scripted(broken, deduplicates_for=None), a_delivery(class_="standard"))
+
+    [dead] = await lab.records("pabal.dead.webhook")
+    assert dead.header("x-error-class") == b"uncertain"
+
+
+async def test_a_call_that_could_outlast_its_lease_is_not_begun(lab: Lab) -> None:
+    """The process was stopped between claim and call: its lease is no longer long enough."""
+    ledger = await lab.ledger("one")
+    provider = Scripted(Accepted)
+    deliverer = lab.deliverer(provider, ledger)
+    claim = ledger.claim
+
+    async def stopped_after(*arguments):  # type: ignore[no-untyped-def]
+        answer = await claim(*arguments)
+        lab.clock.advance(8)
+        return answer
+
+    ledger.claim = stopped_after  # type: ignore[method-assign]
+    first = await deliverer.call(a_delivery(), origin=ORIGIN, group="g")
+    assert provider.calls == 0
+    assert first == Held(seconds=0.0)
+
+    ledger.claim = claim  # type: ignore[method-assign]
+    end = await deliverer.call(a_delivery(), origin=ORIGIN, group="g")
+    assert end is not None
+    assert provider.calls == 1
+
+
+async def test_a_live_claim_elsewhere_is_waited_for_and_taken_over_when_its_lease_ends(lab: Lab) -> None:
+    """A zombie: its call ends after another worker called again. Both calls are told, the delivery is done once."""
+    other = Scripted(lambda: Deferred(reason="busy"))
+    calling, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Scripted):
+        async def send(self, rendered: Rendered, *, to: str, tenant: str, idempotency_key: str) -> Outcome:
+            calling.set()
+            await go_on.wait()
+            return await super().send(rendered, to=to, tenant=tenant, idempotency_key=idempotency_key)
+
+    zombie = asyncio.create_task(lab.run(Slow(Accepted), a_delivery(), worker="zombie"))
+    await calling.wait()
+    held = await lab.run(other, a_delivery(), worker="two")
+    assert isinstance(held, Held)
+    assert other.calls == 0
+
+    lab.clock.advance(16)
+    await lab.run(other, a_delivery(), worker="three")
+    assert other.calls == 1
+    go_on.set()
+    await zombie
+
+    kinds = {(event.kind, event.attempt) for event in await lab.events()}
+    assert kinds == {("unknown", 1), ("deferred", 2), ("sent", 1)}
+    late = Scripted(Accepted)
+    await lab.run(late, a_delivery(attempt=3, rung=1), worker="four")
+    assert late.calls == 0
