@@ -43,7 +43,9 @@ def test_an_idle_class_costs_the_others_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(WEIGHTS)), st.integers(0, 3)), max_size=60), st.data())
-def test_everything_put_in_comes_out_once_and_in_order_per_key(puts, data) -> None:
+def test_everything_put_in_comes_out_once_and_in_order_per_key(
+    puts: list[tuple[str, int]], data: st.DataObject
+) -> None:
     lanes: Lanes[tuple[str, int, int]] = Lanes(WEIGHTS)
     for number, (class_, key) in enumerate(puts):
         lanes.put((class_, key, number), class_=class_, key=key)

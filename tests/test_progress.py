@@ -1,3 +1,5 @@
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +50,9 @@ def test_an_offset_is_committed_once() -> None:
 
 
 @given(st.lists(st.integers(0, 10_000), unique=True, max_size=50).map(sorted), st.randoms(use_true_random=False))
-def test_whatever_the_order_of_ends_no_unfinished_record_lies_below_the_commit(offsets, random) -> None:
+def test_whatever_the_order_of_ends_no_unfinished_record_lies_below_the_commit(
+    offsets: list[int], random: Random
+) -> None:
     progress = Progress()
     progress.receive(offsets)
     order = list(offsets)

@@ -79,7 +79,9 @@ def test_unreadable_bytes_go_where_they_were_sent() -> None:
 
 
 @given(st.floats(min_value=0.001, max_value=30 * 86400), st.lists(st.floats(0, 0.5), max_size=20))
-def test_any_wait_down_the_rungs_is_never_early_and_late_by_less_than_a_rung_and_its_polls(wait, polls) -> None:
+def test_any_wait_down_the_rungs_is_never_early_and_late_by_less_than_a_rung_and_its_polls(
+    wait: float, polls: list[float]
+) -> None:
     due = NOW + timedelta(seconds=wait)
     now = NOW
     hops = 0
