@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from pabal.broker._sqlite_thread import DatabaseThread
+from pabal.database_thread import DatabaseThread
 
 
 @pytest.fixture

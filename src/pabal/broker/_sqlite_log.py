@@ -15,11 +15,11 @@ from pabal.broker import _sqlite_groups as groups
 from pabal.broker._sqlite_cleaning import claim_chore, clean
 from pabal.broker._sqlite_doorbell import Doorbell
 from pabal.broker._sqlite_storage import Catalogue, Changes, Operation, Storage
-from pabal.broker._sqlite_thread import DatabaseThread
 from pabal.broker._sqlite_view import View
 from pabal.broker._sqlite_writer import Writer
 from pabal.broker.port import TopicPartition
 from pabal.clock import Clock
+from pabal.database_thread import DatabaseThread
 from pabal.errors import LogError, UnknownTopic
 
 CLEAN_EVERY_SECONDS = 60.0

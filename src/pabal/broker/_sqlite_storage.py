@@ -1,6 +1,6 @@
 """The embedded log's file: its schema, its one kind of write transaction, and its queries.
 
-The only module that knows SQLite's interface. Nothing here knows the event loop: `_sqlite_thread` calls it from
+The only module that knows SQLite's interface. Nothing here knows the event loop: `database_thread` calls it from
 its threads, one `Storage`, which is one connection, in each.
 """
 

@@ -15,8 +15,8 @@ import msgspec
 
 from pabal.broker._sqlite_batches import pack_records
 from pabal.broker._sqlite_storage import Changes, Operation, Storage, Transaction, Written
-from pabal.broker._sqlite_thread import DatabaseThread
 from pabal.broker.port import NewRecord
+from pabal.database_thread import DatabaseThread
 from pabal.errors import LogUnavailable
 
 _MOST_RECORDS = 5_000

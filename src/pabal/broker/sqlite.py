@@ -4,7 +4,7 @@
 and what not is on one page, `docs/log.md`; how it works is told where it happens:
 
 * `_sqlite_storage` the file · `_sqlite_batches` how records lie in it · `_sqlite_topics` shaping topics
-* `_sqlite_writer` group commit · `_sqlite_thread` threads beside a busy event loop
+* `_sqlite_writer` group commit · `database_thread` threads beside a busy event loop
 * `_sqlite_groups` members, leases, fencing · `_sharing` who gets what · `_sqlite_consumer` polling
 * `_sqlite_view` what is known without asking the disk · `_sqlite_doorbell` waking other processes
 * `_sqlite_cleaning` retention and compaction · `_sqlite_log` holds it together

@@ -1,10 +1,8 @@
 """The ledger in one SQLite file, for all workers of one host.
 
-One thread owns the connection. Calls of one moment are handed over together; the thread takes everything that waits
-and runs it in one transaction: one read of all rows, the protocol's pure functions in order, one write of those that
-changed, one commit (durable: WAL, `synchronous=FULL`), one wake-up of the event loop. While it commits, the next
-group gathers. Statements touch many rows at once because sqlite3 gives up the interpreter at every step, and taking
-it back from a busy event loop costs more than the step.
+One thread owns the connection. Calls of one moment gather and are handed over as a group, which runs in one
+transaction: one read of all rows, the protocol's pure functions in order, one write of those that changed, one commit
+(durable: WAL, `synchronous=FULL`). While a group commits, the next gathers. Statements touch many rows at once.
 
 Whose lease ended. Every process that opens the ledger is an *owner* with a number, a lock file and the machine's boot
 id. A claim of another owner has ended when its lease ran out, when a new owner opened the ledger under the same worker
@@ -17,9 +15,7 @@ LedgerUnavailable, and the next group tries anew.
 import asyncio
 import fcntl
 import functools
-import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +25,7 @@ from uuid import UUID
 import msgspec
 
 from pabal.clock import Clock
+from pabal.database_thread import DatabaseThread
 from pabal.errors import ConfigError, LedgerUnavailable
 from pabal.outcome import Outcome, Verdict
 from pabal.protocol import Claim, ClaimAnswer, Finish, FinishAnswer, Row, Source, claim, finish, release, settle
@@ -87,13 +84,15 @@ _Step = Callable[["_Transaction"], Any]
 class SqliteLedger:
     """See the module, and `pabal.store.port.Ledger`. Make one with `open`."""
 
-    def __init__(self, thread: "_Thread", *, owner: int) -> None:
-        self.owner = owner
+    def __init__(self, thread: DatabaseThread, store: "_Store") -> None:
+        self.owner = store.owner
         self._thread = thread
-        self._tokens = 0
+        self._store = store
         self._loop = asyncio.get_running_loop()
+        self._tokens = 0
         self._gathered: list[_Ask] = []
-        self._submitting = False
+        self._is_running = False
+        self._is_scheduled = False
         self._settling: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -105,9 +104,15 @@ class SqliteLedger:
             LedgerUnavailable: the file cannot be opened or written.
             ConfigError: it was made by another version, or is no ledger.
         """
-        thread = _Thread(path, clock=clock, worker=worker, loop=asyncio.get_running_loop())
-        thread.start()
-        return cls(thread, owner=await thread.opened)
+        thread = DatabaseThread("pabal-ledger")
+        try:
+            store = await thread.submit(functools.partial(_Store, path, clock=clock, worker=worker))
+        except BaseException as error:
+            await thread.stop(lambda: None)
+            if isinstance(error, sqlite3.Error | OSError):
+                raise LedgerUnavailable(f"cannot open the ledger {path}: {error}") from error
+            raise
+        return cls(thread, store)
 
     def new_token(self) -> int:
         """See `Ledger.new_token`."""
@@ -137,8 +142,8 @@ class SqliteLedger:
             transaction.change(key, settle, owner=owner, token=token)
 
         self._gathered.append(_Ask(step, key, None))
-        if not self._submitting and self._settling is None:
-            self._settling = self._loop.call_later(SETTLE_WITHIN_SECONDS, self._submit)
+        if not self._is_scheduled and self._settling is None:
+            self._settling = self._loop.call_later(SETTLE_WITHIN_SECONDS, self._run)
 
     async def prune(self, *, now: datetime) -> int:
         """See `Ledger.prune`."""
@@ -156,30 +161,65 @@ class SqliteLedger:
     async def close(self) -> None:
         """See `Ledger.close`."""
         if not self._closed:
-            self._submit()
             self._closed = True
-            self._thread.stop()
-        await asyncio.shield(self._thread.ended)
+            while self._gathered or self._is_running:
+                self._run()
+                await asyncio.sleep(0)
+        await self._thread.stop(self._store.close)
 
     async def _ask(self, step: _Step, delivery: UUID | None = None) -> Any:
         if self._closed:
             raise LedgerUnavailable("the ledger was closed")
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._gathered.append(_Ask(step, delivery.bytes if delivery else None, answer))
-        if not self._submitting:
+        if not self._is_scheduled:
             # The rest of this round of the loop rides along.
-            self._submitting = True
-            self._loop.call_soon(self._submit)
+            self._is_scheduled = True
+            self._loop.call_soon(self._run)
         return await answer
 
-    def _submit(self) -> None:
-        self._submitting = False
+    def _run(self) -> None:
+        """Hand over what has gathered, unless a group is under way; then its end does."""
+        if self._is_running or not self._gathered:
+            return
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
-        if self._gathered:
-            self._thread.submit(self._gathered)
-            self._gathered = []
+        group, self._gathered = self._gathered[:_MOST_ROWS], self._gathered[_MOST_ROWS:]
+        self._is_running, self._is_scheduled = True, True
+        done = self._thread.submit(functools.partial(self._store.transact, group))
+        if done.done():
+            self._answer(group, done)
+        else:
+            done.add_done_callback(functools.partial(self._answer, group))
+
+    def _answer(self, group: "Sequence[_Ask]", done: "asyncio.Future[list[Any]]") -> None:
+        self._is_running = False
+        error = done.exception()
+        if error is None:
+            for ask, answer in zip(group, done.result(), strict=True):
+                if ask.answer is not None and not ask.answer.done():
+                    ask.answer.set_result(answer)
+        else:
+            self._refuse(group, error)
+        self._is_scheduled = bool(self._gathered)
+        if self._is_scheduled:
+            self._loop.call_soon(self._run)
+
+    def _refuse(self, group: "Sequence[_Ask]", error: BaseException) -> None:
+        """Nothing of the group was stored."""
+        failure = LedgerUnavailable(f"the ledger did not take it: {error}")
+        failure.__cause__ = error
+        for ask in group:
+            if ask.answer is not None and not ask.answer.done():
+                ask.answer.set_exception(failure)
+        # A settlement has nobody who would ask again; lost, it would cost a second append.
+        self._loop.call_later(SETTLE_WITHIN_SECONDS, self._take_back, [ask for ask in group if ask.answer is None])
+
+    def _take_back(self, settlements: "list[_Ask]") -> None:
+        if settlements and not self._closed:
+            self._gathered = settlements + self._gathered
+            self._run()
 
 
 class _Ask:
@@ -191,79 +231,6 @@ class _Ask:
         self.step = step
         self.key = key
         self.answer = answer
-
-
-class _Thread(threading.Thread):
-    """Owns the connection; runs group after group."""
-
-    def __init__(self, path: Path, *, clock: Clock, worker: str, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(name="pabal-ledger", daemon=True)
-        self._path = path
-        self._clock = clock
-        self._worker = worker
-        self._loop = loop
-        self._groups: queue.SimpleQueue[Sequence[_Ask] | None] = queue.SimpleQueue()
-        self._unsettled: list[_Ask] = []
-        self.opened: asyncio.Future[int] = loop.create_future()
-        self.ended: asyncio.Future[None] = loop.create_future()
-
-    def submit(self, asks: Sequence[_Ask]) -> None:
-        """Run these soon."""
-        self._groups.put(asks)
-
-    def stop(self) -> None:
-        """Run what was submitted, then end."""
-        self._groups.put(None)
-
-    def run(self) -> None:
-        """Open, serve, close."""
-        try:
-            store = _Store(self._path, clock=self._clock, worker=self._worker)
-        except (sqlite3.Error, OSError) as error:
-            self._call(self.opened.set_exception, LedgerUnavailable(f"cannot open the ledger {self._path}: {error}"))
-            return
-        except ConfigError as error:
-            self._call(self.opened.set_exception, error)
-            return
-        self._call(self.opened.set_result, store.owner)
-        while self._serve(store):
-            pass
-        store.close()
-        self._call(self.ended.set_result, None)
-
-    def _serve(self, store: "_Store") -> bool:
-        """Run everything that waits; False once asked to stop."""
-        group = self._groups.get()
-        asks = list(self._unsettled)
-        self._unsettled = []
-        while group is not None:
-            asks += group
-            if len(asks) >= _MOST_ROWS:
-                break
-            try:
-                group = self._groups.get_nowait()
-            except queue.Empty:
-                break
-        if asks:
-            self._run(store, asks)
-        return group is not None
-
-    def _run(self, store: "_Store", asks: Sequence[_Ask]) -> None:
-        try:
-            answers = store.transact(asks)
-        except Exception as error:
-            # Nothing of the group was stored. Settlements have nobody who would ask again, so they go with the next.
-            self._unsettled = [ask for ask in asks if ask.answer is None]
-            failure = LedgerUnavailable(f"the ledger {self._path} did not take it: {error}")
-            failure.__cause__ = error
-            self._call(_fail, [ask.answer for ask in asks if ask.answer is not None], failure)
-        else:
-            self._call(_resolve, asks, answers)
-
-    def _call(self, function: Callable[..., object], *arguments: object) -> None:
-        # The loop may be closed already when a process ends without closing its ledger: nobody is left to tell.
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, *arguments)
 
 
 class _Store:
@@ -508,15 +475,3 @@ def _size_for(count: int) -> int:
 
 def _chunks(items: Sequence[Any]) -> Iterable[Any]:
     return (items[start : start + _MOST_ROWS] for start in range(0, len(items), _MOST_ROWS))
-
-
-def _resolve(asks: Sequence[_Ask], answers: Sequence[Any]) -> None:
-    for ask, answer in zip(asks, answers, strict=True):
-        if ask.answer is not None and not ask.answer.done():
-            ask.answer.set_result(answer)
-
-
-def _fail(waiting: Sequence[asyncio.Future[Any]], error: Exception) -> None:
-    for answer in waiting:
-        if not answer.done():
-            answer.set_exception(error)
