@@ -29,7 +29,7 @@ from pabal.policy import DEFAULT_CLASSES
 from pabal.protocol import Held
 from pabal.store.ledger import SqliteLedger
 from pabal.topics.spec import topics_for
-from pabal.worker.deliver import Carrier, Deliverer
+from pabal.worker.deliver import Carrier, Deliverer, End
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "https://example.com/"
@@ -175,6 +175,31 @@ async def test_a_defect_of_the_provider_counts_as_unknown(lab: Lab) -> None:
     [waiting] = await lab.records("pabal.delay.critical.5")
     following = read_delivery(waiting)
     assert (following.attempt, following.rung) == (2, 1)
+
+
+async def test_a_provider_that_never_answers_is_given_up(lab: Lab) -> None:
+    class Hanging(Scripted):
+        async def send(self, rendered: Rendered, *, to: str, tenant: str, idempotency_key: str) -> Outcome:
+            calling.set()
+            return await asyncio.get_running_loop().create_future()
+
+    calling = asyncio.Event()
+    deliverer = lab.deliverer(Hanging(Accepted), await lab.ledger("one"))
+    delivering = asyncio.create_task(deliverer.call(a_delivery(), origin=ORIGIN, group="g"))
+    await calling.wait()
+
+    lab.clock.advance(10)
+    deliverer.cancel_overdue()
+    await asyncio.sleep(0)
+    assert not delivering.done()
+
+    lab.clock.advance(2)
+    deliverer.cancel_overdue()
+    end = await delivering
+    assert isinstance(end, End)
+    await deliverer.tell(end)
+    [event] = await lab.events()
+    assert (event.kind, event.detail) == ("unknown", "the provider did not keep its own timeout")
 
 
 async def test_the_same_defect_where_nobody_deduplicates_is_dead_lettered_as_uncertain(lab: Lab) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import assert_never
+from typing import Any, assert_never
 from uuid import UUID
 
 import msgspec
@@ -33,6 +33,7 @@ HELD_RECHECK_SECONDS = 0.5
 """How soon a claim held elsewhere is asked for again; the far end usually ends long before its lease."""
 
 _CALL_SLACK_SECONDS = 1.0
+"""How much longer than its own timeout a provider may take before its call is ended."""
 
 
 class Carrier(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +74,8 @@ class Deliverer:
         self._producer = producer
         self._find_template = find_template
         self._clock = clock
+        # A timer for each call would cost more than looking at all of them once a second.
+        self._sending: dict[asyncio.Task[Any], float] = {}
         self._lease_seconds = carrier.provider.timeout_seconds + LEASE_SLACK_SECONDS
 
     async def call(self, delivery: Delivery, *, origin: Record, group: str) -> "End | Held | None":
@@ -111,6 +114,13 @@ class Deliverer:
         await insist(lambda: self._producer.append(end.records))
         self._ledger.settle(end.delivery, owner=end.owner, token=end.token)
 
+    def cancel_overdue(self) -> None:
+        """End calls whose provider did not keep its own timeout. To be called once a second."""
+        now = self._clock.boot_seconds()
+        for task in [task for task, overdue_at in self._sending.items() if now > overdue_at]:
+            del self._sending[task]
+            task.cancel()
+
     async def _render(self, delivery: Delivery) -> Rendered | DeadLetter:
         try:
             content, template = delivery.content, delivery.template
@@ -148,18 +158,25 @@ class Deliverer:
         self, delivery: Delivery, rendered: Rendered, *, origin: Record, group: str
     ) -> tuple[Outcome, Told]:
         began = self._clock.boot_seconds()
+        task = asyncio.current_task()
+        assert task is not None
+        self._sending[task] = began + self._provider.timeout_seconds + _CALL_SLACK_SECONDS
         outcome: Outcome
         try:
-            async with asyncio.timeout(self._provider.timeout_seconds + _CALL_SLACK_SECONDS):
-                outcome = await self._provider.send(
-                    rendered, to=delivery.address, tenant=delivery.tenant, idempotency_key=str(delivery.id)
-                )
-        except TimeoutError:
+            outcome = await self._provider.send(
+                rendered, to=delivery.address, tenant=delivery.tenant, idempotency_key=str(delivery.id)
+            )
+        except asyncio.CancelledError:
+            if task in self._sending:
+                raise
+            task.uncancel()
             outcome = Unknown(reason="the provider did not keep its own timeout")
         except Exception as error:
             # A defect of the provider's code: what became of the call is not known, and that is what we say.
             logger.exception("provider %s failed on delivery %s", self._provider_name, delivery.id)
             outcome = Unknown(reason=f"{type(error).__name__} in provider {self._provider_name}")
+        finally:
+            self._sending.pop(task, None)
         told = self._told(origin=origin, group=group)
         return outcome, msgspec.structs.replace(told, latency_seconds=self._clock.boot_seconds() - began)
 

@@ -64,6 +64,10 @@ class Dispatch:
         await asyncio.gather(*late, return_exceptions=True)
         return len(late)
 
+    def cancel_overdue(self) -> None:
+        """See `Deliverer.cancel_overdue`."""
+        self._deliverer.cancel_overdue()
+
     def stop(self) -> None:
         """Start nothing more."""
         self._stopped = True
@@ -189,7 +193,7 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 for intake in self._intakes:
                     group.create_task(intake.run(stopping))
-                upkeep = [group.create_task(self._commit_regularly()), group.create_task(self._prune_regularly())]
+                upkeep = [group.create_task(self._tick()), group.create_task(self._prune_regularly())]
                 upkeep += [group.create_task(_raise(dispatch.failure)) for dispatch in self._dispatches]
                 await stopping.wait()
                 await self._drain(deadline_seconds=self._settings.drain_seconds)
@@ -207,9 +211,11 @@ class Worker:
         if late := sum(await asyncio.gather(*drains)):
             logger.warning("%d deliveries had not ended after %.0f s; they come again", late, deadline_seconds)
 
-    async def _commit_regularly(self) -> None:
+    async def _tick(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_EVERY_SECONDS)
+            for dispatch in self._dispatches:
+                dispatch.cancel_overdue()
             for intake in self._intakes:
                 await intake.commit()
 
