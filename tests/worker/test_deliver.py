@@ -181,7 +181,8 @@ async def test_a_provider_that_never_answers_is_given_up(lab: Lab) -> None:
     class Hanging(Scripted):
         async def send(self, rendered: Rendered, *, to: str, tenant: str, idempotency_key: str) -> Outcome:
             calling.set()
-            return await asyncio.get_running_loop().create_future()
+            await asyncio.Event().wait()
+            raise AssertionError
 
     calling = asyncio.Event()
     deliverer = lab.deliverer(Hanging(Accepted), await lab.ledger("one"))
