@@ -51,6 +51,25 @@ async def test_a_slow_reader_keeps_its_partitions_and_a_bounded_buffer(kafka_boo
         assert waiting < 2 * _MOST_RECORDS
 
 
+async def test_a_reader_with_a_full_buffer_gives_partitions_back_when_another_comes(kafka_bootstrap: str) -> None:
+    async with connected(kafka_bootstrap) as broker, connected(kafka_bootstrap) as elsewhere:
+        topic, group, slow, other = await make_topic(broker, partitions=2), unique("group"), Owner(), Owner()
+        for partition in (0, 1):
+            await broker.producer().append([record(topic, partition=partition)] * 2 * _MOST_RECORDS)
+        consumer = broker.consumer(group, [topic], slow)
+        while consumer._member._waiting() < _MOST_RECORDS:
+            await consumer.poll(limit=1, timeout_seconds=10)
+        newcomer = elsewhere.consumer(group, [topic], other)
+        taken = 0
+
+        while not (slow.revocations and other.owned):
+            taken += len(await consumer.poll(limit=1, timeout_seconds=10))
+            await newcomer.poll(limit=1, timeout_seconds=0.02)
+
+        assert taken < _MOST_RECORDS
+        assert len(slow.owned) == len(other.owned) == 1
+
+
 async def test_a_long_pause_keeps_other_partitions_flowing_and_loses_nothing(kafka_bootstrap: str) -> None:
     async with connected(kafka_bootstrap) as broker:
         topic, owner = await make_topic(broker, partitions=2), Owner()

@@ -54,8 +54,8 @@ class KafkaConsumer:
         try:
             if not self._member.is_alive():
                 self._member.start()
-            if not self.handover.has_records() and not self._news:
-                await self._wait(timeout_seconds)
+            # The loop turns at least once, so that a busy polling task starves nobody.
+            await (asyncio.sleep(0) if self.handover.has_records() or self._news else self._wait(timeout_seconds))
         finally:
             self._member.seen_alive(polling=False)
         self._check_open()

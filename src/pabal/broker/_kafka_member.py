@@ -127,7 +127,7 @@ class GroupMember(threading.Thread):
         self._polling = False
         self._polls = 0
         self._refused_at_poll = -1
-        self._must_rejoin = False
+        self._rejoin_because = ""
         self._join_after = 0.0
         self._fenced = False
         self._stopped: set[TopicPartition] = set()
@@ -155,6 +155,7 @@ class GroupMember(threading.Thread):
         The thread does it: a call from elsewhere would wait, and not give the loop back, until its poll is over.
         """
         self._to_commit.append((offsets, sent))
+        self._room.set()
 
     def stop(self) -> None:
         """Revoke, commit, leave, end; `ended` is done then."""
@@ -173,6 +174,8 @@ class GroupMember(threading.Thread):
                     self._step()
                 except KafkaException as error:
                     self._tell_failure(log_error(cause(error), doing=f"consumer of group {self._group}"))
+                    # It may have thrown fetched records away. Whoever joins goes on from what is committed.
+                    self._rejoin_because = self._rejoin_because or str(error)
                     time.sleep(_IDLE_POLL_SECONDS)
         except Exception as error:
             logger.exception("the consumer of group %s failed", self._group)
@@ -187,8 +190,8 @@ class GroupMember(threading.Thread):
 
     def _step(self) -> None:
         silent = self._is_silent()
-        if self._subscribed and (silent or self._must_rejoin):
-            self._leave(because="nobody polls" if silent else "the committed offsets are not to be had")
+        if self._subscribed and (silent or self._rejoin_because):
+            self._leave(because=self._rejoin_because or "nobody polls")
         elif not self._subscribed and not silent and self._may_join():
             self._join()
         self._send_commits()
@@ -198,6 +201,7 @@ class GroupMember(threading.Thread):
             return
         message = self._rd.poll(_STOPPED_POLL_SECONDS if self._stopped else _IDLE_POLL_SECONDS)
         if message is not None:
+            # Asking for many at once, with a timeout, would wait for that many.
             self._hand_over([message, *self._rd.consume(FETCH_AT_ONCE - 1, 0)])
 
     def _send_commits(self) -> None:
@@ -245,7 +249,7 @@ class GroupMember(threading.Thread):
     def _leave(self, *, because: str) -> None:
         logger.warning("leaving group %s: %s", self._group, because)
         self._lose(self.owned)
-        self._must_rejoin = False
+        self._rejoin_because = ""
         self._subscribed = False
         self._rd.unsubscribe()
 
@@ -254,11 +258,17 @@ class GroupMember(threading.Thread):
 
     def _wait_for_room(self) -> None:
         """The buffer is full: give `poll` a moment, then stop fetching so that only rebalances come."""
-        self._room.clear()
+        deadline = time.monotonic() + _NO_ROOM_SECONDS
         self.waits_for_room = True
-        if self._waiting() >= self._bound and not self._room.wait(_NO_ROOM_SECONDS):
-            self._full = True
-            self._stop_fetching(self.owned)
+        while not self._stopping:
+            self._room.clear()
+            if self._waiting() < self._bound:
+                break
+            if not self._room.wait(max(0.0, deadline - time.monotonic())):
+                self._full = True
+                self._stop_fetching(self.owned)
+                break
+            self._send_commits()
         self.waits_for_room = False
 
     def _stop_fetching(self, partitions: Iterable[TopicPartition]) -> None:
@@ -268,11 +278,11 @@ class GroupMember(threading.Thread):
             self._stopped |= fresh
 
     def _resume_stopped(self) -> None:
-        if not self._stopped:
-            return
         if self._full and self._waiting() <= self._bound // 2:
             self._full = False
-        resumed = set() if self._full else self._stopped - self._handover.paused
+        if self._full or not self._stopped:
+            return
+        resumed = self._stopped - self._handover.paused
         if resumed:
             self._rd.resume([RdTopicPartition(*each) for each in resumed])
             self._stopped -= resumed
@@ -288,14 +298,15 @@ class GroupMember(threading.Thread):
         if not good:
             return
         records = to_records(good)
-        paused = self._handover.paused
-        if paused:
-            # Only now: a pause that ends before its partition brought anything costs no refetch.
-            self._stop_fetching({record.topic_partition for record in records} & paused)
-        size = sum(len(record.value) for record in records if record.value is not None) // len(records)
-        self._bound = max(10, min(_MOST_RECORDS, _MOST_BYTES // (size + 1)))
         self._handed += len(records)
         self._call(self._listener.received, records)
+        size = sum(len(record.value) for record in records if record.value is not None) // len(records)
+        self._bound = max(10, min(_MOST_RECORDS, _MOST_BYTES // (size + 1)))
+        paused = self._handover.paused
+        if paused or self._full:
+            # Only now: a pause that ends before its partition brought anything costs no refetch.
+            seen = {record.topic_partition for record in records}
+            self._stop_fetching(seen if self._full else seen & paused)
 
     def _note_error(self, message: Message) -> None:
         error = message.error()
@@ -347,8 +358,7 @@ class GroupMember(threading.Thread):
             # librdkafka keeps a pause beyond the revocation of its partition.
             rd.resume(partitions)
         except KafkaException as error:
-            logger.warning("group %s: assignment failed: %s", self._group, error)
-            self._must_rejoin = True
+            self._rejoin_because = f"assignment failed: {error}"
             return
         mine = _from_rd(partitions)
         self._stopped -= mine

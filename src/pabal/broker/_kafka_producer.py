@@ -217,11 +217,11 @@ class _Engine:
             append.produced = index + 1
 
     async def wait_for_room(self) -> None:
-        """Return when some reports came in."""
+        """Return when some reports came in, or to look again soon: the last may have come before this call."""
         if self._room is None or self._room.done():
             self._room = self._loop.create_future()
         self._waits_for_room = True
-        await asyncio.shield(self._room)  # others wait for it too
+        await asyncio.wait((self._room,), timeout=_POLL_SECONDS)
 
     def count_partitions(self, topic: str, timeout_seconds: float) -> int:
         """How many partitions a topic has. Blocks; call it in a thread.
@@ -262,8 +262,12 @@ class _Engine:
     def _run(self) -> None:
         poll = self._rd.poll
         while self._flush_seconds is None:
-            if poll(_POLL_SECONDS):
-                self._hand_over()
+            try:
+                if poll(_POLL_SECONDS):
+                    self._hand_over()
+            except Exception:
+                # A report that is lost makes its append time out; the others must go on coming.
+                logger.exception("taking Kafka's delivery reports failed")
         self._rd.flush(self._flush_seconds)
         self._rd.purge(in_queue=True, in_flight=True)
         self._rd.close()

@@ -145,18 +145,19 @@ class _Client:
         messages = [message, *self._rd.consume(FETCH_AT_ONCE - 1, 0)]
         good: list[Message] = []
         for each in messages:
-            error = each.error()
-            offset = each.offset()
-            assert offset is not None
-            if error is None and first <= offset < end:
-                good.append(each)
-                first = offset + 1
-            elif error is None or error.code() == KafkaError._PARTITION_EOF:
-                # Beyond the range, or nothing more: compaction or a transaction's mark took the last offsets.
-                first = max(first, end) if error is None or offset >= first else first
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            error, offset = each.error(), each.offset()
+            if each.topic() is not None and (each.topic(), each.partition()) != partition:
+                continue  # what a former read left behind
+            if error is None and offset is not None:
+                if first <= offset < end:
+                    good.append(each)
+                first = max(first, min(offset + 1, end))
+            elif error is not None and error.code() == KafkaError._PARTITION_EOF:
+                # Nothing more: compaction or a transaction's mark took the last offsets.
+                first = end
+            elif error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
                 raise OffsetOutOfRange(f"{partition.topic}[{partition.partition}]: {error.str()}")
-            elif error.code() != KafkaError._ALL_BROKERS_DOWN:
+            elif error is not None and error.code() != KafkaError._ALL_BROKERS_DOWN:
                 raise KafkaException(error)
         return to_records(good), first
 
