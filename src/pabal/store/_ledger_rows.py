@@ -1,0 +1,162 @@
+"""A ledger row as columns: the statements that read and write many rows at once, and the values they carry.
+
+Statements exist for a few sizes only, and shorter groups are padded, so that each stays prepared. A read answers with
+one JSON text: it is one step of SQLite, and the interpreter is given up at every step.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from pabal.outcome import Outcome, Verdict
+from pabal.protocol import Row, Source
+
+MOST_ROWS: Final = 256
+"""How many rows one statement reads or writes."""
+
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MOST_ROWS)
+
+SCHEMA: Final = (
+    """
+    CREATE TABLE deliveries (
+      number INTEGER PRIMARY KEY,
+      id BLOB NOT NULL UNIQUE,
+      attempt INTEGER NOT NULL,
+      source_attempt INTEGER NOT NULL,
+      source_parks INTEGER NOT NULL,
+      state TEXT NOT NULL,
+      owner INTEGER NOT NULL,
+      token INTEGER NOT NULL,
+      lease_until REAL NOT NULL,
+      provider TEXT NOT NULL,
+      verdict TEXT,
+      outcome TEXT,
+      settled INTEGER NOT NULL,
+      accepted INTEGER NOT NULL,
+      takeovers INTEGER NOT NULL,
+      prune_after REAL NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE owners (
+      owner INTEGER PRIMARY KEY AUTOINCREMENT,
+      worker TEXT NOT NULL,
+      pid INTEGER NOT NULL,
+      boot_id TEXT NOT NULL,
+      opened_at TEXT NOT NULL,
+      ended TEXT
+    )
+    """,
+)
+"""`number` counts deliveries as they come, so that rows written together lie together: with the random `id` as the
+table's own key a claim costs twice as much. `owners.ended` says why an owner's leases have ended (NULL: they have
+not)."""
+
+_COLUMNS = (
+    "attempt",
+    "source_attempt",
+    "source_parks",
+    "state",
+    "owner",
+    "token",
+    "lease_until",
+    "provider",
+    "verdict",
+    "outcome",
+    "settled",
+    "accepted",
+    "takeovers",
+    "prune_after",
+)
+
+_StoredRow = tuple[str, int, int, int, str, int, int, float, str, Verdict | None, Outcome | None, int, int, int, float]
+_decode_rows = msgspec.json.Decoder(list[_StoredRow]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def select(keys: Sequence[bytes], *, owner: int) -> tuple[str, list[Any]]:
+    """A statement that reads the rows of these ids (at most MOST_ROWS) as one text for `decode`, and its values.
+
+    Beside it, why the leases of `owner` have ended (NULL: they have not).
+    """
+    size = _size_for(len(keys))
+    return _SELECTS[size], [owner, *keys, *[b""] * (size - len(keys))]
+
+
+def decode(text: str) -> dict[bytes, Row]:
+    """The rows that a `select` found, by id."""
+    return {bytes.fromhex(stored[0]): _row(stored) for stored in _decode_rows(text)}
+
+
+def upsert(rows: Sequence[list[Any]]) -> tuple[str, list[Any]]:
+    """A statement that writes these rows (`to_columns`; at most MOST_ROWS), and its values."""
+    size = _size_for(len(rows))
+    values = [value for row in rows for value in row]
+    values += rows[-1] * (size - len(rows))  # once more changes nothing
+    return _UPSERTS[size], values
+
+
+def to_columns(key: bytes, row: Row) -> list[Any]:
+    """A row as the values of its columns, the id first. Raises what an outcome's text may that is no text."""
+    return [
+        key,
+        row.attempt,
+        row.source.attempt,
+        row.source.parks,
+        row.state,
+        row.owner,
+        row.token,
+        row.lease_until,
+        row.provider,
+        None if row.verdict is None else _encode(row.verdict).decode(),
+        None if row.outcome is None else _encode(row.outcome).decode(),
+        row.settled,
+        row.accepted,
+        row.takeovers,
+        row.prune_after,
+    ]
+
+
+def _row(stored: _StoredRow) -> Row:
+    return Row(
+        attempt=stored[1],
+        source=Source(stored[2], stored[3]),
+        state=stored[4],  # type: ignore[arg-type]
+        owner=stored[5],
+        token=stored[6],
+        lease_until=stored[7],
+        provider=stored[8],
+        verdict=stored[9],
+        outcome=stored[10],
+        settled=bool(stored[11]),
+        accepted=stored[12],
+        takeovers=stored[13],
+        prune_after=stored[14],
+    )
+
+
+def _select(size: int) -> str:
+    columns = ", ".join(f"json({name})" if name in ("verdict", "outcome") else name for name in _COLUMNS)
+    return (
+        f"SELECT json_group_array(json_array(hex(id), {columns})), "  # noqa: S608 - constants only
+        "(SELECT ended FROM owners WHERE owner = ?) "
+        f"FROM deliveries WHERE id IN ({', '.join('?' * size)})"
+    )
+
+
+def _upsert(size: int) -> str:
+    row = f"(?{', ?' * len(_COLUMNS)})"
+    updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)
+    return (
+        f"INSERT INTO deliveries (id, {', '.join(_COLUMNS)}) VALUES {', '.join([row] * size)} "  # noqa: S608 - constants only
+        f"ON CONFLICT (id) DO UPDATE SET {updates}"
+    )
+
+
+_SELECTS = {size: _select(size) for size in _SIZES}
+_UPSERTS = {size: _upsert(size) for size in _SIZES}
+
+
+def _size_for(count: int) -> int:
+    return next(size for size in _SIZES if size >= count)
