@@ -7,9 +7,10 @@ import pytest
 
 if TYPE_CHECKING:
     from pabal.testing.broker import BrokerContract
+    from pabal.testing.ledger import LedgerContract, LedgerStore
     from pabal.testing.providers import FarSide, ProviderContract
 
-__all__ = ["BrokerContract", "FarSide", "ProviderContract"]
+__all__ = ["BrokerContract", "FarSide", "LedgerContract", "LedgerStore", "ProviderContract"]
 
 # Asserts in these modules are the tests'; pytest explains a failed one only if it rewrote the module.
 pytest.register_assert_rewrite(
@@ -19,12 +20,17 @@ pytest.register_assert_rewrite(
     "pabal.testing._broker_model",
     "pabal.testing._broker_records",
     "pabal.testing._broker_topics",
+    "pabal.testing._ledger_answers",
+    "pabal.testing._ledger_lab",
+    "pabal.testing._ledger_owners",
     "pabal.testing.providers",
 )
 
 _HOMES = {
     "BrokerContract": "pabal.testing.broker",
     "FarSide": "pabal.testing.providers",
+    "LedgerContract": "pabal.testing.ledger",
+    "LedgerStore": "pabal.testing.ledger",
     "ProviderContract": "pabal.testing.providers",
 }
 

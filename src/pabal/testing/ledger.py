@@ -1,0 +1,15 @@
+"""The laws of the ledger as a test class that every implementation passes.
+
+Subclass `LedgerContract` in a test module and hand it a `LedgerStore`; pytest (with pytest-asyncio in auto mode) runs
+every law. tests/store/test_sqlite_ledger.py is a whole one.
+"""
+
+from pabal.testing._ledger_answers import AnswerLaws
+from pabal.testing._ledger_lab import LedgerStore
+from pabal.testing._ledger_owners import ConcurrencyLaws, DurabilityLaws, OwnerLaws
+
+__all__ = ["LedgerContract", "LedgerStore"]
+
+
+class LedgerContract(AnswerLaws, ConcurrencyLaws, OwnerLaws, DurabilityLaws):
+    """What `pabal.store.port.Ledger` promises, law by law."""
