@@ -86,6 +86,8 @@ def _next_rung(
 ) -> Verdict:
     if delivery.rung >= len(settings.ladder_seconds):
         return DeadLetter(error_class="exhausted", message=reason)
-    delay = timedelta(seconds=max(settings.ladder_seconds[delivery.rung], at_least_seconds))
-    due = now + delay
-    return Expired() if due >= delivery.expires_at else RetryAt(due=due, rung=delivery.rung + 1)
+    wait_seconds = max(settings.ladder_seconds[delivery.rung], at_least_seconds)
+    # Compared as seconds: what a provider asks for may lie beyond any calendar.
+    if wait_seconds >= (delivery.expires_at - now).total_seconds():
+        return Expired()
+    return RetryAt(due=now + timedelta(seconds=wait_seconds), rung=delivery.rung + 1)
