@@ -1,3 +1,4 @@
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -157,3 +158,12 @@ def test_ids_are_derived_and_told_apart_by_every_part() -> None:
     assert one == notification_id(tenant="ab", idempotency_key="c")
     assert one != notification_id(tenant="a", idempotency_key="bc")
     assert event_id(one, attempt=1, kind="sent") != event_id(one, attempt=2, kind="sent")
+
+
+def test_derived_ids_are_those_of_uuid5() -> None:
+    namespace = uuid.uuid5(uuid.NAMESPACE_URL, "https://pabal.dev/ids/1")
+
+    derived = notification_id(tenant="shop", idempotency_key="k-1")
+
+    assert derived == uuid.uuid5(namespace, "12:notification4:shop3:k-1")
+    assert derived.version == 5

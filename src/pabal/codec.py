@@ -22,6 +22,12 @@ _decode_delivery = msgspec.json.Decoder(Delivery).decode
 _decode_event = msgspec.json.Decoder(DeliveryEvent).decode
 
 _DELIVERY_HEADERS: Headers = ((SCHEMA_HEADER, DELIVERY_SCHEMA),)
+_EVENT_HEADERS: Headers = (
+    (SCHEMA_HEADER, EVENT_SCHEMA),
+    ("ce_specversion", b"1.0"),
+    ("ce_source", b"/pabal"),
+    ("content-type", b"application/json"),
+)
 
 
 def delivery_record(delivery: Delivery) -> NewRecord:
@@ -73,14 +79,11 @@ def event_record(event: DeliveryEvent) -> NewRecord:
         key=event.delivery_id.hex.encode(),
         value=_encode(event),
         headers=(
-            (SCHEMA_HEADER, EVENT_SCHEMA),
-            ("ce_specversion", b"1.0"),
+            *_EVENT_HEADERS,
             ("ce_id", str(event.id).encode()),
-            ("ce_source", b"/pabal"),
-            ("ce_type", f"pabal.delivery.{event.kind}".encode()),
+            ("ce_type", b"pabal.delivery." + event.kind.encode()),
             ("ce_subject", str(event.delivery_id).encode()),
             ("ce_time", event.at.isoformat().encode()),
-            ("content-type", b"application/json"),
         ),
     )
 

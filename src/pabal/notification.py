@@ -4,6 +4,7 @@ A *notification* is what a caller asked. A *delivery* is notification × recipie
 of retry and of dead-lettering. Both have derived ids, so that asking twice names the same things.
 """
 
+import hashlib
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
@@ -139,22 +140,29 @@ class DeliveryEvent(Fact, frozen=True, kw_only=True, rename={"class_": "class"})
 
 def notification_id(*, tenant: str, idempotency_key: str) -> uuid.UUID:
     """The id of what this key asked for: equal for equal tenant and key, whatever the body."""
-    return uuid.uuid5(_NAMESPACE, _join("notification", tenant, idempotency_key))
+    return _derive("notification", tenant, idempotency_key)
 
 
 def delivery_id(notification: uuid.UUID, to: Address) -> uuid.UUID:
     """The id of one delivery of a notification; `to` must be in canonical form."""
-    return uuid.uuid5(_NAMESPACE, _join("delivery", notification.hex, to.channel, to.address))
+    return _derive("delivery", notification.hex, to.channel, to.address)
 
 
 def event_id(delivery: uuid.UUID, *, attempt: int, kind: str) -> uuid.UUID:
     """The id of an event that an attempt gave rise to."""
-    return uuid.uuid5(_NAMESPACE, _join("event", delivery.hex, str(attempt), kind))
+    return _derive("event", delivery.hex, str(attempt), kind)
 
 
-def _join(*parts: str) -> str:
-    """One string per tuple: each part is preceded by its length, so no two tuples collide."""
-    return "".join(f"{len(part)}:{part}" for part in parts)
+def _derive(*parts: str) -> uuid.UUID:
+    """The UUID of a tuple, version 5 (RFC 9562 §5.5): each part is preceded by its length, so no two tuples collide."""
+    name = "".join([f"{len(part)}:{part}" for part in parts])
+    digest = int.from_bytes(hashlib.sha1(_NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()[:16])
+    return uuid.UUID(int=digest & _VARIANT_AND_VERSION_OFF | _VARIANT_AND_VERSION)
+
+
+# uuid.uuid5 does the same in twice the time, and an accepted delivery needs three of them.
+_VARIANT_AND_VERSION_OFF = ~(0xF000 << 64 | 0xC000 << 48)
+_VARIANT_AND_VERSION = 0x5000 << 64 | 0x8000 << 48
 
 
 def deliveries_topic(channel: str, class_: str) -> str:

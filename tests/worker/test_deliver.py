@@ -86,7 +86,7 @@ class Lab:
         if isinstance(end, Held):
             return end
         if end is not None:
-            await deliverer.tell(end)
+            await deliverer.tell([end])
         return None
 
     async def records(self, topic: str) -> list[Record]:
@@ -198,7 +198,7 @@ async def test_a_provider_that_never_answers_is_given_up(lab: Lab) -> None:
     deliverer.cancel_overdue()
     end = await delivering
     assert isinstance(end, End)
-    await deliverer.tell(end)
+    await deliverer.tell([end])
     [event] = await lab.events()
     assert (event.kind, event.detail) == ("unknown", "the provider did not keep its own timeout")
 

@@ -71,7 +71,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def header(self, name: str) -> bytes | None:
         """The last header of that name (Kafka's rule for repeated names), or None."""
-        return next((value for key, value in reversed(self.headers) if key == name), None)
+        for key, value in reversed(self.headers):
+            if key == name:
+                return value
+        return None
 
 
 class Watermarks(NamedTuple):

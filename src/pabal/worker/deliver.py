@@ -45,10 +45,16 @@ class Carrier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A stored verdict whose records are still to be appended, and the claim to settle after that."""
+    """Records still to be appended, and the claim that is settled by that (bytes nobody can read have none)."""
+
+    records: Sequence[NewRecord]
+    claim: "Claimed | None" = None
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Names a claim."""
 
     delivery: UUID
-    records: Sequence[NewRecord]
     owner: int
     token: int
 
@@ -97,11 +103,11 @@ class Deliverer:
                 records = await self._finish(called, outcome, ask=ask, told=told)
                 for lost in range(delivery.attempt, took_over + 1):
                     records.append(self._closed_as_unknown(delivery, attempt=lost, told=told))
-                return End(delivery=delivery.id, records=records, owner=ask.owner, token=ask.token)
+                return End(records=records, claim=Claimed(delivery=delivery.id, owner=ask.owner, token=ask.token))
             case Resume(attempt=attempt, verdict=verdict, outcome=outcome, owner=owner, token=token):
                 told = self._told(origin=origin, group=group)
                 records = records_of_verdict(delivery, verdict, attempt=attempt, outcome=outcome, told=told)
-                return End(delivery=delivery.id, records=records, owner=owner, token=token)
+                return End(records=records, claim=Claimed(delivery=delivery.id, owner=owner, token=token))
             case Held(seconds=seconds):
                 return Held(seconds=min(seconds, HELD_RECHECK_SECONDS))
             case Ghost():
@@ -109,10 +115,13 @@ class Deliverer:
             case answer:
                 raise AssertionError(f"{answer} for a claim that carried a refusal")
 
-    async def tell(self, end: "End") -> None:
-        """Append what an end means; from then on everything about the record is in the log, and its offset counts."""
-        await insist(lambda: self._producer.append(end.records))
-        self._ledger.settle(end.delivery, owner=end.owner, token=end.token)
+    async def tell(self, ends: "Sequence[End]") -> None:
+        """Append what the ends mean; from then on everything about their records is in the log: their offsets count."""
+        records = [record for end in ends for record in end.records]
+        await insist(lambda: self._producer.append(records))
+        for end in ends:
+            if end.claim is not None:
+                self._ledger.settle(end.claim.delivery, owner=end.claim.owner, token=end.claim.token)
 
     def cancel_overdue(self) -> None:
         """End calls whose provider did not keep its own timeout. To be called once a second."""

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from typing import Any
 
-from pabal.broker.port import Broker, Producer
+from pabal.broker.port import Broker
 from pabal.clock import Clock
 from pabal.codec import dead_record
 from pabal.config import ChannelSettings, WorkerSettings
@@ -16,7 +17,7 @@ from pabal.policy import ClassSettings
 from pabal.protocol import Held
 from pabal.runtime import insist
 from pabal.store.port import Ledger
-from pabal.worker.deliver import Carrier, Deliverer
+from pabal.worker.deliver import Carrier, Deliverer, End
 from pabal.worker.intake import COMMIT_EVERY_SECONDS, Intake, Item
 
 logger = logging.getLogger(__name__)
@@ -31,20 +32,20 @@ class Dispatch:
         self,
         *,
         deliverer: Deliverer,
-        producer: Producer,
         channel: str,
         concurrency: int,
         weights: Mapping[str, int],
         clock: Clock,
     ) -> None:
         self._deliverer = deliverer
-        self._producer = producer
         self._channel = channel
         self._free = concurrency
         self._clock = clock
         self._lanes: Lanes[Item] = Lanes(weights)
         self._again: deque[Item] = deque()
         self._running: set[asyncio.Task[None]] = set()
+        self._untold: list[tuple[Item, End]] = []
+        self._is_telling = False
         self._stopped = False
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -81,31 +82,45 @@ class Dispatch:
                 self._end(item)
                 continue
             self._free -= 1
-            task = asyncio.create_task(self._run(item))
-            self._running.add(task)
-            task.add_done_callback(self._ended)
+            self._spawn(self._run(item))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
 
     async def _run(self, item: Item) -> None:
-        """One item to its end. The call slot is free again as soon as the verdict is stored."""
+        """One item to its stored verdict; its call slot is free again from then on."""
         try:
             if isinstance(item.delivery, DecodeError):
-                end = None
+                end: End | Held | None = self._burial(item, item.delivery)
             else:
                 end = await self._deliverer.call(item.delivery, origin=item.origin, group=item.intake.group)
         finally:
             self._free += 1
             self._start()
-        if isinstance(end, Held):
-            asyncio.get_running_loop().call_later(end.seconds, self._ask_again, item)
-            return
-        if end is not None:
-            await self._deliverer.tell(end)
-        elif isinstance(item.delivery, DecodeError):
-            await self._bury(item, item.delivery)
-        self._end(item)
-        self._start()
+        match end:
+            case None:
+                self._end(item)
+            case Held(seconds=seconds):
+                asyncio.get_running_loop().call_later(seconds, self._ask_again, item)
+            case End():
+                self._untold.append((item, end))
+                if len(self._untold) == 1 and not self._is_telling:
+                    self._is_telling = True
+                    self._spawn(self._tell())
 
-    async def _bury(self, item: Item, error: DecodeError) -> None:
+    async def _tell(self) -> None:
+        """Append what the verdicts mean, all that wait at once: while one append is under way the next gathers."""
+        while self._untold:
+            told, self._untold = self._untold, []
+            await self._deliverer.tell([end for _, end in told])
+            for item, _ in told:
+                self._end(item)
+            self._start()
+        self._is_telling = False
+
+    def _burial(self, item: Item, error: DecodeError) -> End:
         """What cannot be read goes to the dead topic as it is."""
         record = dead_record(
             item.origin,
@@ -116,8 +131,8 @@ class Dispatch:
             at=self._clock.now(),
             group=item.intake.group,
         )
-        await insist(lambda: self._producer.append([record]))
         logger.warning("dead-lettered %s/%d@%d: %s", *item.origin.topic_partition, item.origin.offset, error)
+        return End(records=[record])
 
     def _end(self, item: Item) -> None:
         item.intake.done(item)
@@ -168,7 +183,6 @@ class Worker:
             )
             dispatch = Dispatch(
                 deliverer=deliverer,
-                producer=self._producer,
                 channel=channel,
                 concurrency=channels[channel].concurrency,
                 weights=weights,
