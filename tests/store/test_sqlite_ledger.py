@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
 from pabal.clock import ManualClock
 from pabal.errors import ConfigError, LedgerUnavailable
-from pabal.outcome import Deferred
+from pabal.outcome import Deferred, Expired
 from pabal.protocol import GHOST, Call, Decided, Held
 from pabal.store.ledger import SqliteLedger
 from pabal.store.port import Ledger
@@ -221,6 +222,30 @@ async def test_a_call_that_cannot_be_stored_fails_alone(path: Path, clock: Manua
 
         assert isinstance(answers[0], UnicodeEncodeError)
         assert answers[1] == Decided(attempt=1, verdict=RETRY)
+
+
+async def test_a_group_that_fails_leaves_nothing_behind(path: Path, clock: ManualClock) -> None:
+    delivery = uuid4()
+    async with member(path, clock) as a:
+        too_large = msgspec.structs.replace(a.ask(), token=2**70)
+
+        with pytest.raises(LedgerUnavailable, match="too large"):
+            await a.ledger.claim(delivery, too_large)
+
+        assert await a.claim(delivery) == Call(attempt=1)
+
+
+async def test_pruning_goes_through_all_rows_in_steps(path: Path, clock: ManualClock) -> None:
+    async with member(path, clock) as a:
+        await asyncio.gather(
+            *(a.ledger.claim(uuid4(), a.ask(refusal=Expired(), prune_after=clock.now())) for _ in range(2_300))
+        )
+        clock.advance(1)
+
+        pruned, claimed = await asyncio.gather(a.ledger.prune(now=clock.now()), a.claim(uuid4()))
+
+        assert pruned == 2_300
+        assert claimed == Call(attempt=1)
 
 
 @pytest.mark.parametrize(

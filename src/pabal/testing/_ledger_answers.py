@@ -27,7 +27,7 @@ from pabal.outcome import (
     Unknown,
     Verdict,
 )
-from pabal.protocol import GHOST, LATE, Call, Claim, Decided, Finish, Held, Resume, Row, Source
+from pabal.protocol import GHOST, LATE, MAX_TAKEOVERS, Call, Claim, Decided, Finish, Held, Resume, Row, Source
 from pabal.testing._ledger_lab import BUSY, LEASE_SECONDS, RETRY, Lab, LedgerHarness, Member
 
 _DUE = datetime(2026, 3, 29, 1, 59, 59, 123_456, tzinfo=UTC)
@@ -162,6 +162,21 @@ class AnswerLaws(LedgerHarness):
         assert isinstance(uncertain.verdict, DeadLetter)
         assert uncertain.verdict.error_class == "uncertain"
         assert late == [LATE, LATE]
+
+    async def test_a_record_that_loses_its_worker_time_and_again_is_dead_lettered(
+        self, lab: Lab, a: Member, delivery: UUID
+    ) -> None:
+        answers = [await a.claim(delivery)]
+        for _ in range(MAX_TAKEOVERS + 1):
+            await lab.store.let_time_pass(LEASE_SECONDS + 1)
+            answers.append(await a.claim(delivery))
+
+        assert answers[:-1] == [
+            Call(attempt=1),
+            *(Call(attempt=n + 1, took_over=n) for n in range(1, MAX_TAKEOVERS + 1)),
+        ]
+        assert isinstance(answers[-1], Resume)
+        assert isinstance(answers[-1].verdict, DeadLetter)
 
     async def test_an_acceptance_is_for_ever_however_late(self, lab: Lab, a: Member, b: Member, delivery: UUID) -> None:
         slow = await a.hold(delivery)

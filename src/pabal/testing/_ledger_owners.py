@@ -43,18 +43,18 @@ class ConcurrencyLaws(LedgerHarness):
         assert {type(answer) for answer in found} <= {type(GHOST), Resume}
 
     async def test_a_cancelled_claim_can_be_repeated(self, a: Member) -> None:
-        deliveries = [uuid4() for _ in range(20)]
-        asks = [a.ask() for _ in deliveries]
-        tasks = [asyncio.create_task(a.ledger.claim(*each)) for each in zip(deliveries, asks, strict=True)]
-        for rounds, task in enumerate(tasks):
-            if rounds % 5 == 0:
+        claims = [(uuid4(), a.ask()) for _ in range(20)]
+        tasks = [asyncio.create_task(a.ledger.claim(*claim)) for claim in claims]
+        untouched = [asyncio.create_task(a.claim(uuid4())) for _ in claims]
+        for number, task in enumerate(tasks):
+            if number % 5 == 0:
                 await asyncio.sleep(0)
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-        answers = [await a.ledger.claim(*each) for each in zip(deliveries, asks, strict=True)]
+        answers = [await a.ledger.claim(*claim) for claim in claims]
 
-        assert answers == [Call(attempt=1)] * len(deliveries)
+        assert answers == await asyncio.gather(*untouched) == [Call(attempt=1)] * len(claims)
 
 
 class OwnerLaws(LedgerHarness):
@@ -200,12 +200,13 @@ class DurabilityLaws(LedgerHarness):
 
         assert await a.ledger.prune(now=KEPT_UNTIL) == 1
 
-    async def test_a_row_is_kept_as_long_as_the_latest_claim_asked(self, a: Member, delivery: UUID) -> None:
-        claim = await a.hold(delivery, prune_after=KEPT_UNTIL + timedelta(days=1))
-        await a.finish(delivery, claim)
-        following = a.ask(Source(2, 0), prune_after=KEPT_UNTIL - timedelta(days=1))
-        await a.ledger.claim(delivery, following)
-        await a.finish(delivery, following, attempt=2)
+    async def test_a_row_is_kept_as_long_as_any_of_its_claims_asked(self, a: Member, delivery: UUID) -> None:
+        first = await a.hold(delivery, prune_after=KEPT_UNTIL - timedelta(days=1))
+        await a.finish(delivery, first)
+        for attempt, more in ((2, timedelta(days=1)), (3, timedelta(days=-1))):
+            following = a.ask(Source(attempt, 0), prune_after=KEPT_UNTIL + more)
+            assert await a.ledger.claim(delivery, following) == Call(attempt=attempt)
+            await a.finish(delivery, following, attempt=attempt)
 
         assert await a.ledger.prune(now=KEPT_UNTIL) == 0
 
