@@ -71,10 +71,9 @@ class FarSide:
         self.hook = f"{url}/hook"
         self._control = f"{control_url}/_control"
 
-    def received(self) -> int:
-        """How many requests it has read."""
-        counts = self._call("GET", "/counts?by_key=no")
-        return int(counts["received"])
+    def distinct(self) -> int:
+        """How many different deliveries have arrived."""
+        return int(self._call("GET", "/counts?by_key=no")["distinct"])
 
     def arrivals(self) -> dict[str, list[int]]:
         """Per delivery id its arrivals in nanoseconds since the Unix epoch."""
