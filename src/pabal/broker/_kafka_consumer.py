@@ -82,20 +82,22 @@ class KafkaConsumer:
             if rest:
                 await asyncio.sleep(_COMMIT_RETRY_SECONDS)
                 self._check_open()
-        if refused:
-            names = ", ".join(f"{topic}[{number}]" for topic, number in sorted(refused))
-            raise NotAssigned(f"not (or no longer) a partition of this member: {names}")
+        _refuse(refused)
 
     async def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `Consumer.pause`."""
-        self._check_owned(partitions)
-        self.handover.pause(partitions)
+        self._check_open()
+        owned = set(partitions) & self._member.owned
+        self.handover.pause(owned)
+        _refuse(set(partitions) - owned)
 
     async def resume(self, partitions: Collection[TopicPartition]) -> None:
         """See `Consumer.resume`."""
-        self._check_owned(partitions)
-        self.handover.resume(partitions)
+        self._check_open()
+        owned = set(partitions) & self._member.owned
+        self.handover.resume(owned)
         self._wake()
+        _refuse(set(partitions) - owned)
 
     async def close(self) -> None:
         """See `Consumer.close`."""
@@ -209,12 +211,6 @@ class KafkaConsumer:
         if self._closing is not None:
             raise Closed("this consumer was closed")
 
-    def _check_owned(self, partitions: Collection[TopicPartition]) -> None:
-        self._check_open()
-        for partition in partitions:
-            if partition not in self._member.owned:
-                raise NotAssigned(f"{partition.topic}[{partition.partition}] is not a partition of this member")
-
 
 class _Commit:
     """One commit under way: what of it was sent, and the answer to that."""
@@ -232,6 +228,13 @@ class _Commit:
             self.answer.set_exception(error)
         elif not offsets:
             self.answer.set_result({})
+
+
+def _refuse(partitions: Collection[TopicPartition]) -> None:
+    """Raise `NotAssigned` naming `partitions`, if there are any: what concerns the others was done before."""
+    if partitions:
+        names = ", ".join(f"{topic}[{number}]" for topic, number in sorted(partitions))
+        raise NotAssigned(f"not (or no longer) a partition of this member: {names}")
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -111,21 +111,26 @@ class SqliteConsumer:
             if taken := await self._log.write(operation):
                 self._generation = -1
                 refused += [self._log.view.partitions[each] for each in taken]
-        if refused:
-            raise NotAssigned(f"not this member's, so not committed: {_name(refused)}")
+        _refuse(refused)
 
     async def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `Consumer.pause`."""
-        for identifier, each in self._find(partitions):
+        self._check_open()
+        mine, others = self._split(partitions)
+        for each in mine.values():
             each.is_paused = True
-            self._log.view.ignore(self, partitions=[identifier])
+        self._log.view.ignore(self, partitions=mine)
+        _refuse(others)
 
     async def resume(self, partitions: Collection[TopicPartition]) -> None:
         """See `Consumer.resume`."""
-        for identifier, each in self._find(partitions):
+        self._check_open()
+        mine, others = self._split(partitions)
+        for each in mine.values():
             each.is_paused = False
-            self._log.view.listen(self, group=self._group, partitions=[identifier])
+        self._log.view.listen(self, group=self._group, partitions=mine)
         self.wake()
+        _refuse(others)
 
     async def close(self) -> None:
         """See `Consumer.close`."""
@@ -163,12 +168,10 @@ class SqliteConsumer:
         if self._closing is not None:
             raise Closed(f"this consumer of {self._group!r} was closed")
 
-    def _find(self, partitions: Collection[TopicPartition]) -> Sequence[tuple[int, _Owned]]:
-        self._check_open()
-        mine = {each.name: (identifier, each) for identifier, each in self._owned.items()}
-        if missing := [name for name in partitions if name not in mine]:
-            raise NotAssigned(f"not this member's: {_name(missing)}")
-        return [mine[name] for name in partitions]
+    def _split(self, partitions: Collection[TopicPartition]) -> tuple[dict[int, _Owned], set[TopicPartition]]:
+        """Those of `partitions` that are this member's, and those that are not."""
+        mine = {identifier: each for identifier, each in self._owned.items() if each.name in partitions}
+        return mine, set(partitions) - {each.name for each in mine.values()}
 
     # Records
 
@@ -332,5 +335,8 @@ def _read(storage: Storage, *, identifier: int, name: TopicPartition, start: int
     return storage.read(identifier, name, start=start, size=_FETCH_BYTES)
 
 
-def _name(partitions: Collection[TopicPartition]) -> str:
-    return ", ".join(f"{topic}/{number}" for topic, number in partitions)
+def _refuse(partitions: Collection[TopicPartition]) -> None:
+    """Raise `NotAssigned` naming `partitions`, if there are any: what concerns the others was done before."""
+    if partitions:
+        names = ", ".join(f"{topic}/{number}" for topic, number in sorted(partitions))
+        raise NotAssigned(f"not (or no longer) a partition of this member: {names}")

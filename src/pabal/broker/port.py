@@ -159,11 +159,22 @@ class Consumer(Protocol):
         ...
 
     async def pause(self, partitions: Collection[TopicPartition]) -> None:
-        """Let `poll` return nothing from these; nothing is lost. A rebalance ends a pause."""
+        """Let `poll` return nothing from these; nothing is lost.
+
+        A pause ends with the ownership: a partition kept through a rebalance stays paused, one that comes back
+        is not.
+
+        Raises:
+            NotAssigned: a partition is not (or no longer) this member's; the owned ones are paused all the same.
+        """
         ...
 
     async def resume(self, partitions: Collection[TopicPartition]) -> None:
-        """End a pause. Resuming what is not paused is harmless."""
+        """End a pause. Resuming what is not paused is harmless.
+
+        Raises:
+            NotAssigned: a partition is not (or no longer) this member's; the owned ones are resumed all the same.
+        """
         ...
 
     async def close(self) -> None:

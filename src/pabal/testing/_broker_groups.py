@@ -126,7 +126,9 @@ class GroupLaws(BrokerHarness):
 
         assert member.values == [*values, "last"]
 
-    async def test_a_pause_does_not_survive_a_rebalance(self, lab: Lab) -> None:
+    async def test_a_partition_kept_through_a_rebalance_stays_paused_and_one_that_comes_back_is_not(
+        self, lab: Lab
+    ) -> None:
         topic, group = await lab.topic(partitions=2), lab.name()
         partitions = {TopicPartition(topic, 0), TopicPartition(topic, 1)}
         member = lab.member(group, topic)
@@ -135,13 +137,38 @@ class GroupLaws(BrokerHarness):
         await member.consumer.pause(partitions)
         other = lab.member(group, topic, broker=await lab.connect())
         await lab.poll_until(lambda: len(member.owned) == len(other.owned) == 1, member, other)
-        came_back = set(member.revoked_partitions)
+        [kept] = member.owned
         await other.close()
         await lab.poll_until(lambda: member.owned == partitions, member)
-        for each in came_back:
-            await lab.append(topic, "after", partition=each.partition)
+        [came_back] = partitions - {kept}
+        await lab.append(topic, "kept", partition=kept.partition)
+        await lab.append(topic, "came back", partition=came_back.partition)
+        while_paused = await member.take(1)
+        await member.consumer.resume([kept])
 
-        assert await member.take(1) == ["after"]
+        assert member.revoked_partitions == [came_back]
+        assert while_paused == ["came back"]
+        assert await member.take(1) == ["kept"]
+
+    async def test_pause_and_resume_refuse_partitions_of_others_and_apply_to_the_owned_all_the_same(
+        self, lab: Lab
+    ) -> None:
+        topic, unsubscribed = await lab.topic(partitions=2), await lab.topic()
+        member = lab.member(lab.name(), topic)
+        await lab.poll_until(lambda: len(member.owned) == 2, member)
+        mine, others = TopicPartition(topic, 0), TopicPartition(unsubscribed, 0)
+
+        with pytest.raises(NotAssigned, match=unsubscribed) as of_pause:
+            await member.consumer.pause([others, mine])
+        await lab.append(topic, "p", partition=0)
+        await lab.append(topic, "q", partition=1)
+        while_paused = await member.take(1)
+        with pytest.raises(NotAssigned, match=unsubscribed) as of_resume:
+            await member.consumer.resume([others, mine])
+
+        assert while_paused == ["q"]
+        assert await member.take(1) == ["p"]
+        assert topic not in str(of_pause.value) + str(of_resume.value)
 
     async def test_partitions_are_shared_and_none_is_owned_twice(self, lab: Lab) -> None:
         topic, group = await lab.topic(partitions=6), lab.name()
