@@ -43,7 +43,7 @@ def delivery(*, rung: int = 0, attempt: int = 1, expires_in: timedelta = 24 * HO
         channel="webhook",
         address="https://example.com/hook",
         class_="standard",
-        accepted_at=NOW - HOUR,
+        accepted_at=NOW - timedelta(minutes=1),
         expires_at=NOW + expires_in,
         attempt=attempt,
         rung=rung,
