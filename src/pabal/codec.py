@@ -17,6 +17,10 @@ SCHEMA_HEADER = "schema"
 DELIVERY_SCHEMA = b"delivery/1"
 EVENT_SCHEMA = b"delivery-event/1"
 
+_CUT_BYTES = 64 * 1024
+_LAST_YEAR = 9000
+"""Times near the end of the calendar overflow when a day is added."""
+
 _encode = msgspec.json.Encoder().encode
 _decode_delivery = msgspec.json.Decoder(Delivery).decode
 _decode_event = msgspec.json.Decoder(DeliveryEvent).decode
@@ -58,9 +62,12 @@ def read_delivery(record: Record) -> Delivery:
     """
     _check_schema(record, DELIVERY_SCHEMA)
     try:
-        return _decode_delivery(record.value or b"")
+        delivery = _decode_delivery(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DecodeError(f"not a delivery: {error}", error_class="undecodable") from None
+    if delivery.expires_at.year > _LAST_YEAR or delivery.accepted_at.year > _LAST_YEAR:
+        raise DecodeError("not a delivery: a time beyond all reckoning", error_class="undecodable")
+    return delivery
 
 
 def read_wait(record: Record) -> Wait:
@@ -123,6 +130,15 @@ def dead_record(
             ("x-error-class", error_class.encode()),
             ("x-error-message", message.encode(errors="replace")[:2048]),
         ),
+    )
+
+
+def cut_record(record: NewRecord) -> NewRecord:
+    """A record that the log refuses for its size, with the start of its value; where the whole stands, its headers
+    say (`x-original-…`)."""
+    value = record.value or b""
+    return msgspec.structs.replace(
+        record, value=value[:_CUT_BYTES], headers=(*record.headers, ("x-cut-from-bytes", str(len(value)).encode()))
     )
 
 

@@ -12,7 +12,9 @@
     │   ├── UnknownTopic       a topic does not exist; the message names the command that creates it
     │   ├── OffsetOutOfRange   the records asked for were deleted before they were read
     │   ├── NotAssigned        commit, pause or resume of a partition this member does not own (fencing)
+    │   ├── RecordRefused      the log will never take this record (too large)
     │   └── Closed             use after `close`
+    ├── OwnerEnded             another process has taken this one's place in the ledger: it must end
     └── LedgerUnavailable      the ledger did not answer: nothing was claimed that we know of
 
 Expected results of work (an `Outcome`, a `Verdict`) are values, not exceptions.
@@ -67,8 +69,16 @@ class NotAssigned(LogError):
     """This member does not own the partition (any more), so it may not commit, pause or resume it."""
 
 
+class RecordRefused(LogError):
+    """The log will never take this record: it is too large, or not allowed on its topic. Trying again is no use."""
+
+
 class Closed(LogError):
     """The object was closed; make a new one."""
+
+
+class OwnerEnded(PabalError):
+    """Another process opened the ledger under this one's name, or found it dead: it may claim nothing more."""
 
 
 class LedgerUnavailable(PabalError):

@@ -8,7 +8,7 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -18,6 +18,12 @@ NotificationClass = Literal["critical", "standard", "bulk"]
 CLASSES: tuple[NotificationClass, ...] = get_args(NotificationClass)
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pabal.dev/ids/1")
+
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""An aware instant; a record with a naive one is unreadable."""
+
+Counter = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -76,17 +82,17 @@ class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     channel: str
     address: str
     class_: NotificationClass
-    accepted_at: datetime
-    expires_at: datetime
+    accepted_at: Instant
+    expires_at: Instant
     content: Content | None = None
     template: TemplateRef | None = None
     order_key: str | None = None
-    send_at: datetime | None = None
+    send_at: Instant | None = None
     tags: tuple[str, ...] = ()
-    attempt: int = 1
-    rung: int = 0
-    parks: int = 0
-    first_failed_at: datetime | None = None
+    attempt: Counter = 1
+    rung: Counter = 0
+    parks: Counter = 0
+    first_failed_at: Instant | None = None
 
     @property
     def lane(self) -> str:

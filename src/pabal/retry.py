@@ -54,7 +54,10 @@ def decide(
             due = now + timedelta(seconds=settings.ladder_seconds[rung] if settings.ladder_seconds else 0)
             return Expired() if due >= delivery.expires_at else RetryAt(due=due, rung=delivery.rung)
         case Unknown(reason=reason):
-            if may_call_again(delivery, settings=settings, deduplicates_for=deduplicates_for, now=now):
+            first_called_at = delivery.first_failed_at or now
+            if may_call_again(
+                settings=settings, deduplicates_for=deduplicates_for, first_called_at=first_called_at, now=now
+            ):
                 return _next_rung(delivery, reason, settings=settings, now=now, at_least_seconds=0.0)
             return DeadLetter(error_class="uncertain", message=f"{reason}; it may have been sent")
         case _ as never:
@@ -62,11 +65,10 @@ def decide(
 
 
 def may_call_again(
-    delivery: Delivery, *, settings: ClassSettings, deduplicates_for: timedelta | None, now: datetime
+    *, settings: ClassSettings, deduplicates_for: timedelta | None, first_called_at: datetime, now: datetime
 ) -> bool:
     """Whether a call with an unknown end may be repeated: the far side deduplicates, or the class says resend."""
-    first = delivery.first_failed_at or now
-    deduplicated = deduplicates_for is not None and now - first < deduplicates_for
+    deduplicated = deduplicates_for is not None and now - first_called_at < deduplicates_for
     return deduplicated or settings.uncertain == "resend"
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from pabal.broker.port import Consumer, TopicPartition
-from pabal.errors import Closed, LedgerUnavailable, LogError, LogUnavailable, NotAssigned
+from pabal.errors import Closed, LedgerUnavailable, LogError, LogUnavailable, NotAssigned, RecordRefused
 from pabal.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -29,12 +30,15 @@ by the request; a full collection still comes in time."""
 
 
 async def insist(operation: Callable[[], Awaitable[T]]) -> T:
-    """Do what must be durable before anything else may happen, however long the log or ledger is away."""
+    """Do what must be durable before anything else may happen, however long the log or ledger is away.
+
+    Raises what no waiting mends: Closed, RecordRefused, OwnerEnded.
+    """
     pause = _FIRST_PAUSE_SECONDS
     while True:
         try:
             return await operation()
-        except Closed:
+        except (Closed, RecordRefused):
             raise
         except (LedgerUnavailable, LogError) as error:
             logger.warning("waiting %.1f s: %s", pause, error)
@@ -90,5 +94,6 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
 def _on_signal(stopping: asyncio.Event) -> None:
     if stopping.is_set():
-        raise SystemExit(130)
+        # Not SystemExit: that would wait for what did not end at the first signal.
+        os._exit(130)
     stopping.set()

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from pabal.clock import ManualClock
-from pabal.errors import ConfigError, LedgerUnavailable
+from pabal.errors import ConfigError, LedgerUnavailable, OwnerEnded
 from pabal.outcome import Deferred, Expired
 from pabal.protocol import GHOST, Call, Decided, Held
 from pabal.store.ledger import SqliteLedger
@@ -102,7 +102,7 @@ async def test_an_owner_whose_lock_is_gone_is_found_dead_by_a_ledger_already_ope
 
         assert isinstance(held, Held)
         assert await b.claim(delivery) == Call(attempt=2, took_over=1)
-        with pytest.raises(LedgerUnavailable, match="its process is gone"):
+        with pytest.raises(OwnerEnded, match="its process is gone"):
             await a.claim(uuid4())
 
 

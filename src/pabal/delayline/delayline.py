@@ -1,15 +1,14 @@
 """The role itself: poll, hold, release, commit, in one loop whose only sleep is the poll."""
 
 import asyncio
-import functools
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
-from pabal.broker.port import Broker, Record, TopicPartition
+from pabal.broker.port import Broker, NewRecord, Record, TopicPartition
 from pabal.clock import Clock
-from pabal.codec import dead_record, read_delivery, read_wait
+from pabal.codec import cut_record, dead_record, read_delivery, read_wait
 from pabal.delayline.shelf import Held, Shelf, released
-from pabal.errors import DecodeError
+from pabal.errors import DecodeError, LogUnavailable, RecordRefused, UnknownTopic
 from pabal.notification import CLASSES, RUNGS_SECONDS, UNKNOWN_CHANNEL, delay_topic
 from pabal.progress import Progress
 from pabal.retry import Wait
@@ -29,7 +28,8 @@ _MOST_HELD = 2000
 class DelayLine:
     """Releases what is due on the partitions it is given. `run` once."""
 
-    def __init__(self, *, broker: Broker, clock: Clock, name: str | None = None) -> None:
+    def __init__(self, *, broker: Broker, channels: Collection[str], clock: Clock, name: str | None = None) -> None:
+        self._channels = channels
         self._clock = clock
         self._producer = broker.producer()
         topics = [delay_topic(class_, seconds) for class_ in CLASSES for seconds in RUNGS_SECONDS]
@@ -43,14 +43,24 @@ class DelayLine:
         """Hold and release until `stopping` is set, then commit and leave."""
         while not stopping.is_set():
             timeout = self._until_next_release()
-            self._hold(await self._consumer.poll(limit=_BATCH, timeout_seconds=timeout))
+            self._hold(await self._poll(timeout_seconds=timeout))
             await self._release_due()
             await self._hold_back_full()
             if self._clock.boot_seconds() - self._committed_at >= COMMIT_EVERY_SECONDS:
                 await self._commit()
-        await self._commit()
-        await self._consumer.close()
-        await self._producer.close()
+        try:
+            await self._commit()
+        finally:
+            await self._consumer.close()
+            await self._producer.close()
+
+    async def _poll(self, *, timeout_seconds: float) -> Collection[Record]:
+        try:
+            return await self._consumer.poll(limit=_BATCH, timeout_seconds=timeout_seconds)
+        except (LogUnavailable, UnknownTopic) as error:
+            logger.warning("%s: %s", GROUP, error)
+            await asyncio.sleep(_POLL_SECONDS)
+            return ()
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """See `Assignment.assigned`."""
@@ -87,7 +97,10 @@ class DelayLine:
 
     def _held(self, record: Record) -> Held:
         try:
-            return Held(record=record, wait=read_wait(record), following=read_delivery(record))
+            delivery = read_delivery(record)
+            if delivery.channel not in self._channels:
+                raise DecodeError(f"there is no channel {delivery.channel!r} here", error_class="misplaced")
+            return Held(record=record, wait=read_wait(record), following=delivery)
         except DecodeError as error:
             now = self._clock.now()
             logger.warning("dead-lettered %s/%d@%d: %s", *record.topic_partition, record.offset, error)
@@ -105,12 +118,27 @@ class DelayLine:
     async def _release_due(self) -> None:
         now = self._clock.now()
         for partition, shelf in list(self._shelves.items()):
-            progress = self._progress[partition]
-            while due := shelf.take_due(now, limit=_BATCH):
-                records = [released(held, now) for held in due]
-                await insist(functools.partial(self._producer.append, records))
+            progress = self._progress.get(partition)
+            # Each append is a moment in which the partition may go to another member.
+            while progress is not None and self._shelves.get(partition) is shelf:
+                due = shelf.take_due(now, limit=_BATCH)
+                if not due:
+                    break
+                await self._append([released(held, now) for held in due])
                 for held in due:
                     progress.done(held.record.offset)
+
+    async def _append(self, records: Sequence[NewRecord]) -> None:
+        try:
+            await insist(lambda: self._producer.append(records))
+        except RecordRefused as error:
+            if len(records) > 1:
+                for record in records:
+                    await self._append([record])
+                return
+            logger.error("cut short what the log does not take: %s", error)
+            cut = [cut_record(record) for record in records]
+            await insist(lambda: self._producer.append(cut))
 
     async def _hold_back_full(self) -> None:
         full = {tp for tp, shelf in self._shelves.items() if len(shelf) >= _MOST_HELD} - self._paused

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pabal.clock import Clock
-from pabal.errors import ConfigError, LedgerUnavailable
+from pabal.errors import ConfigError, OwnerEnded
 from pabal.protocol import Claim, ClaimAnswer, Finish, FinishAnswer, Row, claim, finish, release, settle
 from pabal.store._ledger_rows import SCHEMA, decode, select, to_columns, upsert
 
@@ -203,7 +203,7 @@ class Transaction:
     def claim(self, key: bytes, ask: Claim) -> ClaimAnswer:
         """See `protocol.claim`."""
         if self._ended is not None:
-            raise LedgerUnavailable(f"this worker was written off: {self._ended}; start it anew, under its own name")
+            raise OwnerEnded(f"this worker was written off: {self._ended}; start it anew, under its own name")
         before = self._rows.get(key)
         after, answer = claim(before, ask, now_seconds=self._now_seconds, lease_left=self._lease_left)
         self._note(key, before, after)

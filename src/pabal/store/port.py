@@ -26,7 +26,12 @@ class Ledger(Protocol):
         ...
 
     async def claim(self, delivery: UUID, ask: Claim) -> ClaimAnswer:
-        """Ask to call. A `Call` answer is durable before it is given. Raises LedgerUnavailable."""
+        """Ask to call. A `Call` answer is durable before it is given.
+
+        Raises:
+            LedgerUnavailable: nothing was claimed that we know of; repeat it.
+            OwnerEnded: this owner was written off (another process took its name): it may claim nothing more.
+        """
         ...
 
     async def finish(self, delivery: UUID, ask: Finish) -> FinishAnswer:

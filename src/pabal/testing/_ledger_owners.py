@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from pabal.errors import LedgerUnavailable
+from pabal.errors import LedgerUnavailable, OwnerEnded
 from pabal.outcome import Accepted, Done
 from pabal.protocol import GHOST, LATE, Call, Decided, Held, Resume, Source
 from pabal.testing._ledger_lab import BUSY, KEPT_UNTIL, LEASE_SECONDS, RETRY, Lab, LedgerHarness, Member
@@ -85,7 +85,7 @@ class OwnerLaws(LedgerHarness):
         claims = [await a.hold(held), await a.hold(taken)]
         await lab.member("a")
 
-        with pytest.raises(LedgerUnavailable):
+        with pytest.raises(OwnerEnded):
             await a.claim(uuid4())
 
         # What it did before still counts.

@@ -12,12 +12,12 @@ import msgspec
 from pabal.broker.port import NewRecord, Producer, Record
 from pabal.channels.port import Channel, Rendered
 from pabal.clock import Clock
-from pabal.codec import event_record
-from pabal.errors import TemplateError
+from pabal.codec import cut_record, event_record
+from pabal.errors import RecordRefused, TemplateError
 from pabal.notification import Content, Delivery, NotificationClass, TemplateRef
-from pabal.outcome import DeadLetter, Expired, Outcome, Unknown, Verdict
+from pabal.outcome import Accepted, DeadLetter, Expired, Outcome, Unknown, Verdict
 from pabal.policy import IDEMPOTENCY_HORIZON, ClassSettings
-from pabal.protocol import Call, Claim, Decided, Finish, Ghost, Held, Late, Resume, Source
+from pabal.protocol import Call, Claim, ClaimAnswer, Decided, Finish, Ghost, Held, Late, Resume, Source
 from pabal.providers.port import Provider
 from pabal.retry import decide, may_call_again
 from pabal.runtime import insist
@@ -34,6 +34,9 @@ HELD_RECHECK_SECONDS = 0.5
 
 _CALL_SLACK_SECONDS = 1.0
 """How much longer than its own timeout a provider may take before its call is ended."""
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Carrier(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +96,7 @@ class Deliverer:
         rendered = await self._render(delivery)
         asked_at = self._clock.boot_seconds()
         ask = self._claim(delivery, refusal=rendered if isinstance(rendered, DeadLetter) else None)
-        match await insist(lambda: self._ledger.claim(delivery.id, ask)):
+        match await self._insist_on_claim(delivery.id, ask):
             case Call(attempt=attempt, took_over=took_over) if isinstance(rendered, Rendered):
                 if self._outlives_lease(asked_at):
                     await insist(lambda: self._ledger.release(delivery.id, owner=ask.owner, token=ask.token))
@@ -118,10 +121,28 @@ class Deliverer:
     async def tell(self, ends: "Sequence[End]") -> None:
         """Append what the ends mean; from then on everything about their records is in the log: their offsets count."""
         records = [record for end in ends for record in end.records]
-        await insist(lambda: self._producer.append(records))
+        try:
+            await insist(lambda: self._producer.append(records))
+        except RecordRefused as error:
+            if len(ends) > 1:
+                for end in ends:
+                    await self.tell([end])
+                return
+            logger.error("cut short what the log does not take: %s", error)
+            cut = [cut_record(record) for record in records]
+            await insist(lambda: self._producer.append(cut))
         for end in ends:
             if end.claim is not None:
                 self._ledger.settle(end.claim.delivery, owner=end.claim.owner, token=end.claim.token)
+
+    async def _insist_on_claim(self, delivery: UUID, ask: Claim) -> ClaimAnswer:
+        try:
+            return await insist(lambda: self._ledger.claim(delivery, ask))
+        except asyncio.CancelledError:
+            # The claim may have been given; nothing was called, so nobody need wait for its lease.
+            giving_back = asyncio.ensure_future(self._ledger.release(delivery, owner=ask.owner, token=ask.token))
+            giving_back.add_done_callback(_note_failure)
+            raise
 
     def cancel_overdue(self) -> None:
         """End calls whose provider did not keep its own timeout. To be called once a second."""
@@ -138,6 +159,9 @@ class Deliverer:
             return self._channel.render(delivery, content or Content())
         except TemplateError as error:
             return DeadLetter(error_class="template", message=str(error))
+        except (ValueError, TypeError) as error:
+            # Content that the API would not have accepted, from a record of somebody else's.
+            return DeadLetter(error_class="unrenderable", message=str(error))
 
     def _claim(self, delivery: Delivery, *, refusal: Verdict | None) -> Claim:
         now = self._clock.now()
@@ -149,9 +173,10 @@ class Deliverer:
             lease_seconds=self._lease_seconds,
             provider=self._provider_name,
             may_repeat=may_call_again(
-                delivery,
                 settings=self._classes[delivery.class_],
                 deduplicates_for=self._provider.deduplicates_for,
+                # Of a call that was never heard of again nobody knows when it was; at the earliest:
+                first_called_at=delivery.first_failed_at or delivery.send_at or delivery.accepted_at,
                 now=now,
             ),
             refusal=Expired() if now >= delivery.expires_at else refusal,
@@ -172,8 +197,10 @@ class Deliverer:
         self._sending[task] = began + self._provider.timeout_seconds + _CALL_SLACK_SECONDS
         outcome: Outcome
         try:
-            outcome = await self._provider.send(
-                rendered, to=delivery.address, tenant=delivery.tenant, idempotency_key=str(delivery.id)
+            outcome = _storable(
+                await self._provider.send(
+                    rendered, to=delivery.address, tenant=delivery.tenant, idempotency_key=str(delivery.id)
+                )
             )
         except asyncio.CancelledError:
             if task in self._sending:
@@ -215,3 +242,19 @@ class Deliverer:
 
     def _told(self, *, origin: Record, group: str) -> Told:
         return Told(at=self._clock.now(), provider=self._provider_name, origin=origin, group=group)
+
+
+def _storable(outcome: Outcome) -> Outcome:
+    """The provider's answer; what of it cannot be stored (text that is no Unicode, a value of its own) is left out."""
+    try:
+        _encode(outcome)
+    except (ValueError, TypeError):
+        return Accepted() if isinstance(outcome, Accepted) else Unknown(reason="the provider's answer is unreadable")
+    if not isinstance(outcome, Outcome):
+        return Unknown(reason=f"the provider answered with a {type(outcome).__name__}")
+    return outcome
+
+
+def _note_failure(giving_back: "asyncio.Future[None]") -> None:
+    if not giving_back.cancelled() and (error := giving_back.exception()) is not None:
+        logger.warning("a claim could not be given back, its lease has to end: %s", error)

@@ -1,6 +1,7 @@
 """One class of one channel: polls its group's partitions, decodes, and commits what is done."""
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
@@ -8,15 +9,18 @@ import msgspec
 
 from pabal.broker.port import Broker, Consumer, Record, TopicPartition
 from pabal.codec import read_delivery
-from pabal.errors import DecodeError
+from pabal.errors import DecodeError, LogUnavailable, UnknownTopic
 from pabal.notification import Delivery, NotificationClass, deliveries_topic
 from pabal.progress import Progress
 from pabal.runtime import commit_progress, unless_revoked
+
+logger = logging.getLogger(__name__)
 
 COMMIT_EVERY_SECONDS = 1.0
 """How often progress is committed: what a crash replays is about that much, and the ledger answers for it."""
 
 _POLL_SECONDS = 1.0
+_PAUSED_POLL_SECONDS = 0.1
 _POLL_LIMIT = 500
 
 
@@ -64,17 +68,29 @@ class Intake:
             self.group, [deliveries_topic(channel, class_)], self, instance=instance
         )
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Poll until `stopping`; commits go on until `close`."""
+    async def run(self, stopping: asyncio.Event, drained: asyncio.Event) -> None:
+        """Take records until `stopping`; then only stay a member until `drained`, so that the end can be committed.
+
+        Raises:
+            LogError: the group cannot be read any more: unread records were deleted, or this member was fenced.
+        """
         while not stopping.is_set():
             if self._in_flight >= self._window:
                 await self._wait_for_room()
                 continue
             limit = min(self._window - self._in_flight, _POLL_LIMIT)
-            records = await self._consumer.poll(limit=limit, timeout_seconds=_POLL_SECONDS)
-            if not stopping.is_set():
-                self._receive(records)
-                await self._hold_back_crowded()
+            self._receive(await self._poll(limit=limit, timeout_seconds=_POLL_SECONDS))
+            await self._hold_back_crowded()
+        while not drained.is_set():
+            await self._poll_paused()
+
+    async def _poll(self, *, limit: int, timeout_seconds: float) -> Collection[Record]:
+        try:
+            return await self._consumer.poll(limit=limit, timeout_seconds=timeout_seconds)
+        except (LogUnavailable, UnknownTopic) as error:
+            logger.warning("%s: %s", self.group, error)
+            await asyncio.sleep(_POLL_SECONDS)
+            return ()
 
     async def commit(self) -> None:
         """Commit what is done."""
@@ -82,8 +98,10 @@ class Intake:
 
     async def close(self) -> None:
         """Commit and leave the group."""
-        await self.commit()
-        await self._consumer.close()
+        try:
+            await self.commit()
+        finally:
+            await self._consumer.close()
 
     def done(self, item: Item) -> None:
         """Everything about this record is in the log."""
@@ -143,7 +161,7 @@ class Intake:
     async def _poll_paused(self) -> None:
         partitions = set(self._progress) - self._paused
         await unless_revoked(self._consumer.pause(partitions))
-        self._receive(await self._consumer.poll(limit=1, timeout_seconds=0.0))
+        self._receive(await self._poll(limit=1, timeout_seconds=_PAUSED_POLL_SECONDS))
         await unless_revoked(self._consumer.resume(partitions))
 
     async def _hold_back_crowded(self) -> None:
@@ -153,7 +171,7 @@ class Intake:
         if crowded and len(self._progress) > 1:
             await unless_revoked(self._consumer.pause(crowded))
             self._paused |= crowded
-        eased = {tp for tp in self._paused if tp in self._progress and len(self._progress[tp]) < half // 2}
+        eased = {tp for tp in self._paused if tp in self._progress and len(self._progress[tp]) <= half // 2}
         if eased:
             await unless_revoked(self._consumer.resume(eased))
             self._paused -= eased
@@ -161,6 +179,10 @@ class Intake:
 
 def _read(record: Record) -> Delivery | DecodeError:
     try:
-        return read_delivery(record)
+        delivery = read_delivery(record)
     except DecodeError as error:
         return error
+    if deliveries_topic(delivery.channel, delivery.class_) != record.topic:
+        belongs = f"{delivery.channel}.{delivery.class_}"
+        return DecodeError(f"a delivery of {belongs} does not belong into {record.topic}", error_class="misplaced")
+    return delivery
