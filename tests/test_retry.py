@@ -4,7 +4,6 @@ import itertools
 import math
 import uuid
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import get_args
 
 import msgspec
