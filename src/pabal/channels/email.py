@@ -1,12 +1,17 @@
 """E-mail: a subject, a text and perhaps an HTML part, to one mailbox."""
 
 from functools import lru_cache
+from typing import Final
 
 from email_validator import EmailNotValidError, validate_email
 
 from pabal.channels.port import Rendered
 from pabal.errors import InvalidAddress
 from pabal.notification import Content, Delivery
+
+MAX_SUBJECT: Final = 998
+"""Characters of a subject: the longest line of RFC 5322 §2.1.1. A longer one can be sent folded, but who unfolds it
+has a line that nobody may pass on."""
 
 
 class Email:
@@ -23,10 +28,13 @@ class Email:
         return address
 
     def check(self, content: Content) -> str | None:
-        """An e-mail needs a subject and something to read."""
+        """An e-mail needs a subject, not too long, and something to read."""
         own = content.email
-        if not (content.title or (own and own.subject)):
+        subject = _subject(content)
+        if not subject:
             return "an e-mail needs a title, or email.subject"
+        if len(subject) > MAX_SUBJECT:
+            return f"an e-mail's subject may have at most {MAX_SUBJECT} characters; this has {len(subject)}"
         if not (content.body or (own and (own.text or own.html))):
             return "an e-mail needs a body, or email.text or email.html"
         return None
@@ -35,12 +43,16 @@ class Email:
         """Subject on one line (header injection: RFC 5322 §2.2 forbids bare line ends), text, HTML."""
         del delivery
         own = content.email
-        subject = (own and own.subject) or content.title or ""
         return Rendered(
-            subject=" ".join(subject.split()),
+            subject=_subject(content),
             body=(own and own.text) or content.body or "",
             html=own.html if own else None,
         )
+
+
+def _subject(content: Content) -> str:
+    own = content.email
+    return " ".join(((own and own.subject) or content.title or "").split())
 
 
 @lru_cache(maxsize=4096)

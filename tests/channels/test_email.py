@@ -1,0 +1,31 @@
+import pytest
+
+from pabal.channels.email import MAX_SUBJECT, Email
+from pabal.notification import Content, EmailContent
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        Content(title="s" * (MAX_SUBJECT + 1), body="b"),
+        Content(title="short", body="b", email=EmailContent(subject="s" * (MAX_SUBJECT + 1))),
+    ],
+)
+def test_a_subject_longer_than_a_line_of_mail_is_refused(content: Content) -> None:
+    problem = Email().check(content)
+
+    assert problem == "an e-mail's subject may have at most 998 characters; this has 999"
+
+
+def test_a_subject_as_long_as_a_line_of_mail_is_taken() -> None:
+    assert Email().check(Content(title="s" * MAX_SUBJECT, body="b")) is None
+
+
+def test_a_long_title_is_no_matter_where_the_mail_has_a_subject_of_its_own() -> None:
+    content = Content(title="s" * (MAX_SUBJECT + 1), body="b", email=EmailContent(subject="short"))
+
+    assert Email().check(content) is None
+
+
+def test_a_subject_of_blanks_is_none() -> None:
+    assert Email().check(Content(title=" \n ", body="b")) == "an e-mail needs a title, or email.subject"
