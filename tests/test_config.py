@@ -3,10 +3,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pabal.config import Settings, load_settings
+from pabal.channels import CHANNELS
+from pabal.config import DEFAULT_CHANNELS, ChannelSettings, Settings, load_settings
 from pabal.errors import ConfigError
 from pabal.notification import CLASSES, RUNGS_SECONDS
 from pabal.policy import DEFAULT_CLASSES
+from pabal.providers.smtp.options import SmtpOptions
 
 DOC = Path(__file__).parent.parent / "docs" / "configuration.md"
 
@@ -38,6 +40,34 @@ def test_what_the_file_says_of_a_class_goes_over_the_defaults(tmp_path: Path) ->
     assert bulk.time_to_live_seconds == DEFAULT_CLASSES["bulk"].time_to_live_seconds
 
 
+def test_what_the_file_says_of_a_channel_goes_over_the_defaults(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[channels.email]\nconcurrency = 10\n")
+
+    channels = settings.channel_settings()
+
+    assert channels == {**DEFAULT_CHANNELS, "email": ChannelSettings(provider="smtp", concurrency=10)}
+
+
+def test_a_channel_can_be_carried_by_another_provider(tmp_path: Path) -> None:
+    settings = load(tmp_path, '[channels.webhook]\nprovider = "example"\n')
+
+    assert settings.channel_settings()["webhook"] == ChannelSettings(provider="example", concurrency=128)
+
+
+def test_a_channel_can_be_switched_off(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[channels.email]\nenabled = false\n")
+
+    assert list(settings.channel_settings()) == ["webhook"]
+
+
+def test_every_channel_has_default_settings() -> None:
+    assert list(DEFAULT_CHANNELS) == list(CHANNELS)
+
+
+def test_by_default_mail_has_as_many_calls_as_its_provider_opens_connections() -> None:
+    assert DEFAULT_CHANNELS["email"].concurrency == SmtpOptions(host="h", sender="a@example.com").max_connections
+
+
 def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("whsec_file\n")
@@ -58,7 +88,17 @@ def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> Non
         ('[[api.keys]]\ntenant = "a"\nhash = "short"\n', "$.api.keys[0].hash"),
         ('[[api.keys]]\ntenant = "A B"\nhash = "short"\n', "$.api.keys[0].tenant"),
         ("[classes.urgent]\nweight = 1\n", "urgent"),
-        ("[classes.bulk]\nladder_seconds = [7]\n", "$.classes[...].ladder_seconds[0]"),
+        (
+            "[classes.bulk]\nladder_seconds = [7]\n",
+            "there are: 5, 30, 120, 600, 1800, 7200, 21600 - at `$.classes.bulk.ladder_seconds[0]`",
+        ),
+        ("[classes.bulk]\nladder_seconds = []\n", "length >= 1 - at `$.classes[...].ladder_seconds`"),
+        ("[classes.bulk]\ntime_to_live_seconds = 604800\n", "$.classes[...].time_to_live_seconds"),
+        (
+            "[channels.sms]\nconcurrency = 1\n",
+            "there is no channel 'sms'; there are: email, webhook - at `$.channels.sms`",
+        ),
+        ("[channels]\nemail.enabled = false\nwebhook.enabled = false\n", "every channel is switched off"),
         (
             '[tenants.shop]\nwebhook_secrets = ["env:NOT_SET"]\n',
             "NOT_SET is not set - at `$.tenants.shop.webhook_secrets[0]`",

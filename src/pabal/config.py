@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from pabal.errors import ConfigError
-from pabal.notification import CLASSES, NotificationClass
+from pabal.notification import CLASSES, RUNGS_SECONDS, NotificationClass
 from pabal.policy import DEFAULT_CLASSES, ClassSettings, Uncertain
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -46,23 +46,33 @@ class ApiSettings(_Table, frozen=True, kw_only=True):
 class ClassOverrides(_Table, frozen=True, kw_only=True):
     """What the file may say about a class; what it leaves out keeps the default."""
 
-    ladder_seconds: tuple[Literal[5, 30, 120, 600, 1800, 7200, 21600], ...] | None = None
+    ladder_seconds: Annotated[tuple[int, ...], msgspec.Meta(min_length=1)] | None = None
     time_to_live_seconds: Annotated[float, msgspec.Meta(gt=0, le=6 * 86400)] | None = None
     weight: Count | None = None
     uncertain: Uncertain | None = None
+
+
+class ChannelOverrides(_Table, frozen=True, kw_only=True):
+    """What the file may say about a channel; what it leaves out keeps the default. `enabled`: whether there is one."""
+
+    enabled: bool = True
+    provider: str | None = None
+    concurrency: Count | None = None
 
 
 class ChannelSettings(_Table, frozen=True, kw_only=True):
     """One channel: who carries it and how many calls may be under way at once in one worker."""
 
     provider: str
-    concurrency: Count = 128
+    concurrency: int
 
 
 DEFAULT_CHANNELS: Mapping[str, ChannelSettings] = {
-    "email": ChannelSettings(provider="smtp"),
-    "webhook": ChannelSettings(provider="webhook"),
+    "email": ChannelSettings(provider="smtp", concurrency=20),
+    "webhook": ChannelSettings(provider="webhook", concurrency=128),
 }
+"""Every channel of `pabal.channels`. For e-mail, as many calls as the SMTP provider opens connections by default:
+more would only wait for one, inside their call's time."""
 
 
 class TenantSettings(_Table, frozen=True, kw_only=True):
@@ -94,11 +104,40 @@ class Settings(_Table, frozen=True, kw_only=True):
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     tenants: Mapping[Name, TenantSettings] = {}
-    channels: Mapping[str, ChannelSettings] = msgspec.field(default_factory=lambda: DEFAULT_CHANNELS)
+    channels: Mapping[str, ChannelOverrides] = {}
     providers: Mapping[str, Mapping[str, Any]] = {}
     classes: Mapping[NotificationClass, ClassOverrides] = {}
     templates: str | None = None
     ledger: str | None = None
+
+    def __post_init__(self) -> None:
+        """What no single type can check. Raises ValueError naming the place."""
+        for name in self.channels:
+            if name not in DEFAULT_CHANNELS:
+                known = ", ".join(DEFAULT_CHANNELS)
+                raise ValueError(f"there is no channel {name!r}; there are: {known} - at `$.channels.{name}`")
+        if not self.channel_settings():
+            raise ValueError("every channel is switched off - at `$.channels`")
+        for name, own in self.classes.items():
+            for index, seconds in enumerate(own.ladder_seconds or ()):
+                if seconds not in RUNGS_SECONDS:
+                    delays = ", ".join(map(str, RUNGS_SECONDS))
+                    raise ValueError(
+                        f"no topic delays by {seconds} seconds; there are: {delays} "
+                        f"- at `$.classes.{name}.ladder_seconds[{index}]`"
+                    )
+
+    def channel_settings(self) -> Mapping[str, ChannelSettings]:
+        """Every channel that is not switched off, the file's words over the defaults."""
+        own = {name: self.channels.get(name, ChannelOverrides()) for name in DEFAULT_CHANNELS}
+        return {
+            name: ChannelSettings(
+                provider=overrides.provider or DEFAULT_CHANNELS[name].provider,
+                concurrency=overrides.concurrency or DEFAULT_CHANNELS[name].concurrency,
+            )
+            for name, overrides in own.items()
+            if overrides.enabled
+        }
 
     def class_settings(self) -> Mapping[NotificationClass, ClassSettings]:
         """Every class, the file's words over the defaults."""

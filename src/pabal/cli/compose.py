@@ -22,6 +22,7 @@ from pabal.errors import ConfigError
 from pabal.providers.port import ProviderContext
 from pabal.providers.registry import create_provider
 from pabal.store.ledger import SqliteLedger
+from pabal.template import Template
 from pabal.templates import TemplateLibrary, load_templates, publish_templates
 from pabal.topics.spec import topics_for
 from pabal.worker.deliver import Carrier
@@ -75,19 +76,22 @@ async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
 
 async def create_topics(parts: Parts, *, partitions: int, replication: int | None) -> list[str]:
     """Make the topics that are missing; returns their names."""
+    specs = topics_for(parts.settings.channel_settings(), partitions=partitions, replication=replication)
     admin = parts.broker.admin()
-    specs = topics_for(parts.settings.channels, partitions=partitions, replication=replication)
-    made = [spec.name for spec in specs if await admin.create_topic(spec)]
-    await admin.close()
-    return made
+    try:
+        return [spec.name for spec in specs if await admin.create_topic(spec)]
+    finally:
+        await admin.close()
 
 
 async def check_topics(parts: Parts) -> None:
     """Raise ConfigError when a topic is missing: nothing is created by accident."""
     admin = parts.broker.admin()
-    existing = await admin.topics()
-    await admin.close()
-    wanted = topics_for(parts.settings.channels, partitions=1, replication=None)
+    try:
+        existing = await admin.topics()
+    finally:
+        await admin.close()
+    wanted = topics_for(parts.settings.channel_settings(), partitions=1, replication=None)
     missing = [spec.name for spec in wanted if spec.name not in existing]
     if missing:
         names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
@@ -100,22 +104,24 @@ async def check_topics(parts: Parts) -> None:
 async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket) -> None:
     """The `api` role on a socket that listens already."""
     settings = parts.settings
+    templates = _own_templates(settings)
     producer = parts.broker.producer(deadline_seconds=settings.api.append_timeout_seconds)
-    templates = load_templates(Path(settings.templates)) if settings.templates else {}
-    if templates:
-        await publish_templates(templates.values(), producer=producer)
-    app = create_app(
-        settings=settings.api,
-        producer=producer,
-        admin=parts.broker.admin(),
-        channels={name: CHANNELS[name] for name in settings.channels},
-        classes=settings.class_settings(),
-        templates=templates,
-        clock=parts.clock,
-        new_key=lambda: secrets.token_urlsafe(24),
-    )
-    await serve(app, listening=listening, stopping=stopping)
-    await producer.close()
+    try:
+        if templates:
+            await publish_templates(templates.values(), producer=producer)
+        app = create_app(
+            settings=settings.api,
+            producer=producer,
+            admin=parts.broker.admin(),
+            channels={name: CHANNELS[name] for name in settings.channel_settings()},
+            classes=settings.class_settings(),
+            templates=templates,
+            clock=parts.clock,
+            new_key=lambda: secrets.token_urlsafe(24),
+        )
+        await serve(app, listening=listening, stopping=stopping)
+    finally:
+        await producer.close()
 
 
 async def run_worker(
@@ -123,34 +129,33 @@ async def run_worker(
 ) -> None:
     """The `worker` role for some channels (none named: all)."""
     settings = parts.settings
+    templates = _own_templates(settings)
     carriers = make_carriers(settings, clock=parts.clock, channels=channels)
-    ledger_path = Path(settings.ledger) if settings.ledger else parts.data / "ledger.db"
-    ledger_path.parent.mkdir(parents=True, exist_ok=True)
-    ledger = await SqliteLedger.open(ledger_path, clock=parts.clock, worker=name or secrets.token_hex(8))
-    templates = load_templates(Path(settings.templates)) if settings.templates else {}
-    library = TemplateLibrary(templates.values(), reader=parts.broker.reader(), admin=parts.broker.admin())
-    worker = Worker(
-        broker=parts.broker,
-        ledger=ledger,
-        carriers=carriers,
-        channels=settings.channels,
-        classes=settings.class_settings(),
-        settings=settings.worker,
-        find_template=library.render,
-        clock=parts.clock,
-        name=name,
-    )
-    try:
-        await worker.run(stopping)
-    finally:
-        await ledger.close()
+    async with contextlib.AsyncExitStack() as closing:
         for carrier in carriers.values():
-            await carrier.provider.close()
+            closing.push_async_callback(carrier.provider.close)
+        ledger_path = Path(settings.ledger) if settings.ledger else parts.data / "ledger.db"
+        ledger_path.parent.mkdir(parents=True, exist_ok=True)
+        ledger = await SqliteLedger.open(ledger_path, clock=parts.clock, worker=name or secrets.token_hex(8))
+        closing.push_async_callback(ledger.close)
+        library = TemplateLibrary(templates.values(), reader=parts.broker.reader(), admin=parts.broker.admin())
+        worker = Worker(
+            broker=parts.broker,
+            ledger=ledger,
+            carriers=carriers,
+            channels=settings.channel_settings(),
+            classes=settings.class_settings(),
+            settings=settings.worker,
+            find_template=library.render,
+            clock=parts.clock,
+            name=name,
+        )
+        await worker.run(stopping)
 
 
 async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | None) -> None:
     """The `delayline` role."""
-    await DelayLine(broker=parts.broker, clock=parts.clock, name=name).run(stopping)
+    await DelayLine(broker=parts.broker, channels=parts.settings.channels, clock=parts.clock, name=name).run(stopping)
 
 
 def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...] = ()) -> Mapping[str, Carrier]:
@@ -158,17 +163,21 @@ def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...]
     context = ProviderContext(
         clock=clock, webhook_secrets={name: tenant.webhook_secrets for name, tenant in settings.tenants.items()}
     )
+    enabled = settings.channel_settings()
     carriers = {}
-    for name in channels or tuple(settings.channels):
-        if name not in settings.channels or name not in CHANNELS:
-            known = ", ".join(sorted(CHANNELS.keys() & settings.channels.keys()))
-            raise ConfigError(f"there is no channel {name!r}; there are: {known}")
-        provider_name = settings.channels[name].provider
+    for name in channels or tuple(enabled):
+        if name not in enabled:
+            raise ConfigError(f"there is no channel {name!r} here; there are: {', '.join(enabled)}")
+        provider_name = enabled[name].provider
         provider = create_provider(provider_name, options=settings.providers.get(provider_name, {}), context=context)
         if provider.channel != name:
             raise ConfigError(f"$.channels.{name}.provider: {provider_name!r} carries {provider.channel}, not {name}")
         carriers[name] = Carrier(channel=CHANNELS[name], provider=provider, provider_name=provider_name)
     return carriers
+
+
+def _own_templates(settings: Settings) -> Mapping[str, Template]:
+    return load_templates(Path(settings.templates)) if settings.templates else {}
 
 
 def listen(host: str, port: int, *, option: str) -> socket.socket:
@@ -184,17 +193,20 @@ def listen(host: str, port: int, *, option: str) -> socket.socket:
 
 
 async def serve(app: ASGIApp, *, listening: socket.socket, stopping: asyncio.Event) -> None:
-    """Serve until `stopping`; requests under way are answered first."""
+    """Serve until `stopping` (or cancelled); requests under way are answered first, and the socket is closed."""
     config = uvicorn.Config(
         app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=5
     )
     server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
-    asked = asyncio.create_task(stopping.wait())
-    await asyncio.wait((serving, asked), return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    asked.cancel()
-    await serving
+    with listening:
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        asked = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait((serving, asked), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+            server.should_exit = True
+            await serving
 
 
 class _Server(uvicorn.Server):

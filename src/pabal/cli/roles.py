@@ -25,10 +25,11 @@ def api(log_url: str | None, config: Path | None, data: Path, host: str | None, 
     async def main(stopping: asyncio.Event) -> None:
         async with open_parts(settings, log_url=url, data=data) as parts:
             await check_topics(parts)
-            listening = listen(host or settings.api.host, settings.api.port if port is None else port, option="--port")
-            name, number = listening.getsockname()[:2]
-            click.echo(f"api listens on http://{name}:{number}")
-            await run_api(parts, stopping, listening=listening)
+            own_port = settings.api.port if port is None else port
+            with listen(host or settings.api.host, own_port, option="--port") as listening:
+                name, number = listening.getsockname()[:2]
+                click.echo(f"api listens on http://{name}:{number}")
+                await run_api(parts, stopping, listening=listening)
 
     run_role(main)
 

@@ -33,9 +33,6 @@ from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.inbox import Inbox
 
-NAME = "up"
-"""The name under which `up` joins its groups: started again, it takes its own place at once."""
-
 _DEVELOPMENT = """\
 # Made by `pabal up` for development; pass a configuration of your own with --config.
 # The key behind this hash stands in development.key beside this file.
@@ -72,29 +69,38 @@ def up(log_url: str | None, config: Path | None, data: Path, port: int | None, i
         url = log_url or settings.log.url or f"sqlite:{data / 'log.db'}"
 
         async def main(stopping: asyncio.Event) -> None:
-            listening = listen(settings.api.host, settings.api.port, option="--port")
-            greeting = Greeting(
-                log_url=url,
-                api_url="http://{}:{}".format(*listening.getsockname()[:2]),
-                inbox_url=f"http://127.0.0.1:{inbox_port}" if _needs_inbox(settings) else None,
-                key=key,
-            )
-            inbox = _inbox_if_needed(settings, greeting, stopping, page_port=inbox_port, smtp_port=smtp_port)
-            async with inbox as complete, open_parts(complete, log_url=url, data=data) as parts:
-                await _prepare_topics(parts)
-                greeting.show()
-                await _run_all(parts, stopping, listening=listening)
+            with listen(settings.api.host, settings.api.port, option="--port") as listening:
+                greeting = Greeting(
+                    log_url=url,
+                    api_url="http://{}:{}".format(*listening.getsockname()[:2]),
+                    inbox_url=f"http://127.0.0.1:{inbox_port}" if _needs_inbox(settings) else None,
+                    key=key,
+                )
+                inbox = _inbox_if_needed(settings, greeting, stopping, page_port=inbox_port, smtp_port=smtp_port)
+                async with inbox as complete, open_parts(complete, log_url=url, data=data) as parts:
+                    await _prepare_topics(parts)
+                    greeting.show()
+                    await _run_all(parts, stopping, listening=listening)
 
         run_role(main)
 
 
 async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket) -> None:
     """Every role, until asked to stop or one fails."""
+    name = _member_name(parts.log_url)
     async with asyncio.TaskGroup() as group:
         group.create_task(run_api(parts, stopping, listening=listening))
-        group.create_task(run_worker(parts, stopping, name=NAME))
-        group.create_task(run_delayline(parts, stopping, name=NAME))
+        group.create_task(run_worker(parts, stopping, name=name))
+        group.create_task(run_delayline(parts, stopping, name=name))
         group.create_task(_say_stopping(stopping))
+
+
+def _member_name(log_url: str) -> str:
+    """The name under which `up` joins its groups: started again, it takes its own place at once.
+
+    On Kafka it names the host too: two members of one name would throw each other out.
+    """
+    return "up" if log_url.startswith("sqlite:") else f"up-{socket.gethostname()}"
 
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +169,7 @@ def _development(data: Path) -> tuple[str, Settings]:
 
 def _needs_inbox(settings: Settings) -> bool:
     """Whether mail has nowhere to go: the channel is carried by SMTP, and no server is configured."""
-    channel = settings.channels.get("email")
+    channel = settings.channel_settings().get("email")
     return channel is not None and channel.provider == "smtp" and "smtp" not in settings.providers
 
 
@@ -175,18 +181,20 @@ async def _inbox_if_needed(
     if greeting.inbox_url is None:
         yield settings
         return
-    listening = listen("127.0.0.1", page_port, option="--inbox-port")
     hook_secrets = [secret for tenant in settings.tenants.values() for secret in tenant.webhook_secrets]
     inbox = Inbox(SystemClock(), webhook_secrets=hook_secrets, first_command=greeting.first_command())
-    await inbox.start(smtp_port=smtp_port)
-    smtp = {"host": "127.0.0.1", "port": smtp_port, "tls": "none", "sender": "Pabal <pabal@pabal.example>"}
-    page = asyncio.create_task(serve(inbox.app, listening=listening, stopping=stopping))
-    try:
-        yield msgspec.structs.replace(settings, providers={**settings.providers, "smtp": smtp})
-    finally:
-        stopping.set()
-        await page
-        await inbox.close()
+    with listen("127.0.0.1", page_port, option="--inbox-port") as listening:
+        host, port = await inbox.start(smtp_port=smtp_port)
+        smtp = {"host": host, "port": port, "tls": "none", "sender": "Pabal <pabal@pabal.example>"}
+        page = asyncio.create_task(serve(inbox.app, listening=listening, stopping=stopping))
+        try:
+            yield msgspec.structs.replace(settings, providers={**settings.providers, "smtp": smtp})
+        finally:
+            stopping.set()
+            try:
+                await page
+            finally:
+                await inbox.close()
 
 
 async def _prepare_topics(parts: Parts) -> None:

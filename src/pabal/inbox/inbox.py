@@ -49,8 +49,8 @@ class Inbox:
         """Host and port of the SMTP server, once started."""
         return self._smtp_address
 
-    async def start(self, *, host: str = "127.0.0.1", smtp_port: int = 1025) -> None:
-        """Listen for e-mail. Port 0 takes a free one: see `smtp_address`.
+    async def start(self, *, host: str = "127.0.0.1", smtp_port: int = 1025) -> tuple[str, int]:
+        """Listen for e-mail; returns `smtp_address`. Port 0 takes a free one.
 
         Raises:
             ConfigError: that port cannot be listened on.
@@ -59,6 +59,7 @@ class Inbox:
             self._smtp_address = await self._smtp.start(self._deliver, host=host, port=smtp_port)
         except OSError as error:
             raise ConfigError(f"the inbox cannot listen for e-mail on {host}:{smtp_port}: {error}") from error
+        return self._smtp_address
 
     async def close(self) -> None:
         """Stop listening and end the SMTP connections; idempotent. What has arrived can still be looked at."""

@@ -1,0 +1,79 @@
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+
+from pabal.cli.compose import create_topics, listen, make_carriers, open_parts, run_worker, serve
+from pabal.clock import SystemClock
+from pabal.config import ChannelOverrides, Settings
+from pabal.errors import ConfigError
+
+
+async def status_line(address: tuple[str, int]) -> bytes:
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer.split(b"\r\n")[0]
+
+
+async def test_a_cancelled_server_no_longer_accepts() -> None:
+    listening = listen("127.0.0.1", 0, option="--port")
+    address = listening.getsockname()
+    serving = asyncio.create_task(serve(Starlette(), listening=listening, stopping=asyncio.Event()))
+    assert await status_line(address) == b"HTTP/1.1 404 Not Found"
+
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+
+    with pytest.raises(ConnectionRefusedError):
+        await status_line(address)
+
+    assert listening.fileno() == -1
+
+
+async def test_a_server_that_is_asked_to_stop_closes_its_socket() -> None:
+    listening = listen("127.0.0.1", 0, option="--port")
+    stopping = asyncio.Event()
+    stopping.set()
+
+    await serve(Starlette(), listening=listening, stopping=stopping)
+
+    assert listening.fileno() == -1
+
+
+def test_a_port_that_is_taken_names_the_option_that_chooses_another() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="--port"):
+        listen("127.0.0.1", taken.getsockname()[1], option="--port")
+
+
+async def test_a_channel_that_is_switched_off_has_no_topics(tmp_path: Path) -> None:
+    settings = Settings(channels={"email": ChannelOverrides(enabled=False)})
+
+    async with open_parts(settings, log_url=f"sqlite:{tmp_path / 'log.db'}", data=tmp_path) as parts:
+        made = await create_topics(parts, partitions=1, replication=None)
+
+    assert "pabal.deliveries.webhook.bulk" in made
+
+    assert not [name for name in made if "email" in name]
+
+
+def test_a_worker_asked_for_a_channel_that_is_switched_off_hears_which_there_are() -> None:
+    settings = Settings(channels={"email": ChannelOverrides(enabled=False)})
+
+    with pytest.raises(ConfigError, match="no channel 'email' here; there are: webhook"):
+        make_carriers(settings, clock=SystemClock(), channels=("email",))
+
+
+async def test_a_worker_whose_templates_are_missing_opens_no_ledger(tmp_path: Path) -> None:
+    settings = Settings(templates=str(tmp_path / "nowhere"), channels={"email": ChannelOverrides(enabled=False)})
+
+    async with open_parts(settings, log_url=f"sqlite:{tmp_path / 'log.db'}", data=tmp_path) as parts:
+        with pytest.raises(ConfigError, match="nowhere"):
+            await run_worker(parts, asyncio.Event(), name="worker-1")
+
+    assert not (tmp_path / "ledger.db").exists()
