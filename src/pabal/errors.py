@@ -12,13 +12,15 @@
     │   ├── UnknownTopic       a topic does not exist; the message names the command that creates it
     │   ├── OffsetOutOfRange   the records asked for were deleted before they were read
     │   ├── NotAssigned        commit, pause or resume of a partition this member does not own (fencing)
-    │   ├── RecordRefused      the log will never take this record (too large)
+    │   ├── RecordRefused      the log will never take this record (too large, …); `indexes` says which
     │   └── Closed             use after `close`
     ├── OwnerEnded             another process has taken this one's place in the ledger: it must end
     └── LedgerUnavailable      the ledger did not answer: nothing was claimed that we know of
 
 Expected results of work (an `Outcome`, a `Verdict`) are values, not exceptions.
 """
+
+from collections.abc import Sequence
 
 
 class PabalError(Exception):
@@ -70,7 +72,15 @@ class NotAssigned(LogError):
 
 
 class RecordRefused(LogError):
-    """The log will never take this record: it is too large, or not allowed on its topic. Trying again is no use."""
+    """The log will never take these records: too large, or not allowed on their topic. Trying again is no use.
+
+    `indexes` are theirs among the records of the append. The others of it may have been written or not, and may be
+    appended again without these.
+    """
+
+    def __init__(self, message: str, *, indexes: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.indexes = tuple(indexes)
 
 
 class Closed(LogError):

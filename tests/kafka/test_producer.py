@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 from pabal.broker._kafka_producer import _Engine
 from pabal.broker.kafka import KafkaBroker
 from pabal.broker.port import NewRecord, Record, TopicPartition, TopicSpec
-from pabal.errors import LogError, LogUnavailable, UnknownTopic
+from pabal.errors import LogUnavailable, RecordRefused, UnknownTopic
 from tests.kafka.lab import connected, make_topic, record, unique
 
 
@@ -77,11 +77,55 @@ async def test_a_record_that_kafka_never_takes_is_refused_and_the_next_is_taken(
         topic, producer = await make_topic(broker), broker.producer()
         giant = NewRecord(topic=topic, key=None, value=bytes(2_000_000))
 
-        with pytest.raises(LogError) as refusal:
+        with pytest.raises(RecordRefused, match="2000000 bytes") as refusal:
             await producer.append([giant])
 
-        assert not isinstance(refusal.value, LogUnavailable)
+        assert refusal.value.indexes == (0,)
         assert [each.offset for each in await producer.append([record(topic)])] == [0]
+
+
+async def test_the_records_refused_are_named_and_their_neighbours_are_taken(kafka_bootstrap: str) -> None:
+    async with connected(kafka_bootstrap) as broker:
+        topic, producer = await make_topic(broker), broker.producer()
+        giant = NewRecord(topic=topic, key=None, value=b"x", headers=(("foreign", bytes(2_000_000)),))
+
+        of_others = [asyncio.ensure_future(producer.append([record(topic, "other")])) for _ in range(50)]
+        with pytest.raises(RecordRefused) as refusal:
+            await producer.append([record(topic, "a"), giant, record(topic, "b"), giant])
+        positions = await asyncio.gather(*of_others)
+
+        values = [each.value for each in await read_all(broker, topic)]
+        assert refusal.value.indexes == (1, 3)
+        assert len(positions) == values.count(b"other") == 50
+        assert len(values) == 52
+
+
+async def test_a_record_too_large_even_for_librdkafka_is_refused_too(kafka_bootstrap: str) -> None:
+    async with connected(kafka_bootstrap) as broker:
+        topic = await make_topic(broker)
+        giant = NewRecord(topic=topic, key=None, value=bytes(9 << 20))
+
+        with pytest.raises(RecordRefused) as refusal:
+            await broker.producer().append([record(topic), giant])
+
+        assert refusal.value.indexes == (1,)
+
+
+async def test_whoever_shares_a_batch_with_what_is_refused_is_not_to_blame(kafka_bootstrap: str) -> None:
+    broker = await KafkaBroker.open(kafka_bootstrap, options={"producer.linger.ms": "50"})
+    topic, producer = unique(), broker.producer()
+    await broker.admin().create_topic(TopicSpec(name=topic, partitions=1, compacted=True))
+
+    keyed, keyless = await asyncio.gather(
+        producer.append([record(topic, key=b"k")]), producer.append([record(topic)]), return_exceptions=True
+    )
+    with pytest.raises(RecordRefused):
+        await producer.append([record(topic)])
+
+    assert isinstance(keyed, LogUnavailable)
+    assert isinstance(keyless, RecordRefused)
+    assert len(await producer.append([record(topic, key=b"k")])) == 1
+    await broker.close()
 
 
 async def test_an_append_larger_than_librdkafkas_queue_waits_for_room(kafka_bootstrap: str) -> None:

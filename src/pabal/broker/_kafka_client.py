@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from pabal.broker.port import Headers, Record
+from pabal.broker.port import Headers, NewRecord, Record
 from pabal.errors import ConfigError, LogError, LogUnavailable, NotAssigned, UnknownTopic
 
 logger = logging.getLogger("pabal.broker.kafka")
@@ -44,6 +44,11 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
             # cores: with 0 it is acknowledged in 0.4 ms, with this in 1.4; in a burst over 64 tasks this costs us
             # 16 µs a record instead of 21, and the broker 10 instead of 27.
             "linger.ms": self._option("producer.", "linger.ms", "0.5"),
+            # High enough that the topic's own limit decides what is too large, not ours.
+            "message.max.bytes": self._option("producer.", "message.max.bytes", str(8 << 20)),
+            # librdkafka's default, said because `is_to_blame` rests on it: a larger record travels alone, and a batch
+            # of several is below Kafka's default limit of 1 MiB.
+            "batch.size": self._option("producer.", "batch.size", "1000000"),
         }
 
     def consumer_config(self, *, group: str, instance: str | None) -> dict[str, Any]:
@@ -246,6 +251,31 @@ def log_error(error: KafkaError, *, doing: str, topic: str | None = None) -> Log
         return UnknownTopic(topic)
     kind = LogError if is_final(error) else LogUnavailable
     return kind(f"{doing}: {describe(error)}")
+
+
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+
+
+def is_refusal(error: KafkaError) -> bool:
+    """Whether the brokers refused the content of a batch: of this record, or of one that shared its batch."""
+    return error.code() in _TOO_LARGE or error.code() == KafkaError.INVALID_RECORD
+
+
+def is_to_blame(record: NewRecord, error: KafkaError, *, batch_bytes: int) -> bool:
+    """Whether `record` itself is what `is_refusal` speaks of. librdkafka gives one answer to a whole batch.
+
+    Only a record that is larger than `batch_bytes` (`batch.size`) travels alone. A record that is not valid is,
+    on any broker that speaks to us at all, one without a key on a compacted topic.
+    """
+    if error.code() not in _TOO_LARGE:
+        return record.key is None
+    return size_of(record) > batch_bytes
+
+
+def size_of(record: NewRecord) -> int:
+    """Bytes of a record's content, without Kafka's framing."""
+    headers = sum(len(name.encode()) + len(value) for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 def commit_error(error: KafkaError) -> LogError:

@@ -17,9 +17,19 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as RdProducer
 
-from pabal.broker._kafka_client import KafkaSettings, cause, log_error, logger, make_client
+from pabal.broker._kafka_client import (
+    KafkaSettings,
+    cause,
+    describe,
+    is_refusal,
+    is_to_blame,
+    log_error,
+    logger,
+    make_client,
+    size_of,
+)
 from pabal.broker.port import NewRecord, Position
-from pabal.errors import Closed, LogError, LogUnavailable, UnknownTopic
+from pabal.errors import Closed, LogError, LogUnavailable, RecordRefused, UnknownTopic
 
 _POLL_SECONDS = 0.03
 """Bounds how long `close` waits for the thread to look up; reports end the poll at once."""
@@ -60,9 +70,10 @@ class SharedProducer:
 
     def __init__(self, settings: KafkaSettings, *, deadline_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._settings = settings
         self._deadline_seconds = deadline_seconds
+        self._config = settings.producer_config(deadline_seconds=deadline_seconds)
         self._engine = self._new_engine()
+        self._batch_bytes = int(self._config["batch.size"])
         self._partition_counts: dict[str, int] = {}
         self._lookups: dict[str, asyncio.Task[int]] = {}
         self._closing: asyncio.Task[None] | None = None
@@ -71,7 +82,7 @@ class SharedProducer:
         """See `Producer.append`."""
         if not records:
             return []
-        append = _Append(records, self._loop.create_future())
+        append = _Append(records, self._loop.create_future(), batch_bytes=self._batch_bytes)
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 for record in records:
@@ -103,14 +114,13 @@ class SharedProducer:
                 await self._engine.wait_for_room()
             except KafkaException as error:
                 if not self._engine.has_failed(cause(error)):
-                    raise append.error(cause(error), append.produced) from error
+                    raise append.error(cause(error), append.produced, is_alone=True) from error
                 if append.produced:
                     raise LogUnavailable("the producer failed in the middle of this append") from error
                 self._replace_engine(cause(error))
 
     def _new_engine(self) -> "_Engine":
-        config = self._settings.producer_config(deadline_seconds=self._deadline_seconds)
-        return _Engine(make_client(RdProducer, config), self._loop)
+        return _Engine(make_client(RdProducer, self._config), self._loop)
 
     def _replace_engine(self, error: KafkaError) -> None:
         logger.warning("the idempotent producer ended, starting a new one: %s", error.str())
@@ -144,12 +154,16 @@ class SharedProducer:
 class _Append:
     """One call of `append`: its records, and the reports that came back so far."""
 
-    __slots__ = ("answer", "failure", "positions", "produced", "records", "reported")
+    __slots__ = ("answer", "batch_bytes", "failure", "positions", "produced", "records", "refused", "reported")
 
-    def __init__(self, records: Sequence[NewRecord], answer: asyncio.Future[Sequence[Position]]) -> None:
+    def __init__(
+        self, records: Sequence[NewRecord], answer: asyncio.Future[Sequence[Position]], *, batch_bytes: int
+    ) -> None:
         self.records = records
         self.answer = answer
+        self.batch_bytes = batch_bytes
         self.produced = 0
+        self.refused: list[int] = []
         self.reported = 0
         self.positions: list[Position] = [_NOWHERE] * len(records)
         self.failure: LogError | None = None
@@ -159,23 +173,35 @@ class _Append:
         if error is None:
             topic = self.records[index].topic
             self.positions[index] = Position(topic, message.partition(), message.offset())  # type: ignore[arg-type]
-        elif self.failure is None:
-            self.failure = self.error(error, index)
+        else:
+            failure = self.error(error, index)
+            # The first failure is told, but what can never be written before what may be tried again.
+            if self.failure is None or (isinstance(failure, RecordRefused) and not self.refused):
+                self.failure = failure
+            if isinstance(failure, RecordRefused):
+                self.refused.append(index)
         self.reported += 1
         return self.reported == len(self.records)
 
-    def error(self, error: KafkaError, index: int) -> LogError:
-        """`error` about the record at `index`, in the port's words."""
+    def error(self, error: KafkaError, index: int, *, is_alone: bool = False) -> LogError:
+        """`error` about the record at `index`, in the port's words. `is_alone`: it shares the error with no other."""
         record = self.records[index]
         if error.code() == KafkaError._UNKNOWN_PARTITION:
             return LogError(f"topic {record.topic!r} has no partition {record.partition}")
+        if is_refusal(error):
+            what = f"topic {record.topic!r} does not take a record of {size_of(record)} bytes: {describe(error)}"
+            if is_alone or is_to_blame(record, error, batch_bytes=self.batch_bytes):
+                return RecordRefused(what, indexes=[index])
+            return LogUnavailable(f"{what}, or one in the same batch")
         return log_error(error, doing=f"cannot append to {record.topic!r}", topic=record.topic)
 
     def settle(self) -> None:
         """Answer the caller, if it still waits. In the loop."""
         if self.answer.done():
             return
-        if self.failure is not None:
+        if self.refused:
+            self.answer.set_exception(RecordRefused(str(self.failure), indexes=sorted(self.refused)))
+        elif self.failure is not None:
             self.answer.set_exception(self.failure)
         else:
             self.answer.set_result(self.positions)

@@ -106,6 +106,11 @@ class Producer(Protocol):
 
         Raises:
             UnknownTopic: a topic does not exist (none of the call's records for it was written).
+            RecordRefused: the log will never take some of the records; its `indexes` say which, counted in
+                `records`. Every one of them is to blame itself, but there may be more that were not tried yet.
+                Kafka refuses what is larger than its topic's `max.message.bytes` (1 MiB as delivered) and, on a
+                compacted topic, what has no key. The embedded log refuses none: its only limit is
+                SQLite's 1 GB per row (LogError).
             LogUnavailable: no acknowledgement within the producer's deadline.
         """
         ...
