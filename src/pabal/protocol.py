@@ -33,7 +33,8 @@ from pabal.outcome import (
 )
 
 MAX_TAKEOVERS: Final = 3
-"""A record whose calls ended in that many crashes probably causes them: it is dead-lettered."""
+"""How often a record's lost call is followed by another. One more lost call (the fourth), and it is dead-lettered: the
+record probably causes the crashes."""
 
 
 class Source(NamedTuple):
@@ -69,7 +70,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A worker asks to call. `refusal`: what the gate found against any call (it expired, …).
+    """A worker asks to call. `refusal`: what speaks against any call (it expired, …).
 
     `may_repeat`: a former call with an unknown end may be followed by another at this provider. `owner` and
     `token` name the claim, which holds for `lease_seconds`; `prune_after` (seconds since the epoch) is how long
@@ -226,7 +227,7 @@ def release(row: Row | None, *, owner: int, token: int) -> Row | None:
 def _start(
     row: Row | None, ask: Claim, *, attempt: int, now_seconds: float, takeover: int = 0
 ) -> tuple[Row, ClaimAnswer]:
-    """Claim `attempt`, or store the gate's refusal as the verdict. `takeover` is 1 if this is one, else 0."""
+    """Claim `attempt`, or store the asker's refusal as the verdict. `takeover` is 1 if this is one, else 0."""
     same_record = row is not None and row.source == ask.source
     claimed = Row(
         source=ask.source,

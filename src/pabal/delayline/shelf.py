@@ -12,7 +12,10 @@ from pabal.retry import Wait, place_wait
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A delivery that waits, and the record it waits in. Without a delivery: bytes for the dead topic, due now."""
+    """A delivery that waits, and the record it waits in. Without a delivery: bytes for the dead topic.
+
+    Those are due at once, but leave in their turn: they wait behind the head of their shelf like any other.
+    """
 
     record: Record
     wait: Wait

@@ -2,9 +2,11 @@
 
 Overview. For each channel and class there is an *intake* (`intake.py`): a member of the group
 `pabal.worker.<channel>.<class>` that polls, decodes and puts records into the channel's lanes, within a window. For
-each channel there is a *dispatch* (`worker.py`): while there is a free call slot it takes the next delivery by class
-weight, one at a time per order key, and runs `deliver` (`deliver.py`) for it: claim → call → decide → finish →
-append → settle. What a verdict means in records is pure (`effects.py`).
+each channel there is a *dispatch* (`dispatch.py`): while there is a free call slot it takes the next delivery by class
+weight, one at a time per order key. In the slot runs `Deliverer.call` (`deliver.py`): claim → send → decide → finish,
+up to a verdict that is stored. The slot is free from then on; the *end* joins those of the same moment, and
+`Deliverer.tell` makes them true in batches: append → settle. What a verdict means in records is pure (`effects.py`).
+`worker.py` puts these together, commits, prunes and stops.
 
 State. The log says what is to be done, the ledger what may be called and what was decided; the worker itself keeps
 nothing that a crash could lose. An item in memory is one record in flight; `Progress` turns the ends of items into
@@ -15,8 +17,8 @@ pauses, and nothing is committed meanwhile. A worker that dies leaves a claim th
 ends. A partition that is revoked while a call is under way is not waited for: the next owner finds the claim held,
 or the verdict stored. Records that cannot be decoded go to the dead topic as they are.
 
-Stopping. `stop` takes nothing more from the log, lets what is in flight end within `drain_seconds`, commits, leaves
-the groups. What has not ended by then is uncommitted and comes again.
+Stopping. A worker that is stopped takes nothing more from the log, lets what is in flight end within `drain_seconds`,
+commits, leaves the groups. What has not ended by then is uncommitted and comes again.
 
 Why not simply await each record: hundreds of slow calls per process are the normal case, and one slow address must
 not hold a partition. Why claims and not commits protect from duplicates: a commit says that records were dealt with,
