@@ -84,10 +84,12 @@ class SharedProducer:
             return []
         append = _Append(records, self._loop.create_future(), batch_bytes=self._batch_bytes)
         try:
+            if self._produce_at_once(append):
+                # librdkafka reports within the deadline, one way or the other: the common way needs no timer of ours.
+                return await append.answer
             async with asyncio.timeout(self._deadline_seconds):
                 for record in records:
-                    count = self._partition_counts.get(record.topic, 0)
-                    if count == 0 or (record.partition is not None and record.partition >= count):
+                    if not self._is_known(record):
                         await self._look_up(record)
                 await self._send(append)
                 return await append.answer
@@ -102,6 +104,20 @@ class SharedProducer:
         if self._closing is None:
             self._closing = self._loop.create_task(self._engine.close(within_seconds=self._deadline_seconds))
         await asyncio.shield(self._closing)
+
+    def _produce_at_once(self, append: "_Append") -> bool:
+        """Whether every record could be given to librdkafka without looking anything up or waiting for room."""
+        if self._closing is not None or not all(self._is_known(record) for record in append.records):
+            return False
+        try:
+            self._engine.produce(append)
+        except (BufferError, KafkaException):
+            return False  # what is left goes the long way, which says what is wrong
+        return True
+
+    def _is_known(self, record: NewRecord) -> bool:
+        count = self._partition_counts.get(record.topic, 0)
+        return count > 0 and (record.partition is None or record.partition < count)
 
     async def _send(self, append: "_Append") -> None:
         """Give every record to librdkafka; wait for room in its queue if there is none."""

@@ -1,8 +1,10 @@
 """Webhooks: a JSON document posted to a URL."""
 
 import ipaddress
+from datetime import datetime
 from functools import lru_cache
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import msgspec
 
@@ -18,9 +20,9 @@ class _Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     """The generic document. `timestamp` is when the notification was accepted, so a retry posts the same bytes."""
 
     type: str = "notification"
-    id: str
-    notification_id: str
-    timestamp: str
+    id: UUID
+    notification_id: UUID
+    timestamp: datetime
     title: str | None = None
     body: str | None = None
     data: dict[str, object] | None = None
@@ -52,9 +54,9 @@ class Webhook:
         if content.webhook is not None:
             return Rendered(body=_encode(content.webhook.payload).decode())
         payload = _Payload(
-            id=str(delivery.id),
-            notification_id=str(delivery.notification_id),
-            timestamp=delivery.accepted_at.isoformat(),
+            id=delivery.id,
+            notification_id=delivery.notification_id,
+            timestamp=delivery.accepted_at,
             title=content.title,
             body=content.body,
             data=content.data,

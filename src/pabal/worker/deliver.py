@@ -93,7 +93,7 @@ class Deliverer:
         Returns what is still to be appended; or that another claim is alive, and when to ask again; or None: there is
         nothing to do, the offset counts.
         """
-        rendered = await self._render(delivery)
+        rendered = self._render(delivery, delivery.content or await self._content_of(delivery.template))
         asked_at = self._clock.boot_seconds()
         ask = self._claim(delivery, refusal=rendered if isinstance(rendered, DeadLetter) else None)
         match await self._insist_on_claim(delivery.id, ask):
@@ -104,12 +104,12 @@ class Deliverer:
                 outcome, told = await self._send(delivery, rendered, origin=origin, group=group)
                 called = msgspec.structs.replace(delivery, attempt=attempt) if took_over else delivery
                 records = await self._finish(called, outcome, ask=ask, told=told)
-                for lost in range(delivery.attempt, took_over + 1):
-                    records.append(self._closed_as_unknown(delivery, attempt=lost, told=told))
+                records += self._closed_as_unknown(delivery, up_to=took_over + 1, told=told)
                 return End(records=records, claim=Claimed(delivery=delivery.id, owner=ask.owner, token=ask.token))
             case Resume(attempt=attempt, verdict=verdict, outcome=outcome, owner=owner, token=token):
                 told = self._told(origin=origin, group=group)
                 records = records_of_verdict(delivery, verdict, attempt=attempt, outcome=outcome, told=told)
+                records += self._closed_as_unknown(delivery, up_to=attempt, told=told)
                 return End(records=records, claim=Claimed(delivery=delivery.id, owner=owner, token=token))
             case Held(seconds=seconds):
                 return Held(seconds=min(seconds, HELD_RECHECK_SECONDS))
@@ -151,14 +151,19 @@ class Deliverer:
             del self._sending[task]
             task.cancel()
 
-    async def _render(self, delivery: Delivery) -> Rendered | DeadLetter:
+    async def _content_of(self, template: TemplateRef | None) -> Content | TemplateError:
+        if template is None:
+            return Content()
         try:
-            content, template = delivery.content, delivery.template
-            if content is None and template is not None:
-                content = await insist(lambda: self._find_template(template))
-            return self._channel.render(delivery, content or Content())
+            return await insist(lambda: self._find_template(template))
         except TemplateError as error:
-            return DeadLetter(error_class="template", message=str(error))
+            return error
+
+    def _render(self, delivery: Delivery, content: Content | TemplateError) -> Rendered | DeadLetter:
+        if isinstance(content, TemplateError):
+            return DeadLetter(error_class="template", message=str(content))
+        try:
+            return self._channel.render(delivery, content)
         except (ValueError, TypeError) as error:
             # Content that the API would not have accepted, from a record of somebody else's.
             return DeadLetter(error_class="unrenderable", message=str(error))
@@ -228,7 +233,9 @@ class Deliverer:
         end = Finish(attempt=delivery.attempt, owner=ask.owner, token=ask.token, outcome=outcome, verdict=verdict)
         match await insist(lambda: self._ledger.finish(delivery.id, end)):
             case Decided(attempt=attempt, verdict=verdict):
-                return records_of_verdict(delivery, verdict, attempt=attempt, outcome=outcome, told=told)
+                # The verdict of another attempt (a late acceptance) is not told in this call's words.
+                own = outcome if attempt == delivery.attempt else None
+                return records_of_verdict(delivery, verdict, attempt=attempt, outcome=own, told=told)
             case Late():
                 kind = kind_of_outcome(outcome)
                 event = event_of(delivery, kind, attempt=delivery.attempt, outcome=outcome, told=told)
@@ -236,9 +243,13 @@ class Deliverer:
             case _ as never:
                 assert_never(never)
 
-    def _closed_as_unknown(self, delivery: Delivery, *, attempt: int, told: Told) -> NewRecord:
+    def _closed_as_unknown(self, delivery: Delivery, *, up_to: int, told: Told) -> list[NewRecord]:
+        """The events of attempts from the record's own on that ended in a takeover; saying so again is harmless."""
         lost = Unknown(reason="the worker was lost during the call")
-        return event_record(event_of(delivery, "unknown", attempt=attempt, outcome=lost, told=told))
+        return [
+            event_record(event_of(delivery, "unknown", attempt=attempt, outcome=lost, told=told))
+            for attempt in range(delivery.attempt, up_to)
+        ]
 
     def _told(self, *, origin: Record, group: str) -> Told:
         return Told(at=self._clock.now(), provider=self._provider_name, origin=origin, group=group)

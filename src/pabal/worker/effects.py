@@ -54,7 +54,7 @@ def records_of_verdict(
             )
             return [_delayed(following, due=due, now=told.at), event_record(msgspec.structs.replace(event, due=due))]
         case Park(due=due):
-            following = msgspec.structs.replace(delivery, parks=delivery.parks + 1)
+            following = msgspec.structs.replace(delivery, attempt=attempt, parks=delivery.parks + 1)
             return [_delayed(following, due=due, now=told.at), event_record(msgspec.structs.replace(event, due=due))]
         case DeadLetter(error_class=error_class, message=message):
             dead = dead_record(
