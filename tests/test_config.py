@@ -43,7 +43,7 @@ def test_what_the_file_says_of_a_class_goes_over_the_defaults(tmp_path: Path) ->
 def test_what_the_file_says_of_a_channel_goes_over_the_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path, "[channels.email]\nconcurrency = 10\n")
 
-    channels = settings.channel_settings()
+    channels = settings.channels
 
     assert channels == {**DEFAULT_CHANNELS, "email": ChannelSettings(provider="smtp", concurrency=10)}
 
@@ -51,13 +51,13 @@ def test_what_the_file_says_of_a_channel_goes_over_the_defaults(tmp_path: Path) 
 def test_a_channel_can_be_carried_by_another_provider(tmp_path: Path) -> None:
     settings = load(tmp_path, '[channels.webhook]\nprovider = "example"\n')
 
-    assert settings.channel_settings()["webhook"] == ChannelSettings(provider="example", concurrency=128)
+    assert settings.channels["webhook"] == ChannelSettings(provider="example", concurrency=128)
 
 
 def test_a_channel_can_be_switched_off(tmp_path: Path) -> None:
     settings = load(tmp_path, "[channels.email]\nenabled = false\n")
 
-    assert list(settings.channel_settings()) == ["webhook"]
+    assert list(settings.channels) == ["webhook"]
 
 
 def test_every_channel_has_default_settings() -> None:

@@ -104,7 +104,7 @@ class Settings(_Table, frozen=True, kw_only=True):
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     tenants: Mapping[Name, TenantSettings] = {}
-    channels: Mapping[str, ChannelOverrides] = {}
+    channel_overrides: Mapping[str, ChannelOverrides] = msgspec.field(default_factory=dict, name="channels")
     providers: Mapping[str, Mapping[str, Any]] = {}
     classes: Mapping[NotificationClass, ClassOverrides] = {}
     templates: str | None = None
@@ -112,11 +112,11 @@ class Settings(_Table, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """What no single type can check. Raises ValueError naming the place."""
-        for name in self.channels:
+        for name in self.channel_overrides:
             if name not in DEFAULT_CHANNELS:
                 known = ", ".join(DEFAULT_CHANNELS)
                 raise ValueError(f"there is no channel {name!r}; there are: {known} - at `$.channels.{name}`")
-        if not self.channel_settings():
+        if not self.channels:
             raise ValueError("every channel is switched off - at `$.channels`")
         for name, own in self.classes.items():
             for index, seconds in enumerate(own.ladder_seconds or ()):
@@ -127,9 +127,10 @@ class Settings(_Table, frozen=True, kw_only=True):
                         f"- at `$.classes.{name}.ladder_seconds[{index}]`"
                     )
 
-    def channel_settings(self) -> Mapping[str, ChannelSettings]:
+    @property
+    def channels(self) -> Mapping[str, ChannelSettings]:
         """Every channel that is not switched off, the file's words over the defaults."""
-        own = {name: self.channels.get(name, ChannelOverrides()) for name in DEFAULT_CHANNELS}
+        own = {name: self.channel_overrides.get(name, ChannelOverrides()) for name in DEFAULT_CHANNELS}
         return {
             name: ChannelSettings(
                 provider=overrides.provider or DEFAULT_CHANNELS[name].provider,

@@ -52,7 +52,7 @@ def test_a_port_that_is_taken_names_the_option_that_chooses_another() -> None:
 
 
 async def test_a_channel_that_is_switched_off_has_no_topics(tmp_path: Path) -> None:
-    settings = Settings(channels={"email": ChannelOverrides(enabled=False)})
+    settings = Settings(channel_overrides={"email": ChannelOverrides(enabled=False)})
 
     async with open_parts(settings, log_url=f"sqlite:{tmp_path / 'log.db'}", data=tmp_path) as parts:
         made = await create_topics(parts, partitions=1, replication=None)
@@ -63,14 +63,16 @@ async def test_a_channel_that_is_switched_off_has_no_topics(tmp_path: Path) -> N
 
 
 def test_a_worker_asked_for_a_channel_that_is_switched_off_hears_which_there_are() -> None:
-    settings = Settings(channels={"email": ChannelOverrides(enabled=False)})
+    settings = Settings(channel_overrides={"email": ChannelOverrides(enabled=False)})
 
     with pytest.raises(ConfigError, match="no channel 'email' here; there are: webhook"):
         make_carriers(settings, clock=SystemClock(), channels=("email",))
 
 
 async def test_a_worker_whose_templates_are_missing_opens_no_ledger(tmp_path: Path) -> None:
-    settings = Settings(templates=str(tmp_path / "nowhere"), channels={"email": ChannelOverrides(enabled=False)})
+    settings = Settings(
+        templates=str(tmp_path / "nowhere"), channel_overrides={"email": ChannelOverrides(enabled=False)}
+    )
 
     async with open_parts(settings, log_url=f"sqlite:{tmp_path / 'log.db'}", data=tmp_path) as parts:
         with pytest.raises(ConfigError, match="nowhere"):

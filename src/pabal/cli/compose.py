@@ -76,7 +76,7 @@ async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
 
 async def create_topics(parts: Parts, *, partitions: int, replication: int | None) -> list[str]:
     """Make the topics that are missing; returns their names."""
-    specs = topics_for(parts.settings.channel_settings(), partitions=partitions, replication=replication)
+    specs = topics_for(parts.settings.channels, partitions=partitions, replication=replication)
     admin = parts.broker.admin()
     try:
         return [spec.name for spec in specs if await admin.create_topic(spec)]
@@ -91,7 +91,7 @@ async def check_topics(parts: Parts) -> None:
         existing = await admin.topics()
     finally:
         await admin.close()
-    wanted = topics_for(parts.settings.channel_settings(), partitions=1, replication=None)
+    wanted = topics_for(parts.settings.channels, partitions=1, replication=None)
     missing = [spec.name for spec in wanted if spec.name not in existing]
     if missing:
         names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
@@ -113,7 +113,7 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
             settings=settings.api,
             producer=producer,
             admin=parts.broker.admin(),
-            channels={name: CHANNELS[name] for name in settings.channel_settings()},
+            channels={name: CHANNELS[name] for name in settings.channels},
             classes=settings.class_settings(),
             templates=templates,
             clock=parts.clock,
@@ -143,7 +143,7 @@ async def run_worker(
             broker=parts.broker,
             ledger=ledger,
             carriers=carriers,
-            channels=settings.channel_settings(),
+            channels=settings.channels,
             classes=settings.class_settings(),
             settings=settings.worker,
             find_template=library.render,
@@ -163,7 +163,7 @@ def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...]
     context = ProviderContext(
         clock=clock, webhook_secrets={name: tenant.webhook_secrets for name, tenant in settings.tenants.items()}
     )
-    enabled = settings.channel_settings()
+    enabled = settings.channels
     carriers = {}
     for name in channels or tuple(enabled):
         if name not in enabled:

@@ -169,7 +169,7 @@ def _development(data: Path) -> tuple[str, Settings]:
 
 def _needs_inbox(settings: Settings) -> bool:
     """Whether mail has nowhere to go: the channel is carried by SMTP, and no server is configured."""
-    channel = settings.channel_settings().get("email")
+    channel = settings.channels.get("email")
     return channel is not None and channel.provider == "smtp" and "smtp" not in settings.providers
 
 
