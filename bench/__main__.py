@@ -1,4 +1,4 @@
-"""`python -m bench [NAME ...]`: measure, print the table, write bench/out/*.json."""
+"""`python -m bench [NAME ...]`: measure, print the table, write bench/out/*.json (--quick: bench/out/quick/)."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import Figure, Measured
+from bench.figures import Figure, Measured, number
 from bench.lab import ROOT, BenchFailed, Lab
 from bench.measures import MEASURES, QUICK, Size
 from pabal.testing.kafka import KAFKA_VERSION, missing
@@ -54,7 +54,7 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) ->
                     continue
                 started = time.monotonic()
                 result = MEASURES[name](lab, size)
-                _write(result, size)
+                _write(result, size, folder=_OUT / "quick" if quick else _OUT)
                 _print(console, result, seconds=time.monotonic() - started, with_targets=not quick)
                 lost += result.missing + result.duplicated
     except BenchFailed as error:
@@ -88,17 +88,11 @@ def _print(console: Console, result: Measured, *, seconds: float, with_targets: 
 
 def _row(figure: Figure) -> tuple[str, ...]:
     numbers = (figure.pabal, figure.sketch, figure.ratio)
-    return (figure.title, *(_number(each) for each in numbers), figure.unit, figure.target, figure.verdict)
+    return (figure.title, *(number(each) for each in numbers), figure.unit, figure.target, figure.verdict)
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _write(result: Measured, size: Size) -> None:
-    _OUT.mkdir(exist_ok=True)
+def _write(result: Measured, size: Size, *, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     machine = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpus": os.cpu_count(),
@@ -111,7 +105,7 @@ def _write(result: Measured, size: Size) -> None:
     }
     document = {"machine": machine, "size": size, "result": result}
     encoded = msgspec.json.format(msgspec.json.encode(document), indent=2)
-    (_OUT / f"{result.name}.json").write_bytes(encoded + b"\n")
+    (folder / f"{result.name}.json").write_bytes(encoded + b"\n")
 
 
 if __name__ == "__main__":

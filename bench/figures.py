@@ -85,9 +85,16 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[rank - 1]
 
 
+def number(value: float | None) -> str:
+    """Three digits, or whole thousands with a comma."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _figure(wanted: Wanted, samples: Sequence[Sample]) -> Figure:
     pabal, sketch = (_by_round(samples, system, wanted.key) for system in ("pabal", "sketch"))
-    ratios = [pabal[number] / sketch[number] for number in pabal if sketch.get(number)]
+    ratios = [pabal[round_] / sketch[round_] for round_ in pabal if sketch.get(round_)]
     ratio = statistics.median(ratios) if ratios else None
     value = statistics.median(pabal.values()) if pabal else None
     return Figure(
