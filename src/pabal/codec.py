@@ -89,7 +89,6 @@ def event_record(event: DeliveryEvent) -> NewRecord:
             *_EVENT_HEADERS,
             ("ce_id", str(event.id).encode()),
             ("ce_type", b"pabal.delivery." + event.kind.encode()),
-            ("ce_subject", str(event.delivery_id).encode()),
             ("ce_time", event.at.isoformat().encode()),
         ),
     )

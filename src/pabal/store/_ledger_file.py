@@ -13,7 +13,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +31,9 @@ milliseconds; SQLite's own waiting backs off to a tenth of a second. Measured, o
 
 _PRUNE_STEP = 1000
 
+_MOST_REMEMBERED = 10_000
+"""Rows of claims that are not settled; more than a worker has in flight means that some never will be."""
+
 
 class LedgerFile:
     """An open ledger. `owner` is the number it was opened as."""
@@ -39,6 +42,8 @@ class LedgerFile:
         self._clock = clock
         self._worker = worker
         self._patience_seconds = patience_seconds
+        self._unsettled: dict[bytes, Row] = {}
+        self._data_version: int | None = None
         self._locks = path.with_name(f"{path.name}.owners")
         self._locks.mkdir(exist_ok=True)
         # Every statement of every size stays prepared.
@@ -59,15 +64,38 @@ class LedgerFile:
         """
         self._begin()
         try:
-            transaction = Transaction(self, self._connection, {key for key, _ in steps if key is not None})
+            self._forget_what_others_may_have_changed()
+            keys = {key for key, _ in steps if key is not None}
+            transaction = Transaction(self, self._connection, keys, known=self._unsettled)
             answers = [transaction.run(step) for _, step in steps]
             transaction.write()
             self._connection.execute("COMMIT")
+            self._remember(transaction.changed)
         except BaseException:
+            self._unsettled.clear()
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
         return answers
+
+    def _forget_what_others_may_have_changed(self) -> None:
+        """Keep what is remembered of rows only if no other connection has committed since (PRAGMA data_version)."""
+        [(version,)] = self._connection.execute("PRAGMA data_version")
+        if version != self._data_version or len(self._unsettled) > _MOST_REMEMBERED:
+            self._data_version = version
+            self._unsettled.clear()
+
+    def _remember(self, changed: Iterable[tuple[bytes, Row]]) -> None:
+        """A claim is followed by its end and its settlement: three reads of one row that nobody else writes."""
+        for key, row in changed:
+            if row.settled:
+                self._unsettled.pop(key, None)
+            else:
+                self._unsettled[key] = row
+
+    def forget(self) -> None:
+        """Rows were deleted."""
+        self._unsettled.clear()
 
     def close(self) -> None:
         """End this owner's leases and let go."""
@@ -179,17 +207,19 @@ class LedgerFile:
 class Transaction:
     """The rows that one group needs, as its steps change them."""
 
-    def __init__(self, file: LedgerFile, connection: sqlite3.Connection, keys: set[bytes]) -> None:
+    def __init__(
+        self, file: LedgerFile, connection: sqlite3.Connection, keys: set[bytes], *, known: Mapping[bytes, Row]
+    ) -> None:
         self._file = file
         self._connection = connection
         self._now_seconds = file.now_seconds()
-        self._rows: dict[bytes, Row] = {}
+        self._rows = {key: known[key] for key in keys if key in known}
         self._ended: str | None = None
         self._changed: dict[bytes, list[Any]] = {}
         self._alive: dict[int, bool] = {}
-        if keys:
-            [(found, self._ended)] = connection.execute(*select(list(keys), owner=file.owner))
-            self._rows = decode(found)
+        if unknown := keys - self._rows.keys():
+            [(found, self._ended)] = connection.execute(*select(list(unknown), owner=file.owner))
+            self._rows |= decode(found)
 
     def run(self, step: "Step") -> "Any | Failure":
         """A step's answer. What it raises is its own affair, and no reason to fail the others."""
@@ -243,7 +273,14 @@ class Transaction:
             "AND NOT (state = 'claimed' AND lease_until > ?)",
             (after, last, before, self._now_seconds),
         )
+        if deleted.rowcount:
+            self._file.forget()
         return deleted.rowcount, last
+
+    @property
+    def changed(self) -> Iterable[tuple[bytes, Row]]:
+        """The rows that `write` stored."""
+        return ((key, self._rows[key]) for key in self._changed)
 
     def write(self) -> None:
         """Store what changed."""

@@ -72,31 +72,40 @@ class Dispatch:
         self._stopped = True
 
     def _start(self) -> None:
-        while self._free > 0 and not self._stopped:
-            item = self._again.popleft() if self._again else self._lanes.take()
-            if item is None:
-                return
-            if not item.intake.is_current(item):
-                self._end(item)
-                continue
+        """Fill the free call slots."""
+        while self._free > 0 and (item := self._next()) is not None:
             self._free -= 1
-            self._spawn(self._run(item))
+            self._spawn(self._occupy_slot(item))
+
+    def _next(self) -> Item | None:
+        """The item that goes next, if any may."""
+        while not self._stopped:
+            item = self._again.popleft() if self._again else self._lanes.take()
+            if item is None or item.intake.is_current(item):
+                return item
+            self._end(item)  # Its partition has gone to another member, who has it too.
+        return None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
 
-    async def _run(self, item: Item) -> None:
-        """One item to its stored verdict; its call slot is free again from then on."""
+    async def _occupy_slot(self, item: Item) -> None:
+        """One item to its stored verdict, then the next, as long as there are any: a task for each would cost more."""
+        following: Item | None = item
         try:
-            if isinstance(item.delivery, DecodeError):
-                end: End | Held | None = self._burial(item, item.delivery)
-            else:
-                end = await self._deliverer.call(item.delivery, origin=item.origin, group=item.intake.group)
+            while following is not None:
+                await self._call(following)
+                following = self._next()
         finally:
             self._free += 1
-            self._start()
+
+    async def _call(self, item: Item) -> None:
+        if isinstance(item.delivery, DecodeError):
+            end: End | Held | None = self._burial(item, item.delivery)
+        else:
+            end = await self._deliverer.call(item.delivery, origin=item.origin, group=item.intake.group)
         match end:
             case None:
                 self._end(item)
@@ -104,7 +113,7 @@ class Dispatch:
                 asyncio.get_running_loop().call_later(seconds, self._ask_again, item)
             case End():
                 self._untold.append((item, end))
-                if len(self._untold) == 1 and not self._is_telling:
+                if not self._is_telling:
                     self._is_telling = True
                     self._spawn(self._tell())
 

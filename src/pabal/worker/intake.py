@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -25,19 +25,13 @@ _POLL_LIMIT = 500
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
-    """A record in flight. `delivery` is the error when the bytes cannot be read."""
+    """A record in flight. `delivery` is the error when the bytes cannot be read; `lane` is then the record's own."""
 
     delivery: Delivery | DecodeError
     origin: Record
     intake: "Intake"
     progress: Progress
-
-    @property
-    def lane(self) -> object:
-        """The order key within the tenant; what cannot be read stands alone."""
-        if isinstance(self.delivery, DecodeError):
-            return (self.origin.topic_partition, self.origin.offset)
-        return (self.delivery.tenant, self.delivery.lane)
+    lane: Hashable
 
 
 class Put(Protocol):
@@ -146,7 +140,9 @@ class Intake:
             if progress is None:
                 continue  # Revoked between the poll and now: the next owner reads it.
             progress.receive((record.offset,))
-            items.append(Item(delivery=_read(record), origin=record, intake=self, progress=progress))
+            delivery = _read(record)
+            lane: Hashable = record if isinstance(delivery, DecodeError) else (delivery.tenant, delivery.lane)
+            items.append(Item(delivery=delivery, origin=record, intake=self, progress=progress, lane=lane))
         self._in_flight += len(items)
         self._put(items)
 
