@@ -1,11 +1,14 @@
 """`python -m bench [NAME ...]`: measure, print the table, write bench/out/*.json (--quick: bench/out/quick/)."""
 
+import contextlib
+import fcntl
 import os
 import platform
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,7 +50,7 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) ->
     directory = Path(tempfile.mkdtemp(prefix="pabal-bench-"))
     lost = 0
     try:
-        with Lab(directory, warm_up_records=0 if quick else 60_000) as lab:
+        with _alone(), Lab(directory, warm_up_records=0 if quick else 60_000) as lab:
             for name in chosen:
                 if name in _ON_KAFKA and without_kafka:
                     console.print(f"{name}: left out, {without_kafka}")
@@ -66,6 +69,19 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) ->
             shutil.rmtree(directory)
     if lost:
         raise click.ClickException(f"{lost} deliveries were missing or duplicated")
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One measurement at a time on this machine: two would spoil each other's figures. Ends with the process."""
+    with (Path(tempfile.gettempdir()) / "pabal-bench.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise click.ClickException(
+                "another measurement is running on this machine; they would spoil each other"
+            ) from None
+        yield
 
 
 def _print(console: Console, result: Measured, *, seconds: float, with_targets: bool) -> None:

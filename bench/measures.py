@@ -1,5 +1,6 @@
 """One function per measurement. Each alternates sketch and Pabal round by round on the same machine and log."""
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -220,15 +221,17 @@ def _with_waiting(lab: Lab, system: Pabal, size: Size, *, waiting: int, slices: 
     system.fill(waiting, hook=lab.far_side.hook)
     api = system.start_api()
     ids = _load(lab, system, size.warm_up).delivery_ids
-    meter = _meter(lab, api)
-    ids += _load(lab, system, size.burst // 3).delivery_ids
-    used = meter.usage()
+    accepts = []
+    for _ in range(size.rounds):
+        meter = _meter(lab, api)
+        ids += _load(lab, system, size.burst // 3).delivery_ids
+        accepts.append(meter.usage().per_thousand(size.burst // 3))
     _stop(api)
     total = waiting + len(ids)
     worker = system.start_worker()
     costs = _drain_slices(lab, worker, size, total=total, skip=min(total // 5, 20_000), slices=slices)
     _stop(worker)
-    sample = _sample(lab, system, number, {"accept": used.per_thousand(size.burst // 3)}, ids)
+    sample = _sample(lab, system, number, {"accept": statistics.median(accepts)}, ids)
     arrived = lab.far_side.distinct()
     return msgspec.structs.replace(
         sample,
