@@ -19,6 +19,11 @@ from pabal.broker.port import NewRecord
 from pabal.database_thread import DatabaseThread
 from pabal.errors import LogUnavailable
 
+_BUSY_GROUP = 4
+_GATHER_SECONDS = 0.002
+"""After a transaction of more calls than `_BUSY_GROUP` the next one gathers for this long: a transaction costs about
+the same for one call as for twenty. A lone append never waits."""
+
 _MOST_RECORDS = 5_000
 _MOST_BYTES = 8 << 20
 """In one transaction: bounds how long a lone append waits behind a flood. About 20 ms of work."""
@@ -37,6 +42,7 @@ class Writer:
         self._waiting: deque[_Waiting] = deque()
         self._group: Sequence[_Waiting] = ()
         self._is_scheduled = False
+        self._last_size = 0
         self._watch: asyncio.TimerHandle | None = None
 
     def append(
@@ -66,10 +72,14 @@ class Writer:
         return future
 
     def _schedule(self) -> None:
-        """Begin the next transaction after whatever else is ready to run now has had its say."""
+        """Begin the next transaction after whatever else is ready to run now has had its say; under load, a moment
+        later."""
         if self._waiting and not self._group and not self._is_scheduled:
             self._is_scheduled = True
-            self._loop.call_soon(self._begin)
+            if self._last_size > _BUSY_GROUP:
+                self._loop.call_later(_GATHER_SECONDS, self._begin)
+            else:
+                self._loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         self._is_scheduled = False
@@ -85,6 +95,7 @@ class Writer:
         if not group:
             return
         self._group = group
+        self._last_size = len(group)
         appends = [each.what for each in group if isinstance(each.what, _Append)]
         operations = [each.what for each in group if not isinstance(each.what, _Append)]
         transaction = partial(
