@@ -1,20 +1,20 @@
 """One delivery through a real log and ledger, with providers and clocks that misbehave."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from pabal.broker.port import Record
+from pabal.broker.port import NewRecord, Position, Record
 from pabal.broker.sqlite import SqliteBroker
 from pabal.channels import CHANNELS
 from pabal.channels.port import Rendered
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery, read_event
-from pabal.errors import TemplateError
+from pabal.errors import RecordRefused, TemplateError
 from pabal.notification import (
     Address,
     Content,
@@ -264,3 +264,30 @@ async def test_a_live_claim_elsewhere_is_waited_for_and_taken_over_when_its_leas
     late = Scripted(Accepted)
     await lab.run(late, a_delivery(attempt=3, rung=1), worker="four")
     assert late.calls == 0
+
+
+async def test_a_record_that_the_log_refuses_is_cut_and_holds_up_no_other(lab: Lab) -> None:
+    deliverer = lab.deliverer(Scripted(Accepted), await lab.ledger("one"))
+    producer = lab.broker.producer()
+
+    class Strict:
+        """A log with a limit, as Kafka has one; all else is the real log's."""
+
+        async def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
+            if any(len(record.value or b"") > 100_000 for record in records):
+                raise RecordRefused("too large")
+            return await producer.append(records)
+
+        async def close(self) -> None:
+            await producer.close()
+
+    deliverer._producer = Strict()
+    huge, small = (
+        End(records=[NewRecord(topic="pabal.dead.webhook", key=None, value=b"x" * size)]) for size in (200_000, 10)
+    )
+
+    await deliverer.tell([huge, small])
+
+    dead = {len(record.value or b""): record for record in await lab.records("pabal.dead.webhook")}
+    assert dead.keys() == {64 * 1024, 10}
+    assert dead[64 * 1024].header("x-cut-from-bytes") == b"200000"

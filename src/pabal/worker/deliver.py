@@ -102,7 +102,7 @@ class Deliverer:
                     await insist(lambda: self._ledger.release(delivery.id, owner=ask.owner, token=ask.token))
                     return Held(seconds=0.0)
                 outcome, told = await self._send(delivery, rendered, origin=origin, group=group)
-                called = msgspec.structs.replace(delivery, attempt=attempt) if took_over else delivery
+                called = delivery if attempt == delivery.attempt else msgspec.structs.replace(delivery, attempt=attempt)
                 records = await self._finish(called, outcome, ask=ask, told=told)
                 records += self._closed_as_unknown(delivery, up_to=took_over + 1, told=told)
                 return End(records=records, claim=Claimed(delivery=delivery.id, owner=ask.owner, token=ask.token))
