@@ -7,6 +7,7 @@ import pytest
 
 from pabal.outcome import (
     Accepted,
+    Cancelled,
     DeadLetter,
     Deferred,
     Done,
@@ -15,6 +16,7 @@ from pabal.outcome import (
     Park,
     Refused,
     RetryAt,
+    Suppressed,
     Unknown,
     Verdict,
 )
@@ -31,6 +33,7 @@ from pabal.protocol import (
     Resume,
     Row,
     Source,
+    cancel,
     claim,
     finish,
     release,
@@ -338,3 +341,74 @@ def test_the_former_verdicts_records_do_not_settle_a_late_acceptance() -> None:
     accepted, _ = finish(decided, end(TAKEN, Done()))
 
     assert settle(accepted, owner=1, token=11) == accepted
+
+
+# Taking back
+
+RESTS = [RETRY, Park(due=DUE), UNCERTAIN]
+FINAL = [Expired(), Suppressed(), Refused(reason="gone")]
+
+
+def test_a_delivery_that_no_worker_has_seen_is_taken_back_for_good() -> None:
+    unseen, answer = cancel(None, prune_after=900.0)
+    after, found = ask(unseen, OURS, now_seconds=50.0)
+
+    assert answer == "cancelled"
+    assert after is not None
+    assert after.verdict == Cancelled()
+    assert isinstance(found, Resume)
+    assert found.verdict == Cancelled()
+
+
+@pytest.mark.parametrize("verdict", RESTS, ids=str)
+def test_what_waits_for_another_record_is_taken_back(verdict: Verdict) -> None:
+    row, answer = cancel(theirs(state="decided", verdict=verdict, settled=True), prune_after=0.0)
+    following = msgspec.structs.replace(OURS, source=Source(3, 0))
+    _, found = ask(row, following, now_seconds=50.0)
+
+    assert answer == "cancelled"
+    assert isinstance(found, Resume)
+    assert found.verdict == Cancelled()
+
+
+@pytest.mark.parametrize("verdict", [*FINAL, Done()], ids=str)
+def test_what_has_ended_is_not_taken_back(verdict: Verdict) -> None:
+    row = theirs(state="decided", verdict=verdict, accepted=2 if verdict == Done() else 0)
+
+    assert cancel(row, prune_after=0.0) == (row, "too_late")
+
+
+def test_taking_back_twice_says_the_same() -> None:
+    once, _ = cancel(None, prune_after=900.0)
+    decided, _ = ask(once, OURS, now_seconds=50.0)
+
+    assert cancel(once, prune_after=900.0) == (once, "cancelled")
+
+    assert cancel(decided, prune_after=900.0) == (decided, "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict", "holds"),
+    [(TAKEN, Done(), Done()), (BUSY, RETRY, Cancelled()), (Unknown(reason="?"), UNCERTAIN, Cancelled())],
+    ids=str,
+)
+def test_a_call_under_way_ends_as_it_ends_and_nothing_follows(
+    outcome: Outcome, verdict: Verdict, holds: Verdict
+) -> None:
+    row, answer = cancel(theirs(), prune_after=0.0)
+    ended, said = finish(row, Finish(attempt=2, owner=1, token=10, outcome=outcome, verdict=verdict))
+
+    assert answer == "in_flight"
+    assert said == Decided(attempt=2, verdict=holds)
+    assert ended is not None
+    assert ended.verdict == holds
+
+
+def test_a_lost_call_that_was_taken_back_is_not_made_again() -> None:
+    row, _ = cancel(theirs(), prune_after=0.0)
+    after, found = ask(row, OURS, now_seconds=200.0)
+
+    assert isinstance(found, Resume)
+    assert (found.attempt, found.verdict) == (2, Cancelled())
+    assert after is not None
+    assert after.outcome == CRASHED

@@ -15,7 +15,9 @@
     │   ├── RecordRefused      the log will never take this record (too large, …); `indexes` says which
     │   └── Closed             use after `close`
     ├── OwnerEnded             another process has taken this one's place in the ledger: it must end
-    └── LedgerUnavailable      the ledger did not answer: nothing was claimed that we know of
+    ├── LedgerUnavailable      the ledger did not answer: nothing was claimed that we know of
+    ├── StoreUnavailable       the store did not answer: nothing was recorded that we know of; trying again is safe
+    └── InvalidCursor          a list cannot be continued from there
 
 Expected results of work (an `Outcome`, a `Verdict`) are values, not exceptions.
 """
@@ -93,3 +95,11 @@ class OwnerEnded(PabalError):
 
 class LedgerUnavailable(PabalError):
     """The ledger did not answer. Nothing may be sent until it does."""
+
+
+class StoreUnavailable(PabalError):
+    """The store did not answer. Folding the same facts again is safe."""
+
+
+class InvalidCursor(PabalError):
+    """A cursor that no list gave out."""

@@ -73,7 +73,9 @@ class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     """One recipient on one channel: the value of a record in `pabal.deliveries.*` (schema `delivery/1`).
 
     `attempt` counts calls for ever, `rung` is the place on the class's ladder, `parks` counts waits that were
-    no call since the last call. All three travel in the record; the API writes 1, 0, 0.
+    no call since the last call. All three travel in the record; the API writes 1, 0, 0. `edit` counts what an
+    operator changed, who may also have named the one `provider` to use. `traceparent` is the caller's trace (W3C
+    Trace Context).
     """
 
     id: uuid.UUID
@@ -93,6 +95,15 @@ class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     rung: Counter = 0
     parks: Counter = 0
     first_failed_at: Instant | None = None
+    edit: Counter = 0
+    provider: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        """What providers (and `webhook-id`) know the delivery by: its id for all attempts and redrives. An edit that
+        changes what is sent makes it a new one."""
+        return f"{self.id}.{self.edit}" if self.edit else str(self.id)
 
     @property
     def lane(self) -> str:
@@ -116,8 +127,11 @@ EventKind = Literal[
     "suppressed",
     "cancelled",
     "dead_lettered",
+    "redriven",
+    "discarded",
 ]
-"""What happened to a delivery; the status words of the glossary, plus `unknown` for a call without an answer."""
+"""What happened to a delivery; the status words of the glossary, plus `unknown` for a call without an answer, and
+what an operator did with a dead letter."""
 
 
 class DeliveryEvent(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
@@ -144,6 +158,50 @@ class DeliveryEvent(Fact, frozen=True, kw_only=True, rename={"class_": "class"})
     due: datetime | None = None
 
 
+ReceiptKind = Literal["delivered", "deferred", "bounced", "rejected", "complained", "unsubscribed", "opened", "clicked"]
+"""A provider's later report in django-anymail's normalised words."""
+
+
+class Receipt(Fact, frozen=True, kw_only=True):
+    """What a provider reported later about something it took: in `pabal.events` (schema `receipt/1`).
+
+    It names the delivery by our key (`delivery_id`), or by the provider's own id, which a `sent` event maps.
+    `is_permanent`: the address will never take anything (a hard bounce). `raw` is the callback as it came, cut.
+    """
+
+    id: uuid.UUID
+    provider: str
+    kind: ReceiptKind
+    at: Instant
+    delivery_id: uuid.UUID | None = None
+    provider_id: str | None = None
+    is_permanent: bool = False
+    detail: str | None = None
+    raw: str | None = None
+
+
+SuppressionReason = Literal["bounced", "complained", "unsubscribed", "manual"]
+
+
+class Suppression(Fact, frozen=True, kw_only=True):
+    """An address that must not be written to, in the compacted `pabal.suppressions` (schema `suppression/1`).
+
+    Its key there is `suppression_key`; a tombstone lifts it.
+    """
+
+    tenant: str
+    channel: str
+    address: str
+    reason: SuppressionReason
+    since: Instant
+    detail: str | None = None
+
+
+def suppression_key(*, tenant: str, channel: str, address: str) -> bytes:
+    """Names a suppression: the key of its record and its row in the gate."""
+    return f"{tenant}/{channel}/{address}".encode()
+
+
 def notification_id(*, tenant: str, idempotency_key: str) -> uuid.UUID:
     """The id of what this key asked for: equal for equal tenant and key, whatever the body."""
     return _derive("notification", tenant, idempotency_key)
@@ -157,6 +215,11 @@ def delivery_id(notification: uuid.UUID, to: Address) -> uuid.UUID:
 def event_id(delivery: uuid.UUID, *, attempt: int, kind: str) -> uuid.UUID:
     """The id of an event that an attempt gave rise to."""
     return _derive("event", delivery.hex, str(attempt), kind)
+
+
+def receipt_id(*, provider: str, event: str) -> uuid.UUID:
+    """The id of a receipt: `event` is the provider's own id of what it reports."""
+    return _derive("receipt", provider, event)
 
 
 def _derive(*parts: str) -> uuid.UUID:
@@ -191,6 +254,8 @@ UNKNOWN_CHANNEL = "unknown"
 
 EVENTS_TOPIC = "pabal.events"
 OPS_TOPIC = "pabal.ops"
+SUPPRESSIONS_TOPIC = "pabal.suppressions"
+AUDIT_TOPIC = "pabal.audit"
 
 RUNGS_SECONDS: Sequence[int] = (5, 30, 120, 600, 1800, 7200, 21600)
 """The delays that have a topic of their own, per class. Ladders use some, longer waits use several in a row."""

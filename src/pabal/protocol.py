@@ -8,6 +8,7 @@ followed by a crash, a second copy of the record, or a former owner that wakes u
 * Once an acceptance is known (`Row.accepted`) nothing is claimed again: whatever was decided becomes `Done`.
 * A claim whose lease ended is *taken over*: its call counts as unknown, and the next call has the next number.
 * A verdict is decided once. Who comes second gets the stored one (`Resume`), or nothing to do (`GHOST`).
+* Once *cancelled*, nothing is called again; only the call under way may still end as it ends.
 
 A record is named by its *source*, `(attempt, parks)`: each record that a delivery gives rise to has a higher one
 than the record it came from, so an older source is always a copy of something dealt with.
@@ -23,6 +24,7 @@ import msgspec
 
 from pabal.outcome import (
     Accepted,
+    Cancelled,
     DeadLetter,
     Done,
     Outcome,
@@ -67,6 +69,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     accepted: int = 0
     takeovers: int = 0
     prune_after: float = 0.0
+    cancelled: bool = False
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -77,7 +80,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     its row must be kept.
 
     Safe to repeat with the same token while its answer is not known: a permission that was stored is given again.
-    A claim whose answer is known is over: the next one needs a new token.
+    A claim whose answer is known is over: the next one needs a new token. `recipient` names who would receive it
+    (`notification.suppression_key`), for the gate to look up.
     """
 
     source: Source
@@ -88,6 +92,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     may_repeat: bool
     refusal: Verdict | None = None
     prune_after: float = 0.0
+    recipient: bytes = b""
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -153,6 +158,9 @@ LATE: Final = Late()
 
 ClaimAnswer = Call | Held | Resume | Ghost
 FinishAnswer = Decided | Late
+CancelAnswer = Literal["cancelled", "in_flight", "too_late"]
+"""`cancelled`: nothing is sent any more. `in_flight`: a call may be under way; after it nothing more is sent.
+`too_late`: it was sent, or its end was decided already."""
 
 
 def claim(
@@ -224,6 +232,20 @@ def release(row: Row | None, *, owner: int, token: int) -> Row | None:
     return row
 
 
+def cancel(row: Row | None, *, prune_after: float) -> tuple[Row, CancelAnswer]:
+    """Take a delivery back, also one whose record no worker has seen yet. Safe to repeat."""
+    if row is None:
+        unseen = Row(source=Source(0, 0), attempt=0, state="free", owner=0, token=0, lease_until=0.0, provider="")
+        return msgspec.structs.replace(unseen, cancelled=True, prune_after=prune_after), "cancelled"
+    if row.accepted:
+        return row, "too_late"
+    if row.state == "claimed":
+        return msgspec.structs.replace(row, cancelled=True), "in_flight"
+    if row.state == "free" or isinstance(row.verdict, RetryAt | Park | DeadLetter):
+        return msgspec.structs.replace(row, cancelled=True), "cancelled"
+    return row, "cancelled" if isinstance(row.verdict, Cancelled) else "too_late"
+
+
 def _start(
     row: Row | None, ask: Claim, *, attempt: int, now_seconds: float, takeover: int = 0
 ) -> tuple[Row, ClaimAnswer]:
@@ -239,11 +261,13 @@ def _start(
         provider=ask.provider,
         takeovers=(row.takeovers if row and same_record else 0) + takeover,
         prune_after=max(ask.prune_after, row.prune_after if row else 0.0),
+        cancelled=row.cancelled if row else False,
     )
-    if ask.refusal is None:
+    refusal = Cancelled() if claimed.cancelled else ask.refusal
+    if refusal is None:
         # Within one record only a takeover raises the attempt.
         return claimed, Call(attempt=attempt, took_over=attempt - 1 if attempt > ask.source.attempt else 0)
-    refused = msgspec.structs.replace(claimed, state="decided", verdict=ask.refusal)
+    refused = msgspec.structs.replace(claimed, state="decided", verdict=refusal)
     return refused, _resume(refused)
 
 
@@ -256,8 +280,9 @@ def _next_attempt(row: Row, ask: Claim) -> int:
 def _take_over(row: Row, ask: Claim, *, now_seconds: float) -> tuple[Row, ClaimAnswer]:
     """The lease ended without a word: the call counts as unknown; may it be repeated, it is, at once."""
     attempt = max(row.attempt, ask.source.attempt - 1)
-    if ask.may_repeat and row.takeovers < MAX_TAKEOVERS:
+    if ask.may_repeat and row.takeovers < MAX_TAKEOVERS and not row.cancelled:
         return _start(row, ask, attempt=attempt + 1, now_seconds=now_seconds, takeover=1)
+    uncertain = DeadLetter(error_class="uncertain", message="a worker was lost during the call; it may have been sent")
     dead = msgspec.structs.replace(
         row,
         source=ask.source,
@@ -266,7 +291,7 @@ def _take_over(row: Row, ask: Claim, *, now_seconds: float) -> tuple[Row, ClaimA
         owner=ask.owner,
         token=ask.token,
         outcome=Unknown(reason="the worker's lease ended during the call"),
-        verdict=DeadLetter(error_class="uncertain", message="a worker was lost during the call; it may have been sent"),
+        verdict=Cancelled() if row.cancelled else uncertain,
         settled=False,
     )
     return dead, _resume(dead)
@@ -284,10 +309,11 @@ def _already_accepted(row: Row, ask: Claim, *, lease_left: Callable[[Row], float
 
 
 def _decide(row: Row, ask: Finish, *, accepted: int) -> Row:
+    taken_back = row.cancelled and isinstance(ask.verdict, RetryAt | Park | DeadLetter)
     return msgspec.structs.replace(
         row,
         state="decided",
-        verdict=Done() if accepted else ask.verdict,
+        verdict=Done() if accepted else Cancelled() if taken_back else ask.verdict,
         outcome=row.outcome if row.accepted else ask.outcome,
         settled=False,
         accepted=accepted,

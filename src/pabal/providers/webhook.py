@@ -7,12 +7,12 @@ deduplicate by it; so a call with an unknown outcome is made again.
 import base64
 import binascii
 import email.utils
+import hmac
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, assert_never
 
 import msgspec
-import standardwebhooks
 
 from pabal import __version__
 from pabal.channels.port import Rendered
@@ -46,27 +46,30 @@ class WebhookProvider:
     def __init__(self, options: WebhookOptions, *, context: ProviderContext, guard: AddressGuard) -> None:
         self.timeout_seconds = options.timeout_seconds
         self._clock = context.clock
-        self._signers = {tenant: _signers(tenant, secrets) for tenant, secrets in context.webhook_secrets.items()}
+        self._keys = {tenant: _keys(tenant, secrets) for tenant, secrets in context.webhook_secrets.items()}
         self._http = HttpClient(
             guard=guard, timeout_seconds=options.timeout_seconds, user_agent=f"Pabal/{__version__} (webhooks)"
         )
 
     async def send(self, rendered: Rendered, *, to: str, tenant: str, idempotency_key: str) -> Outcome:
         """Post the body once, signed with each of the tenant's secrets."""
-        signers = self._signers.get(tenant)
-        if not signers:
+        keys = self._keys.get(tenant)
+        if not keys:
             return Misconfigured(
                 reason=f"tenant {tenant!r} has no webhook secret: set $.tenants.{tenant}.webhook_secrets"
             )
         now = self._clock.now()
+        timestamp = str(int(now.timestamp()))
+        body = rendered.body.encode()
+        signed = f"{idempotency_key}.{timestamp}.".encode() + body
         exchange = await self._http.post(
             to,
-            body=rendered.body.encode(),
+            body=body,
             content_type="application/json",
             headers={
                 "webhook-id": idempotency_key,
-                "webhook-timestamp": str(int(now.timestamp())),
-                "webhook-signature": " ".join([signer.sign(idempotency_key, now, rendered.body) for signer in signers]),
+                "webhook-timestamp": timestamp,
+                "webhook-signature": " ".join([_sign(key, signed) for key in keys]),
             },
         )
         match exchange:
@@ -98,7 +101,16 @@ def create(options: Mapping[str, Any], context: ProviderContext) -> WebhookProvi
     return WebhookProvider(settings, context=context, guard=guard)
 
 
-def _signers(tenant: str, secrets: Sequence[str]) -> Sequence[standardwebhooks.Webhook]:
+def _sign(key: hmac.HMAC, signed: bytes) -> str:
+    """The symmetric signature of Standard Webhooks. Their library signs the same in three times the time."""
+    # Not `hmac.digest`: it gives the interpreter up, whatever the length, and the event loop has to get it back.
+    signature = key.copy()
+    signature.update(signed)
+    return f"v1,{base64.b64encode(signature.digest()).decode()}"
+
+
+def _keys(tenant: str, secrets: Sequence[str]) -> Sequence[hmac.HMAC]:
+    keys = []
     for index, secret in enumerate(secrets):
         try:
             text = secret.removeprefix("whsec_")
@@ -108,7 +120,8 @@ def _signers(tenant: str, secrets: Sequence[str]) -> Sequence[standardwebhooks.W
         if not key:
             # The secret itself stays out of the message, which may end in a log.
             raise ConfigError(f"$.tenants.{tenant}.webhook_secrets[{index}]: not base64; expected whsec_ and base64")
-    return [standardwebhooks.Webhook(secret) for secret in secrets]
+        keys.append(hmac.new(key, digestmod="sha256"))
+    return keys
 
 
 def _judge(answer: Answer, *, now: datetime) -> Outcome:

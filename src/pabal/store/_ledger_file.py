@@ -13,16 +13,32 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
 from pabal.clock import Clock
 from pabal.errors import ConfigError, OwnerEnded
-from pabal.protocol import Claim, ClaimAnswer, Finish, FinishAnswer, Row, claim, finish, release, settle
-from pabal.store._ledger_rows import SCHEMA, decode, select, to_columns, upsert
+from pabal.outcome import Suppressed
+from pabal.protocol import (
+    CancelAnswer,
+    Claim,
+    ClaimAnswer,
+    Finish,
+    FinishAnswer,
+    Row,
+    cancel,
+    claim,
+    finish,
+    release,
+    settle,
+)
+from pabal.store._ledger_rows import SCHEMA, decode, select, select_suppressed, to_columns, upsert
+from pabal.store._ledger_rows import settle as settle_statement
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _PAUSE_SECONDS = 0.0005
 """How often a transaction asks for a file that another process is writing to. A transaction takes one or two
@@ -44,6 +60,7 @@ class LedgerFile:
         self._patience_seconds = patience_seconds
         self._unsettled: dict[bytes, Row] = {}
         self._data_version: int | None = None
+        self._has_suppressions = True
         self._locks = path.with_name(f"{path.name}.owners")
         self._locks.mkdir(exist_ok=True)
         # Every statement of every size stays prepared.
@@ -57,17 +74,22 @@ class LedgerFile:
             self._connection.close()
             raise
 
-    def transact(self, steps: Sequence["tuple[bytes | None, Step]"]) -> "list[Any | Failure]":
-        """Run steps, each with the id of the row that it needs, in order in one durable transaction.
+    def transact(self, asks: Sequence["Ask"]) -> "list[Any | Failure]":
+        """Do what is asked, in order, in one durable transaction.
 
-        Returns their answers. A step that raises changed nothing, and its answer says why. At most MOST_ROWS ids.
+        Returns the answers. A step that raises changed nothing, and its answer says why. At most MOST_ROWS ids.
         """
         self._begin()
         try:
             self._forget_what_others_may_have_changed()
-            keys = {key for key, _ in steps if key is not None}
-            transaction = Transaction(self, self._connection, keys, known=self._unsettled)
-            answers = [transaction.run(step) for _, step in steps]
+            transaction = Transaction(
+                self,
+                self._connection,
+                {ask.key for ask in asks if ask.key},
+                known=self._unsettled,
+                recipients=_recipients(asks) if self._has_suppressions else (),
+            )
+            answers = [transaction.run(ask) for ask in asks]
             transaction.write()
             self._connection.execute("COMMIT")
             self._remember(transaction.changed)
@@ -84,6 +106,7 @@ class LedgerFile:
         if version != self._data_version or len(self._unsettled) > _MOST_REMEMBERED:
             self._data_version = version
             self._unsettled.clear()
+            [(self._has_suppressions,)] = self._connection.execute("SELECT EXISTS (SELECT 1 FROM suppressions)")
 
     def _remember(self, changed: Iterable[tuple[bytes, Row]]) -> None:
         """A claim is followed by its end and its settlement: three reads of one row that nobody else writes."""
@@ -94,8 +117,9 @@ class LedgerFile:
                 self._unsettled[key] = row
 
     def forget(self) -> None:
-        """Rows were deleted."""
+        """Rows were deleted, or suppressions changed."""
         self._unsettled.clear()
+        self._data_version = None
 
     def close(self) -> None:
         """End this owner's leases and let go."""
@@ -208,7 +232,13 @@ class Transaction:
     """The rows that one group needs, as its steps change them."""
 
     def __init__(
-        self, file: LedgerFile, connection: sqlite3.Connection, keys: set[bytes], *, known: Mapping[bytes, Row]
+        self,
+        file: LedgerFile,
+        connection: sqlite3.Connection,
+        keys: set[bytes],
+        *,
+        known: Mapping[bytes, Row],
+        recipients: Collection[bytes],
     ) -> None:
         self._file = file
         self._connection = connection
@@ -216,15 +246,19 @@ class Transaction:
         self._rows = {key: known[key] for key in keys if key in known}
         self._ended: str | None = None
         self._changed: dict[bytes, list[Any]] = {}
+        self._settled: dict[bytes, None] = {}
         self._alive: dict[int, bool] = {}
         if unknown := keys - self._rows.keys():
             [(found, self._ended)] = connection.execute(*select(list(unknown), owner=file.owner))
             self._rows |= decode(found)
+        self._suppressed: set[bytes] = set()
+        if recipients:
+            self._suppressed = {found for (found,) in connection.execute(*select_suppressed(list(recipients)))}
 
-    def run(self, step: "Step") -> "Any | Failure":
+    def run(self, ask: "Ask") -> "Any | Failure":
         """A step's answer. What it raises is its own affair, and no reason to fail the others."""
         try:
-            return step(self)
+            return ask.step(self, ask.key, ask.argument)
         except sqlite3.Error:
             raise
         except Exception as error:
@@ -234,6 +268,8 @@ class Transaction:
         """See `protocol.claim`."""
         if self._ended is not None:
             raise OwnerEnded(f"this worker was written off: {self._ended}; start it anew, under its own name")
+        if ask.recipient in self._suppressed and ask.refusal is None:
+            ask = msgspec.structs.replace(ask, refusal=Suppressed())
         before = self._rows.get(key)
         after, answer = claim(before, ask, now_seconds=self._now_seconds, lease_left=self._lease_left)
         self._note(key, before, after)
@@ -246,21 +282,50 @@ class Transaction:
         self._note(key, before, after)
         return answer
 
-    def release(self, key: bytes, *, owner: int, token: int) -> None:
-        """See `protocol.release`."""
+    def release(self, key: bytes, claim: tuple[int, int]) -> None:
+        """See `protocol.release`. `claim`: its owner and token, as in `settle`."""
+        owner, token = claim
         before = self._rows.get(key)
         self._note(key, before, release(before, owner=owner, token=token))
 
-    def settle(self, key: bytes, *, owner: int, token: int) -> None:
-        """See `protocol.settle`."""
+    def settle(self, key: bytes, claim: tuple[int, int]) -> None:
+        """See `protocol.settle`. All settlements of a transaction are one short statement."""
+        owner, token = claim
         before = self._rows.get(key)
-        self._note(key, before, settle(before, owner=owner, token=token))
+        after = settle(before, owner=owner, token=token)
+        if after is None or after is before:
+            return
+        self._rows[key] = after
+        if key in self._changed:
+            self._changed[key] = to_columns(key, after)
+        else:
+            self._settled[key] = None
 
-    def prune(self, *, after: int, before: float) -> tuple[int, int | None]:
-        """Look at some rows that follow number `after`; delete those that need not be kept at instant `before`.
+    def cancel(self, key: bytes, prune_after: float) -> CancelAnswer:
+        """See `protocol.cancel`."""
+        before = self._rows.get(key)
+        after, answer = cancel(before, prune_after=prune_after)
+        self._note(key, before, after)
+        return answer
+
+    def suppress(self, _: bytes, recipients: Collection[bytes]) -> None:
+        """See `Ledger.suppress`."""
+        statement = "INSERT OR IGNORE INTO suppressions VALUES (?)"
+        self._connection.executemany(statement, [(recipient,) for recipient in recipients])
+        self._file.forget()
+
+    def unsuppress(self, _: bytes, recipients: Collection[bytes]) -> None:
+        """See `Ledger.unsuppress`."""
+        statement = "DELETE FROM suppressions WHERE recipient = ?"
+        self._connection.executemany(statement, [(recipient,) for recipient in recipients])
+        self._file.forget()
+
+    def prune(self, _: bytes, bounds: tuple[int, float]) -> tuple[int, int | None]:
+        """Look at some rows that follow a number; delete those that need not be kept at an instant (the `bounds`).
 
         Returns how many, and the last number looked at (None: there were no more).
         """
+        after, before = bounds
         execute = self._connection.execute
         [(last,)] = execute(
             "SELECT max(number) FROM (SELECT number FROM deliveries WHERE number > ? ORDER BY number LIMIT ?)",
@@ -280,12 +345,14 @@ class Transaction:
     @property
     def changed(self) -> Iterable[tuple[bytes, Row]]:
         """The rows that `write` stored."""
-        return ((key, self._rows[key]) for key in self._changed)
+        return ((key, self._rows[key]) for keys in (self._changed, self._settled) for key in keys)
 
     def write(self) -> None:
         """Store what changed."""
         if self._changed:
             self._connection.execute(*upsert(list(self._changed.values())))
+        if self._settled:
+            self._connection.execute(*settle_statement(list(self._settled)))
 
     def _lease_left(self, row: Row) -> float:
         left = row.lease_until - self._now_seconds
@@ -300,6 +367,7 @@ class Transaction:
             # Here, so that a row that cannot be written fails the step that made it, and no other.
             self._changed[key] = to_columns(key, after)
             self._rows[key] = after
+            self._settled.pop(key, None)
 
 
 class Failure:
@@ -311,4 +379,20 @@ class Failure:
         self.error = error
 
 
-Step = Callable[[Transaction], Any]
+Step = Callable[[Transaction, bytes, Any], Any]
+"""One of Transaction's methods: takes the id of the row it needs (b"": none) and its argument."""
+
+
+class Ask:
+    """One call of a ledger: what to do, and with which row."""
+
+    __slots__ = ("argument", "key", "step")
+
+    def __init__(self, step: Step, key: bytes, argument: Any) -> None:
+        self.step = step
+        self.key = key
+        self.argument = argument
+
+
+def _recipients(asks: Iterable[Ask]) -> set[bytes]:
+    return {ask.argument.recipient for ask in asks if isinstance(ask.argument, Claim) and ask.argument.recipient}

@@ -4,7 +4,7 @@ Statements exist for a few sizes only, and shorter groups are padded, so that ea
 one JSON text: it is one step of SQLite, and the interpreter is given up at every step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -35,9 +35,11 @@ SCHEMA: Final = (
       settled INTEGER NOT NULL,
       accepted INTEGER NOT NULL,
       takeovers INTEGER NOT NULL,
-      prune_after REAL NOT NULL
+      prune_after REAL NOT NULL,
+      cancelled INTEGER NOT NULL
     )
     """,
+    "CREATE TABLE suppressions (recipient BLOB PRIMARY KEY) WITHOUT ROWID",
     """
     CREATE TABLE owners (
       owner INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -68,9 +70,12 @@ _COLUMNS = (
     "accepted",
     "takeovers",
     "prune_after",
+    "cancelled",
 )
 
-_StoredRow = tuple[str, int, int, int, str, int, int, float, str, Verdict | None, Outcome | None, int, int, int, float]
+_StoredRow = tuple[
+    str, int, int, int, str, int, int, float, str, Verdict | None, Outcome | None, int, int, int, float, int
+]
 _decode_rows = msgspec.json.Decoder(list[_StoredRow]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -97,6 +102,21 @@ def upsert(rows: Sequence[list[Any]]) -> tuple[str, list[Any]]:
     return _UPSERTS[size], values
 
 
+def settle(keys: Sequence[bytes]) -> tuple[str, list[Any]]:
+    """A statement that notes that the verdicts' records of these ids (at most MOST_ROWS) are in the log."""
+    return _padded(_SETTLES, keys)
+
+
+def select_suppressed(recipients: Sequence[bytes]) -> tuple[str, list[Any]]:
+    """A statement that reads which of these recipients (at most MOST_ROWS) must not be written to."""
+    return _padded(_SUPPRESSED, recipients)
+
+
+def _padded(statements: Mapping[int, str], keys: Sequence[bytes]) -> tuple[str, list[Any]]:
+    size = _size_for(len(keys))
+    return statements[size], [*keys, *[b""] * (size - len(keys))]
+
+
 def to_columns(key: bytes, row: Row) -> list[Any]:
     """A row as the values of its columns, the id first. Raises what an outcome's text may that is no text."""
     return [
@@ -115,6 +135,7 @@ def to_columns(key: bytes, row: Row) -> list[Any]:
         row.accepted,
         row.takeovers,
         row.prune_after,
+        row.cancelled,
     ]
 
 
@@ -133,6 +154,7 @@ def _row(stored: _StoredRow) -> Row:
         accepted=stored[12],
         takeovers=stored[13],
         prune_after=stored[14],
+        cancelled=bool(stored[15]),
     )
 
 
@@ -156,6 +178,11 @@ def _upsert(size: int) -> str:
 
 _SELECTS = {size: _select(size) for size in _SIZES}
 _UPSERTS = {size: _upsert(size) for size in _SIZES}
+_SETTLES = {size: f"UPDATE deliveries SET settled = 1 WHERE id IN ({', '.join('?' * size)})" for size in _SIZES}  # noqa: S608 - constants only
+_SUPPRESSED = {
+    size: f"SELECT recipient FROM suppressions WHERE recipient IN ({', '.join('?' * size)})"  # noqa: S608 - constants only
+    for size in _SIZES
+}
 
 
 def _size_for(count: int) -> int:

@@ -13,7 +13,7 @@ docs/ledger.md tells how to read the file with the sqlite3 shell.
 import asyncio
 import functools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -22,8 +22,9 @@ from uuid import UUID
 from pabal.clock import Clock
 from pabal.database_thread import DatabaseThread
 from pabal.errors import LedgerUnavailable
-from pabal.protocol import Claim, ClaimAnswer, Finish, FinishAnswer
-from pabal.store._ledger_file import Failure, LedgerFile, Step, Transaction
+from pabal.notification import Suppression, suppression_key
+from pabal.protocol import CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswer
+from pabal.store._ledger_file import Ask, Failure, LedgerFile, Step, Transaction
 from pabal.store._ledger_rows import MOST_ROWS
 
 BUSY_GROUP = 8
@@ -81,29 +82,38 @@ class SqliteLedger:
         self._tokens += 1
         return self._tokens
 
-    async def claim(self, delivery: UUID, ask: Claim) -> ClaimAnswer:
+    def claim(self, delivery: UUID, ask: Claim) -> Awaitable[ClaimAnswer]:
         """See `Ledger.claim`."""
-        key = delivery.bytes
-        answer: ClaimAnswer = await self._ask(lambda transaction: transaction.claim(key, ask), key)
-        return answer
+        return self._ask(Transaction.claim, delivery.bytes, ask)
 
-    async def finish(self, delivery: UUID, ask: Finish) -> FinishAnswer:
+    def finish(self, delivery: UUID, ask: Finish) -> Awaitable[FinishAnswer]:
         """See `Ledger.finish`."""
-        key = delivery.bytes
-        answer: FinishAnswer = await self._ask(lambda transaction: transaction.finish(key, ask), key)
-        return answer
+        return self._ask(Transaction.finish, delivery.bytes, ask)
 
-    async def release(self, delivery: UUID, *, owner: int, token: int) -> None:
+    def release(self, delivery: UUID, *, owner: int, token: int) -> Awaitable[None]:
         """See `Ledger.release`."""
-        key = delivery.bytes
-        await self._ask(lambda transaction: transaction.release(key, owner=owner, token=token), key)
+        return self._ask(Transaction.release, delivery.bytes, (owner, token))
 
     def settle(self, delivery: UUID, *, owner: int, token: int) -> None:
         """See `Ledger.settle`."""
         self._refuse_if_closed()
-        key = delivery.bytes
-        self._gathered.append(_Ask(lambda transaction: transaction.settle(key, owner=owner, token=token), key, None))
+        self._gathered.append(_Ask(Transaction.settle, delivery.bytes, (owner, token), None))
         self._settle_soon()
+
+    def cancel(self, delivery: UUID, *, prune_after: float) -> Awaitable[CancelAnswer]:
+        """See `Ledger.cancel`."""
+        return self._ask(Transaction.cancel, delivery.bytes, prune_after)
+
+    def suppress(self, suppressions: Collection[Suppression]) -> Awaitable[None]:
+        """See `Ledger.suppress`."""
+        keys = [
+            suppression_key(tenant=each.tenant, channel=each.channel, address=each.address) for each in suppressions
+        ]
+        return self._ask(Transaction.suppress, b"", keys)
+
+    def unsuppress(self, keys: Collection[bytes]) -> Awaitable[None]:
+        """See `Ledger.unsuppress`."""
+        return self._ask(Transaction.unsuppress, b"", keys)
 
     async def prune(self, *, now: datetime) -> int:
         """See `Ledger.prune`."""
@@ -111,8 +121,7 @@ class SqliteLedger:
         pruned: int = 0
         after = 0
         while True:
-            step = functools.partial(Transaction.prune, after=after, before=before)
-            count, last = await self._ask(step, None)
+            count, last = await self._ask(Transaction.prune, b"", (after, before))
             pruned += count
             if last is None:
                 return pruned
@@ -127,12 +136,12 @@ class SqliteLedger:
                 await asyncio.wait([self._running])
         await self._thread.stop(self._close_file)
 
-    async def _ask(self, step: Step, key: bytes | None) -> Any:
+    def _ask(self, step: Step, key: bytes, argument: Any) -> asyncio.Future[Any]:
         self._refuse_if_closed()
         answer: asyncio.Future[Any] = self._loop.create_future()
-        self._gathered.append(_Ask(step, key, answer))
+        self._gathered.append(_Ask(step, key, argument, answer))
         self._run_soon()
-        return await answer
+        return answer
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
@@ -161,8 +170,7 @@ class SqliteLedger:
             self._settling = None
         group, self._gathered = self._gathered[:MOST_ROWS], self._gathered[MOST_ROWS:]
         self._last_size = len(group)
-        steps = [(ask.key, ask.step) for ask in group]
-        self._running = self._thread.submit(functools.partial(self._file.transact, steps))
+        self._running = self._thread.submit(functools.partial(self._file.transact, group))
         if self._running.done():
             self._answer(group, self._running)
         else:
@@ -199,14 +207,13 @@ class SqliteLedger:
             return
 
 
-class _Ask:
-    """One call: what to do, whose row it needs, and who waits (None: nobody, so it is tried until it succeeds)."""
+class _Ask(Ask):
+    """One call, and who waits for its answer (None: nobody, so it is tried until it succeeds)."""
 
-    __slots__ = ("answer", "key", "step")
+    __slots__ = ("answer",)
 
-    def __init__(self, step: Step, key: bytes | None, answer: asyncio.Future[Any] | None) -> None:
-        self.step = step
-        self.key = key
+    def __init__(self, step: Step, key: bytes, argument: Any, answer: asyncio.Future[Any] | None) -> None:
+        super().__init__(step, key, argument)
         self.answer = answer
 
     def tell(self, answer: Any) -> None:

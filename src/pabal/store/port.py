@@ -1,18 +1,28 @@
-"""The ledger: one row per delivery that says which call is permitted and what was decided.
+"""Two stores: the ledger, which permits calls, and the store, which tells what happened. They share nothing.
+
+**The ledger** has one row per delivery that says which call is permitted and what was decided.
 
 The rules are `pabal.protocol`'s pure functions; a ledger runs them in a transaction, durably, for many deliveries at
-once: calls made in the same moment share a transaction (micro-batches), and none returns before its own is durable.
+once: calls made in the same moment share a transaction (micro-batches), and none is answered before its own is
+durable. A call is made at once, whether or not it is awaited.
 `pabal.testing.LedgerContract` states the laws.
 
 Tasks. Any number of tasks of one event loop may call at once. Cancelling a call leaves it unknown whether it
 happened; `finish` and `claim` are safe to repeat.
+
+**The store** is a projection of the log: the recorder folds records into it, everyone else reads. It can be deleted and
+built again from what the log still holds.
 """
 
+from collections.abc import Awaitable, Collection, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
-from pabal.protocol import Claim, ClaimAnswer, Finish, FinishAnswer
+import msgspec
+
+from pabal.notification import Delivery, DeliveryEvent, Fact, NotificationClass, Receipt, Suppression
+from pabal.protocol import CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswer
 
 
 class Ledger(Protocol):
@@ -25,7 +35,7 @@ class Ledger(Protocol):
         """A number that no other claim of this owner has."""
         ...
 
-    async def claim(self, delivery: UUID, ask: Claim) -> ClaimAnswer:
+    def claim(self, delivery: UUID, ask: Claim) -> Awaitable[ClaimAnswer]:
         """Ask to call. A `Call` answer is durable before it is given.
 
         Raises:
@@ -34,16 +44,28 @@ class Ledger(Protocol):
         """
         ...
 
-    async def finish(self, delivery: UUID, ask: Finish) -> FinishAnswer:
+    def finish(self, delivery: UUID, ask: Finish) -> Awaitable[FinishAnswer]:
         """Store how a call ended. Raises LedgerUnavailable (unknown whether stored; repeat it)."""
         ...
 
-    async def release(self, delivery: UUID, *, owner: int, token: int) -> None:
+    def release(self, delivery: UUID, *, owner: int, token: int) -> Awaitable[None]:
         """Give a claim back uncalled. Raises LedgerUnavailable."""
         ...
 
     def settle(self, delivery: UUID, *, owner: int, token: int) -> None:
         """Note that a verdict's records are in the log. Written with the next transaction, or within a second."""
+        ...
+
+    def cancel(self, delivery: UUID, *, prune_after: float) -> Awaitable[CancelAnswer]:
+        """Take a delivery back; its row is made when there is none. Safe to repeat. Raises LedgerUnavailable."""
+        ...
+
+    def suppress(self, suppressions: Collection[Suppression]) -> Awaitable[None]:
+        """Let the gate refuse these addresses from now on. Safe to repeat. Raises LedgerUnavailable."""
+        ...
+
+    def unsuppress(self, keys: Collection[bytes]) -> Awaitable[None]:
+        """Let the gate take these again (`suppression_key`). Safe to repeat. Raises LedgerUnavailable."""
         ...
 
     async def prune(self, *, now: datetime) -> int:
@@ -52,4 +74,131 @@ class Ledger(Protocol):
 
     async def close(self) -> None:
         """Write what waits, end this owner's leases and let go; idempotent. Calls after it raise LedgerUnavailable."""
+        ...
+
+
+DeliveryStatus = Literal[
+    "accepted",
+    "scheduled",
+    "deferred",
+    "sent",
+    "delivered",
+    "bounced",
+    "complained",
+    "rejected",
+    "expired",
+    "suppressed",
+    "cancelled",
+    "dead_lettered",
+    "discarded",
+    "unaccounted",
+]
+"""Where a delivery stands. `unaccounted`: its time is over and no record says how it ended; it would be a loss."""
+
+
+class TimelineEntry(Fact, frozen=True, kw_only=True):
+    """One thing that happened: the kind of an event or receipt, and what is known of it."""
+
+    kind: str
+    at: datetime
+    attempt: int | None = None
+    provider: str | None = None
+    provider_id: str | None = None
+    latency_seconds: float | None = None
+    detail: str | None = None
+    response: str | None = None
+    due: datetime | None = None
+
+
+class DeliveryView(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
+    """A delivery as it stands. `timeline` is given when one delivery is asked for, oldest first; in a list it is empty.
+
+    A delivery of which only events were seen yet has no `accepted_at`, `expires_at` and `tags`.
+    """
+
+    id: UUID
+    notification_id: UUID
+    tenant: str
+    channel: str
+    address: str
+    class_: NotificationClass
+    status: DeliveryStatus
+    updated_at: datetime
+    attempt: int
+    accepted_at: datetime | None = None
+    expires_at: datetime | None = None
+    send_at: datetime | None = None
+    next_due: datetime | None = None
+    tags: tuple[str, ...] = ()
+    timeline: tuple[TimelineEntry, ...] = ()
+
+
+class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which deliveries to list; what is None does not matter. `since`: accepted at or after."""
+
+    recipient: str | None = None
+    status: DeliveryStatus | None = None
+    channel: str | None = None
+    class_: NotificationClass | None = None
+    tag: str | None = None
+    since: datetime | None = None
+
+
+class DeliveryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Deliveries, newest first; `next_cursor` continues after them (None: that was all)."""
+
+    deliveries: tuple[DeliveryView, ...]
+    next_cursor: str | None = None
+
+
+class DeadLettered(Fact, frozen=True, kw_only=True):
+    """A record of a dead topic, as the store keeps it. `delivery` is None when its bytes cannot be read."""
+
+    topic: str
+    partition: int
+    offset: int
+    at: datetime
+    error_class: str
+    message: str
+    delivery: Delivery | None = None
+
+
+StoredFact = Delivery | DeliveryEvent | Receipt | DeadLettered
+"""What the recorder folds. A `Delivery` is one as it stands in `pabal.deliveries.*`."""
+
+
+class Store(Protocol):
+    """See the module. Any number of tasks may call at once; every call raises StoreUnavailable.
+
+    A tenant sees its own alone: what belongs to another is as good as not there.
+    """
+
+    async def fold(self, facts: Sequence[StoredFact]) -> None:
+        """Take facts in, in one transaction. In any order and any number of times the result is the same."""
+        ...
+
+    async def notification(self, notification: UUID, *, tenant: str) -> Sequence[DeliveryView]:
+        """The deliveries of a notification, without timelines; empty when none was recorded (yet)."""
+        ...
+
+    async def delivery(self, delivery: UUID, *, tenant: str) -> DeliveryView | None:
+        """One delivery with its timeline; None when it was not recorded (yet)."""
+        ...
+
+    async def deliveries(
+        self, wanted: DeliveryFilter, *, tenant: str, limit: int, cursor: str | None = None
+    ) -> DeliveryPage:
+        """A page of deliveries. Raises InvalidCursor for a cursor that this did not give out."""
+        ...
+
+    async def unaccounted(self, *, now: datetime, limit: int) -> Sequence[DeliveryView]:
+        """Deliveries past their expiry without a final fact, oldest expiry first."""
+        ...
+
+    async def prune(self, *, before: datetime) -> int:
+        """Forget deliveries that ended and were last heard of before an instant, in small steps; returns how many."""
+        ...
+
+    async def close(self) -> None:
+        """Let go; idempotent."""
         ...

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from pabal import protocol
+from pabal.notification import Suppression, suppression_key
 from pabal.outcome import (
     Accepted,
     Cancelled,
@@ -64,6 +65,39 @@ class AnswerLaws(LedgerHarness):
         for other in others:
             assert isinstance(other, Held)
             assert 0 < other.seconds <= LEASE_SECONDS
+
+    async def test_what_was_taken_back_is_never_called(self, a: Member, b: Member, delivery: UUID) -> None:
+        answers = [await ledger.cancel(delivery, prune_after=1e10) for ledger in (a.ledger, b.ledger)]
+        found = await b.claim(delivery)
+
+        assert answers == ["cancelled"] * 2
+        assert isinstance(found, Resume)
+        assert found.verdict == Cancelled()
+
+    async def test_a_call_under_way_is_not_taken_back_but_what_would_follow_is(
+        self, a: Member, b: Member, delivery: UUID
+    ) -> None:
+        ask = await a.hold(delivery)
+
+        answer = await b.ledger.cancel(delivery, prune_after=1e10)
+        ended = await a.finish(delivery, ask)
+
+        assert answer == "in_flight"
+        assert ended == Decided(attempt=1, verdict=Cancelled())
+
+    async def test_a_suppressed_recipient_is_not_called_until_that_is_lifted(self, a: Member, b: Member) -> None:
+        gone = Suppression(tenant="shop", channel="email", address="a@b.c", reason="bounced", since=_DUE)
+        recipient = suppression_key(tenant="shop", channel="email", address="a@b.c")
+        asks = [msgspec.structs.replace(a.ask(), recipient=key) for key in (recipient, b"shop/email/other@b.c")]
+
+        await b.ledger.suppress([gone, gone])
+        refused, called = [await a.ledger.claim(uuid4(), ask) for ask in asks]
+        await b.ledger.unsuppress([recipient, b"never there"])
+        afterwards = await a.ledger.claim(uuid4(), msgspec.structs.replace(a.ask(), recipient=recipient))
+
+        assert isinstance(refused, Resume)
+        assert refused.verdict == Suppressed()
+        assert called == afterwards == Call(attempt=1)
 
     async def test_a_claim_repeated_with_its_token_is_given_again(self, a: Member, delivery: UUID) -> None:
         ask = await a.hold(delivery)

@@ -44,7 +44,7 @@ class ConcurrencyLaws(LedgerHarness):
 
     async def test_a_cancelled_claim_can_be_repeated(self, a: Member) -> None:
         claims = [(uuid4(), a.ask()) for _ in range(20)]
-        tasks = [asyncio.create_task(a.ledger.claim(*claim)) for claim in claims]
+        tasks = [asyncio.ensure_future(a.ledger.claim(*claim)) for claim in claims]
         untouched = [asyncio.create_task(a.claim(uuid4())) for _ in claims]
         for number, task in enumerate(tasks):
             if number % 5 == 0:

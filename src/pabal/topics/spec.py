@@ -4,10 +4,12 @@ from collections.abc import Iterable
 
 from pabal.broker.port import TopicSpec
 from pabal.notification import (
+    AUDIT_TOPIC,
     CLASSES,
     EVENTS_TOPIC,
     OPS_TOPIC,
     RUNGS_SECONDS,
+    SUPPRESSIONS_TOPIC,
     UNKNOWN_CHANNEL,
     dead_topic,
     delay_topic,
@@ -18,6 +20,9 @@ _DAY = 86400
 
 DELIVERIES_RETENTION_SECONDS = 8 * _DAY
 """Longer than the longest life a delivery may ask for, so that nothing unread is deleted alive."""
+
+AUDIT_RETENTION_SECONDS = 400 * _DAY
+"""A year and a margin: who did what is asked about at the next yearly review."""
 
 
 def topics_for(channels: Iterable[str], *, partitions: int, replication: int | None) -> list[TopicSpec]:
@@ -36,5 +41,7 @@ def topics_for(channels: Iterable[str], *, partitions: int, replication: int | N
         ),
         *(spec(dead_topic(name), 30 * _DAY, partitions=1) for name in (*names, UNKNOWN_CHANNEL)),
         spec(EVENTS_TOPIC, 7 * _DAY),
+        spec(AUDIT_TOPIC, AUDIT_RETENTION_SECONDS, partitions=1),
         TopicSpec(name=OPS_TOPIC, partitions=1, compacted=True, replication=replication),
+        TopicSpec(name=SUPPRESSIONS_TOPIC, partitions=1, compacted=True, replication=replication),
     ]

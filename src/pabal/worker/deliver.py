@@ -14,7 +14,7 @@ from pabal.channels.port import Channel, Rendered
 from pabal.clock import Clock
 from pabal.codec import cut_record, event_record
 from pabal.errors import RecordRefused, TemplateError
-from pabal.notification import Content, Delivery, NotificationClass, TemplateRef
+from pabal.notification import Content, Delivery, NotificationClass, TemplateRef, suppression_key
 from pabal.outcome import Accepted, DeadLetter, Expired, Outcome, Unknown, Verdict
 from pabal.policy import IDEMPOTENCY_HORIZON, ClassSettings
 from pabal.protocol import Call, Claim, ClaimAnswer, Decided, Finish, Ghost, Held, Late, Resume, Source
@@ -186,6 +186,7 @@ class Deliverer:
             ),
             refusal=Expired() if now >= delivery.expires_at else refusal,
             prune_after=kept_until.timestamp(),
+            recipient=suppression_key(tenant=delivery.tenant, channel=delivery.channel, address=delivery.address),
         )
 
     def _outlives_lease(self, asked_at: float) -> bool:
@@ -204,7 +205,7 @@ class Deliverer:
         try:
             outcome = _storable(
                 await self._provider.send(
-                    rendered, to=delivery.address, tenant=delivery.tenant, idempotency_key=str(delivery.id)
+                    rendered, to=delivery.address, tenant=delivery.tenant, idempotency_key=delivery.idempotency_key
                 )
             )
         except asyncio.CancelledError:
@@ -218,8 +219,7 @@ class Deliverer:
             outcome = Unknown(reason=f"{type(error).__name__} in provider {self._provider_name}")
         finally:
             self._sending.pop(task, None)
-        told = self._told(origin=origin, group=group)
-        return outcome, msgspec.structs.replace(told, latency_seconds=self._clock.boot_seconds() - began)
+        return outcome, self._told(origin=origin, group=group, began=began)
 
     async def _finish(self, delivery: Delivery, outcome: Outcome, *, ask: Claim, told: Told) -> list[NewRecord]:
         """Store how the call ended; what is to be appended follows from the verdict that holds."""
@@ -251,8 +251,15 @@ class Deliverer:
             for attempt in range(delivery.attempt, up_to)
         ]
 
-    def _told(self, *, origin: Record, group: str) -> Told:
-        return Told(at=self._clock.now(), provider=self._provider_name, origin=origin, group=group)
+    def _told(self, *, origin: Record, group: str, began: float | None = None) -> Told:
+        latency_seconds = None if began is None else self._clock.boot_seconds() - began
+        return Told(
+            at=self._clock.now(),
+            provider=self._provider_name,
+            origin=origin,
+            group=group,
+            latency_seconds=latency_seconds,
+        )
 
 
 def _storable(outcome: Outcome) -> Outcome:
