@@ -12,7 +12,9 @@ from pabal.codec import (
     event_record,
     read_delivery,
     read_event,
+    read_receipt,
     read_wait,
+    receipt_record,
 )
 from pabal.errors import DecodeError
 from pabal.notification import (
@@ -20,9 +22,11 @@ from pabal.notification import (
     Content,
     Delivery,
     DeliveryEvent,
+    Receipt,
     delivery_id,
     event_id,
     notification_id,
+    receipt_id,
 )
 from pabal.retry import Wait
 
@@ -134,6 +138,38 @@ def test_an_event_is_a_cloud_event_in_binary_mode() -> None:
     assert record.header("ce_type") == b"pabal.delivery.sent"
     assert record.header("ce_id") == str(event.id).encode()
     assert read_event(record) == event
+
+
+@pytest.mark.parametrize(("named", "key"), [("delivery", b"11" * 16), ("provider's id", b"smtp/m-1")])
+def test_a_receipt_is_a_cloud_event_in_binary_mode(named: str, key: bytes) -> None:
+    receipt = Receipt(
+        id=receipt_id(provider="smtp", event="e-1"),
+        provider="smtp",
+        kind="bounced",
+        at=NOW,
+        delivery_id=uuid.UUID("11" * 16) if named == "delivery" else None,
+        provider_id="m-1",
+        is_permanent=True,
+    )
+
+    record = in_the_log(receipt_record(receipt))
+
+    assert (record.topic, record.key) == ("pabal.events", key)
+    assert record.header("ce_specversion") == b"1.0"
+    assert record.header("ce_type") == b"pabal.receipt.bounced"
+    assert record.header("ce_id") == str(receipt.id).encode()
+    assert read_receipt(record) == receipt
+
+
+def test_events_and_receipts_are_not_taken_for_each_other() -> None:
+    receipt = Receipt(id=receipt_id(provider="smtp", event="e-1"), provider="smtp", kind="bounced", at=NOW)
+    record = in_the_log(receipt_record(receipt))
+    mangled = msgspec.structs.replace(record, value=b"{}")
+
+    with pytest.raises(DecodeError, match="schema 'receipt/1'"):
+        read_event(record)
+    with pytest.raises(DecodeError, match="not a receipt"):
+        read_receipt(mangled)
 
 
 def test_a_dead_letter_of_unreadable_bytes_keeps_them_and_says_where_they_stood() -> None:

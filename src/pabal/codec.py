@@ -10,12 +10,13 @@ import msgspec
 
 from pabal.broker.port import Headers, NewRecord, Record
 from pabal.errors import DecodeError
-from pabal.notification import EVENTS_TOPIC, Delivery, DeliveryEvent, dead_topic, deliveries_topic
+from pabal.notification import EVENTS_TOPIC, Delivery, DeliveryEvent, Receipt, dead_topic, deliveries_topic
 from pabal.retry import Wait
 
 SCHEMA_HEADER = "schema"
 DELIVERY_SCHEMA = b"delivery/1"
 EVENT_SCHEMA = b"delivery-event/1"
+RECEIPT_SCHEMA = b"receipt/1"
 
 _CUT_BYTES = 64 * 1024
 _LAST_YEAR = 9000
@@ -24,14 +25,16 @@ _LAST_YEAR = 9000
 _encode = msgspec.json.Encoder().encode
 _decode_delivery = msgspec.json.Decoder(Delivery).decode
 _decode_event = msgspec.json.Decoder(DeliveryEvent).decode
+_decode_receipt = msgspec.json.Decoder(Receipt).decode
 
 _DELIVERY_HEADERS: Headers = ((SCHEMA_HEADER, DELIVERY_SCHEMA),)
-_EVENT_HEADERS: Headers = (
-    (SCHEMA_HEADER, EVENT_SCHEMA),
+_CLOUD_EVENT_HEADERS: Headers = (
     ("ce_specversion", b"1.0"),
     ("ce_source", b"/pabal"),
     ("content-type", b"application/json"),
 )
+_EVENT_HEADERS: Headers = ((SCHEMA_HEADER, EVENT_SCHEMA), *_CLOUD_EVENT_HEADERS)
+_RECEIPT_HEADERS: Headers = ((SCHEMA_HEADER, RECEIPT_SCHEMA), *_CLOUD_EVENT_HEADERS)
 
 
 def delivery_record(delivery: Delivery) -> NewRecord:
@@ -101,6 +104,31 @@ def read_event(record: Record) -> DeliveryEvent:
         return _decode_event(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DecodeError(f"not a delivery event: {error}", error_class="undecodable") from None
+
+
+def receipt_record(receipt: Receipt) -> NewRecord:
+    """The receipt as a CloudEvent beside the delivery's own events, where it names the delivery."""
+    named = receipt.delivery_id.hex if receipt.delivery_id else f"{receipt.provider}/{receipt.provider_id}"
+    return NewRecord(
+        topic=EVENTS_TOPIC,
+        key=named.encode(),
+        value=_encode(receipt),
+        headers=(
+            *_RECEIPT_HEADERS,
+            ("ce_id", str(receipt.id).encode()),
+            ("ce_type", b"pabal.receipt." + receipt.kind.encode()),
+            ("ce_time", receipt.at.isoformat().encode()),
+        ),
+    )
+
+
+def read_receipt(record: Record) -> Receipt:
+    """The receipt in a record of `pabal.events`. Raises DecodeError."""
+    _check_schema(record, RECEIPT_SCHEMA)
+    try:
+        return _decode_receipt(record.value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError(f"not a receipt: {error}", error_class="undecodable") from None
 
 
 def dead_record(

@@ -148,14 +148,14 @@ class DeliveryEvent(Fact, frozen=True, kw_only=True, rename={"class_": "class"})
     channel: str
     address: str
     class_: NotificationClass
-    attempt: int
-    at: datetime
+    attempt: Counter
+    at: Instant
     provider: str | None = None
     detail: str | None = None
     provider_id: str | None = None
     response: str | None = None
     latency_seconds: float | None = None
-    due: datetime | None = None
+    due: Instant | None = None
 
 
 ReceiptKind = Literal["delivered", "deferred", "bounced", "rejected", "complained", "unsubscribed", "opened", "clicked"]
