@@ -1,20 +1,27 @@
-"""Shared fixtures: one real Kafka for the whole test session."""
+"""Shared fixtures: one real Kafka and one real PostgreSQL for the whole test session."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
+from pabal.testing import postgres
 from pabal.testing.kafka import KafkaCluster, KafkaMissing, missing
+from pabal.testing.postgres import PostgresServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the shared Kafka; any of these may be the one that waits for it to be fetched and started."""
+    """Mark what needs a shared server; any of these may be the one that waits for it to be fetched and started."""
     for item in items:
-        if "kafka_bootstrap" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.kafka)
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(120))
+        fixtures = getattr(item, "fixturenames", ())
+        needed = [name for name in ("kafka", "postgres") if _FIXTURES[name] in fixtures]
+        for name in needed:
+            item.add_marker(name)
+        if needed and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(120))
+
+
+_FIXTURES = {"kafka": "kafka_bootstrap", "postgres": "postgres_server"}
 
 
 def skip_without_kafka(reason: str) -> None:
@@ -35,3 +42,21 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         skip_without_kafka(str(error))
     with cluster:
         yield cluster.bootstrap
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL shared by every test: who kills or restarts it brings it back. Skipped as Kafka is."""
+    if reason := postgres.missing():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no PostgreSQL to test on: {reason}")
+        pytest.skip(f"no PostgreSQL to test on: {reason}")
+    with PostgresServer.start() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The address of an empty database, for one test."""
+    with postgres_server.new_database() as url:
+        yield url
