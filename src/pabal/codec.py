@@ -132,11 +132,20 @@ def read_receipt(record: Record) -> Receipt:
 
 
 def dead_record(
-    origin: Record, *, channel: str, delivery: Delivery | None, error_class: str, message: str, at: datetime, group: str
+    origin: Record,
+    *,
+    channel: str,
+    delivery: Delivery | None,
+    error_class: str,
+    message: str,
+    at: datetime,
+    group: str,
+    provider: str = "",
 ) -> NewRecord:
     """The dead letter of a record: its value as it was (raw when it could not be read), and why, in headers.
 
     `delivery` replaces the value by the delivery as it stood at its last attempt; None keeps the raw bytes.
+    `provider` is who was to carry it, if anyone.
     """
     failed_at = at.isoformat().encode()
     first = delivery.first_failed_at if delivery else None
@@ -151,6 +160,7 @@ def dead_record(
             ("x-original-offset", str(origin.offset).encode()),
             ("x-original-timestamp", datetime.fromtimestamp(origin.timestamp, UTC).isoformat().encode()),
             ("x-group", group.encode()),
+            ("x-provider", provider.encode()),
             ("x-attempts", str(delivery.attempt if delivery else 0).encode()),
             ("x-first-failed-at", first.isoformat().encode() if first else failed_at),
             ("x-failed-at", failed_at),

@@ -74,8 +74,8 @@ class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
 
     `attempt` counts calls for ever, `rung` is the place on the class's ladder, `parks` counts waits that were
     no call since the last call. All three travel in the record; the API writes 1, 0, 0. `edit` counts what an
-    operator changed, who may also have named the one `provider` to use. `traceparent` is the caller's trace (W3C
-    Trace Context).
+    operator changed, who may also have named the one `provider` to use; `redrives` counts how often it came back from
+    the dead letters. `traceparent` is the caller's trace (W3C Trace Context).
     """
 
     id: uuid.UUID
@@ -97,6 +97,7 @@ class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     first_failed_at: Instant | None = None
     edit: Counter = 0
     provider: str | None = None
+    redrives: Counter = 0
     traceparent: str | None = None
 
     @property

@@ -65,6 +65,7 @@ def records_of_verdict(
                 message=message,
                 at=told.at,
                 group=told.group,
+                provider=told.provider,
             )
             return [dead, event_record(msgspec.structs.replace(event, detail=f"{error_class}: {message}"))]
         case Done() | Expired() | Suppressed() | Cancelled() | Refused():
