@@ -114,7 +114,7 @@ def test_a_dead_letter_says_why_and_where_from() -> None:
     assert dead.header("x-error-class") == b"exhausted"
     assert dead.header("x-attempts") == b"2"
     assert dead.header("x-original-offset") == b"4"
-    assert dead.header("x-provider") == b"webhook"
+    assert dead.header("x-provider") == b"hooks"
     assert read_delivery(dead).id == DELIVERY.id
     assert read_event(told).kind == "dead_lettered"
 
