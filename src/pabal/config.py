@@ -76,9 +76,20 @@ more would only wait for one, inside their call's time."""
 
 
 class TenantSettings(_Table, frozen=True, kw_only=True):
-    """One tenant. `webhook_secrets`: Standard Webhooks secrets (`whsec_…`), the newest first; two while rotating."""
+    """One tenant. `webhook_secrets`: Standard Webhooks secrets (`whsec_…`), the newest first; two while rotating.
+
+    `quota_per_second`: deliveries that one api process accepts of it (None: any number), `quota_burst` of them at once
+    after a silence (None: one second's).
+    """
 
     webhook_secrets: tuple[str, ...] = ()
+    quota_per_second: Positive | None = None
+    quota_burst: Count | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.quota_burst is not None and self.quota_per_second is None:
+            raise ValueError("quota_burst has no use without quota_per_second")
 
 
 class LogSettings(_Table, frozen=True, kw_only=True):

@@ -17,7 +17,9 @@
     ├── OwnerEnded             another process has taken this one's place in the ledger: it must end
     ├── LedgerUnavailable      the ledger did not answer: nothing was claimed that we know of
     ├── StoreUnavailable       the store did not answer: nothing was recorded that we know of; trying again is safe
-    └── InvalidCursor          a list cannot be continued from there
+    ├── InvalidCursor          a list cannot be continued from there
+    ├── ReceiptRefused         a callback that does not prove that it comes from the provider
+    └── UnreadableReceipt      a provider's callback that is genuine, and says nothing that we can read
 
 Expected results of work (an `Outcome`, a `Verdict`) are values, not exceptions.
 """
@@ -103,3 +105,11 @@ class StoreUnavailable(PabalError):
 
 class InvalidCursor(PabalError):
     """A cursor that no list gave out."""
+
+
+class ReceiptRefused(PabalError):
+    """A callback that does not prove that it comes from the provider: no signature, a wrong one, an old one."""
+
+
+class UnreadableReceipt(PabalError):
+    """A callback that comes from the provider, and that we cannot read; the message says what is wrong with it."""

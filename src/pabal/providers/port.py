@@ -7,12 +7,13 @@ a callable `create(options, context) -> Provider`; `pabal.testing.ProviderContra
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
 from pabal.channels.port import Rendered
 from pabal.clock import Clock
+from pabal.notification import Receipt
 from pabal.outcome import Outcome
 
 
@@ -42,10 +43,36 @@ class Provider(Protocol):
         ...
 
 
+class CallbackRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider posted to `/v1/receipts/NAME`, as it came. Header names are in lower case."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@runtime_checkable
+class TakesReceipts(Protocol):
+    """What a provider may also be: one whose far side reports later what became of what it took."""
+
+    def receipts(self, request: CallbackRequest) -> Sequence[Receipt]:
+        """What a callback reports; empty when it reports nothing of interest. Pure: no I/O, and the same each time.
+
+        A receipt's `id` is `receipt_id` of the provider's own id of what it reports, so that a callback that comes
+        twice is one; its `provider` is the context's `name`. It names the delivery by our key if the callback echoes
+        it, else by the provider's id (`Accepted.provider_id`). `raw` is its part of the body; None: the whole.
+
+        Raises:
+            ReceiptRefused: nothing proves that the far side sent it (no signature, a wrong one, an old one).
+            UnreadableReceipt: it did, and it cannot be read.
+        """
+        ...
+
+
 class ProviderContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider may know besides its own options."""
+    """What a provider may know besides its own options. `name`: what the configuration calls it."""
 
     clock: Clock
+    name: str = ""
     webhook_secrets: Mapping[str, Sequence[str]] = {}
     """Per tenant, the Standard Webhooks secrets (`whsec_…`), newest first; two while rotating."""
 
