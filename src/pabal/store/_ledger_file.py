@@ -13,32 +13,29 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
-
-import msgspec
+from uuid import UUID
 
 from pabal.clock import Clock
-from pabal.errors import ConfigError, OwnerEnded
-from pabal.outcome import Suppressed
-from pabal.protocol import (
-    CancelAnswer,
-    Claim,
-    ClaimAnswer,
-    Finish,
-    FinishAnswer,
-    Row,
-    cancel,
-    claim,
-    finish,
-    release,
+from pabal.errors import ConfigError
+from pabal.protocol import Row
+from pabal.store._ledger_rows import (
+    LAST_OF_STEP,
+    PRUNE,
+    SCHEMA,
+    SUPPRESS,
+    UNSUPPRESS,
+    decode,
+    select,
+    select_suppressed,
     settle,
+    upsert,
 )
-from pabal.store._ledger_rows import SCHEMA, decode, select, select_suppressed, to_columns, upsert
-from pabal.store._ledger_rows import settle as settle_statement
+from pabal.store._ledger_steps import Ask, Failure, Transaction, ids_of, recipients_of, run
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _PAUSE_SECONDS = 0.0005
 """How often a transaction asks for a file that another process is writing to. A transaction takes one or two
@@ -52,7 +49,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class LedgerFile:
-    """An open ledger. `owner` is the number it was opened as."""
+    """An open ledger. `ledger_id` is its own, `owner` the number it was opened as."""
 
     def __init__(self, path: Path, *, clock: Clock, worker: str, patience_seconds: float) -> None:
         self._clock = clock
@@ -74,7 +71,7 @@ class LedgerFile:
             self._connection.close()
             raise
 
-    def transact(self, asks: Sequence["Ask"]) -> "list[Any | Failure]":
+    def transact(self, asks: Sequence[Ask]) -> list[Any | Failure]:
         """Do what is asked, in order, in one durable transaction.
 
         Returns the answers. A step that raises changed nothing, and its answer says why. At most MOST_ROWS ids.
@@ -82,21 +79,13 @@ class LedgerFile:
         self._begin()
         try:
             self._forget_what_others_may_have_changed()
-            transaction = Transaction(
-                self,
-                self._connection,
-                {ask.key for ask in asks if ask.key},
-                known=self._unsettled,
-                recipients=_recipients(asks) if self._has_suppressions else (),
-            )
-            answers = [transaction.run(ask) for ask in asks]
-            transaction.write()
+            transaction = self._read(asks)
+            answers = run(asks, transaction)
+            self._write(transaction)
             self._connection.execute("COMMIT")
-            self._remember(transaction.changed)
+            self._remember(transaction)
         except BaseException:
-            self._unsettled.clear()
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self._roll_back()
             raise
         return answers
 
@@ -108,18 +97,65 @@ class LedgerFile:
             self._unsettled.clear()
             [(self._has_suppressions,)] = self._connection.execute("SELECT EXISTS (SELECT 1 FROM suppressions)")
 
-    def _remember(self, changed: Iterable[tuple[bytes, Row]]) -> None:
+    def _roll_back(self) -> None:
+        self._unsettled.clear()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _read(self, asks: Sequence[Ask]) -> Transaction:
+        keys = ids_of(asks)
+        recipients = recipients_of(asks) if self._has_suppressions else ()
+        execute = self._connection.execute
+        rows = {key: self._unsettled[key] for key in keys if key in self._unsettled}
+        ended, suppressed = None, set[bytes]()
+        if unknown := keys - rows.keys():
+            [(found, ended)] = execute(*select(list(unknown), owner=self.owner))
+            rows |= decode(found)
+        if recipients:
+            suppressed = {found for (found,) in execute(*select_suppressed(list(recipients)))}
+        now_seconds = self._clock.boot_seconds()
+        return Transaction(rows, now_seconds=now_seconds, ended=ended, suppressed=suppressed, is_alive=self._is_alive)
+
+    def _write(self, transaction: Transaction) -> None:
+        execute = self._connection.execute
+        if transaction.rows_to_write:
+            execute(*upsert(list(transaction.rows_to_write.values())))
+        if transaction.ids_to_settle:
+            execute(*settle(list(transaction.ids_to_settle)))
+        for recipient, is_suppressed in transaction.suppressions_to_write.items():
+            execute(SUPPRESS if is_suppressed else UNSUPPRESS, (recipient,))
+
+    def _remember(self, transaction: Transaction) -> None:
         """A claim is followed by its end and its settlement: three reads of one row that nobody else writes."""
-        for key, row in changed:
+        for key, row in transaction.changed_rows:
             if row.settled:
                 self._unsettled.pop(key, None)
             else:
                 self._unsettled[key] = row
+        if transaction.suppressions_to_write:
+            self._forget()
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Rows were deleted, or suppressions changed."""
         self._unsettled.clear()
         self._data_version = None
+
+    def prune(self, *, after: int, before: float) -> tuple[int, int | None]:
+        """See `Database.prune`; the place is the last number looked at."""
+        self._begin()
+        execute = self._connection.execute
+        try:
+            [(last,)] = execute(LAST_OF_STEP, (after, _PRUNE_STEP))
+            count = 0
+            if last is not None:
+                count = execute(PRUNE, (after, last, before, self._clock.boot_seconds())).rowcount
+            execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        if count:
+            self._forget()
+        return count, last
 
     def close(self) -> None:
         """End this owner's leases and let go."""
@@ -130,11 +166,7 @@ class LedgerFile:
             self._lock.close()
             self._lock_path(self.owner).unlink(missing_ok=True)
 
-    def now_seconds(self) -> float:
-        """The lease clock."""
-        return self._clock.boot_seconds()
-
-    def is_alive(self, owner: int) -> bool:
+    def _is_alive(self, owner: int) -> bool:
         """Whether an owner's leases hold as long as they say. If not, that is written down."""
         if owner == self.owner:
             return True
@@ -168,6 +200,8 @@ class LedgerFile:
             execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
             raise ConfigError(f"the ledger {path} has version {version}; this Pabal reads {SCHEMA_VERSION}")
+        [(ledger_id,)] = execute("SELECT id FROM ledger")
+        self.ledger_id = UUID(bytes=ledger_id)
         execute("COMMIT")
 
     def _register(self) -> tuple[int, IO[str]]:
@@ -188,7 +222,7 @@ class LedgerFile:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for (other,) in execute("SELECT owner FROM owners WHERE ended IS NULL").fetchall():
-                self.is_alive(other)
+                self._is_alive(other)
             execute("COMMIT")
         except BaseException:
             lock.close()
@@ -226,173 +260,3 @@ class LedgerFile:
                     raise
             time.sleep(_PAUSE_SECONDS)
             waited_seconds += _PAUSE_SECONDS
-
-
-class Transaction:
-    """The rows that one group needs, as its steps change them."""
-
-    def __init__(
-        self,
-        file: LedgerFile,
-        connection: sqlite3.Connection,
-        keys: set[bytes],
-        *,
-        known: Mapping[bytes, Row],
-        recipients: Collection[bytes],
-    ) -> None:
-        self._file = file
-        self._connection = connection
-        self._now_seconds = file.now_seconds()
-        self._rows = {key: known[key] for key in keys if key in known}
-        self._ended: str | None = None
-        self._changed: dict[bytes, list[Any]] = {}
-        self._settled: dict[bytes, None] = {}
-        self._alive: dict[int, bool] = {}
-        if unknown := keys - self._rows.keys():
-            [(found, self._ended)] = connection.execute(*select(list(unknown), owner=file.owner))
-            self._rows |= decode(found)
-        self._suppressed: set[bytes] = set()
-        if recipients:
-            self._suppressed = {found for (found,) in connection.execute(*select_suppressed(list(recipients)))}
-
-    def run(self, ask: "Ask") -> "Any | Failure":
-        """A step's answer. What it raises is its own affair, and no reason to fail the others."""
-        try:
-            return ask.step(self, ask.key, ask.argument)
-        except sqlite3.Error:
-            raise
-        except Exception as error:
-            return Failure(error)
-
-    def claim(self, key: bytes, ask: Claim) -> ClaimAnswer:
-        """See `protocol.claim`."""
-        if self._ended is not None:
-            raise OwnerEnded(f"this worker was written off: {self._ended}; start it anew, under its own name")
-        if ask.recipient in self._suppressed and ask.refusal is None:
-            ask = msgspec.structs.replace(ask, refusal=Suppressed())
-        before = self._rows.get(key)
-        after, answer = claim(before, ask, now_seconds=self._now_seconds, lease_left=self._lease_left)
-        self._note(key, before, after)
-        return answer
-
-    def finish(self, key: bytes, ask: Finish) -> FinishAnswer:
-        """See `protocol.finish`."""
-        before = self._rows.get(key)
-        after, answer = finish(before, ask)
-        self._note(key, before, after)
-        return answer
-
-    def release(self, key: bytes, claim: tuple[int, int]) -> None:
-        """See `protocol.release`. `claim`: its owner and token, as in `settle`."""
-        owner, token = claim
-        before = self._rows.get(key)
-        self._note(key, before, release(before, owner=owner, token=token))
-
-    def settle(self, key: bytes, claim: tuple[int, int]) -> None:
-        """See `protocol.settle`. All settlements of a transaction are one short statement."""
-        owner, token = claim
-        before = self._rows.get(key)
-        after = settle(before, owner=owner, token=token)
-        if after is None or after is before:
-            return
-        self._rows[key] = after
-        if key in self._changed:
-            self._changed[key] = to_columns(key, after)
-        else:
-            self._settled[key] = None
-
-    def cancel(self, key: bytes, prune_after: float) -> CancelAnswer:
-        """See `protocol.cancel`."""
-        before = self._rows.get(key)
-        after, answer = cancel(before, prune_after=prune_after)
-        self._note(key, before, after)
-        return answer
-
-    def suppress(self, _: bytes, recipients: Collection[bytes]) -> None:
-        """See `Ledger.suppress`."""
-        statement = "INSERT OR IGNORE INTO suppressions VALUES (?)"
-        self._connection.executemany(statement, [(recipient,) for recipient in recipients])
-        self._file.forget()
-
-    def unsuppress(self, _: bytes, recipients: Collection[bytes]) -> None:
-        """See `Ledger.unsuppress`."""
-        statement = "DELETE FROM suppressions WHERE recipient = ?"
-        self._connection.executemany(statement, [(recipient,) for recipient in recipients])
-        self._file.forget()
-
-    def prune(self, _: bytes, bounds: tuple[int, float]) -> tuple[int, int | None]:
-        """Look at some rows that follow a number; delete those that need not be kept at an instant (the `bounds`).
-
-        Returns how many, and the last number looked at (None: there were no more).
-        """
-        after, before = bounds
-        execute = self._connection.execute
-        [(last,)] = execute(
-            "SELECT max(number) FROM (SELECT number FROM deliveries WHERE number > ? ORDER BY number LIMIT ?)",
-            (after, _PRUNE_STEP),
-        )
-        if last is None:
-            return 0, None
-        deleted = execute(
-            "DELETE FROM deliveries WHERE number > ? AND number <= ? AND prune_after < ? "
-            "AND NOT (state = 'claimed' AND lease_until > ?)",
-            (after, last, before, self._now_seconds),
-        )
-        if deleted.rowcount:
-            self._file.forget()
-        return deleted.rowcount, last
-
-    @property
-    def changed(self) -> Iterable[tuple[bytes, Row]]:
-        """The rows that `write` stored."""
-        return ((key, self._rows[key]) for keys in (self._changed, self._settled) for key in keys)
-
-    def write(self) -> None:
-        """Store what changed."""
-        if self._changed:
-            self._connection.execute(*upsert(list(self._changed.values())))
-        if self._settled:
-            self._connection.execute(*settle_statement(list(self._settled)))
-
-    def _lease_left(self, row: Row) -> float:
-        left = row.lease_until - self._now_seconds
-        if left <= 0:
-            return left
-        if row.owner not in self._alive:
-            self._alive[row.owner] = self._file.is_alive(row.owner)
-        return left if self._alive[row.owner] else 0.0
-
-    def _note(self, key: bytes, before: Row | None, after: Row | None) -> None:
-        if after is not None and after is not before and after != before:
-            # Here, so that a row that cannot be written fails the step that made it, and no other.
-            self._changed[key] = to_columns(key, after)
-            self._rows[key] = after
-            self._settled.pop(key, None)
-
-
-class Failure:
-    """What a step raised instead of answering."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-Step = Callable[[Transaction, bytes, Any], Any]
-"""One of Transaction's methods: takes the id of the row it needs (b"": none) and its argument."""
-
-
-class Ask:
-    """One call of a ledger: what to do, and with which row."""
-
-    __slots__ = ("argument", "key", "step")
-
-    def __init__(self, step: Step, key: bytes, argument: Any) -> None:
-        self.step = step
-        self.key = key
-        self.argument = argument
-
-
-def _recipients(asks: Iterable[Ask]) -> set[bytes]:
-    return {ask.argument.recipient for ask in asks if isinstance(ask.argument, Claim) and ask.argument.recipient}

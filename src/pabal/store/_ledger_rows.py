@@ -1,4 +1,4 @@
-"""A ledger row as columns: the statements that read and write many rows at once, and the values they carry.
+"""The ledger's SQL on SQLite: the statements that read and write many rows at once, and the values they carry.
 
 Statements exist for a few sizes only, and shorter groups are padded, so that each stays prepared. A read answers with
 one JSON text: it is one step of SQLite, and the interpreter is given up at every step.
@@ -11,9 +11,8 @@ import msgspec
 
 from pabal.outcome import Outcome, Verdict
 from pabal.protocol import Row, Source
-
-MOST_ROWS: Final = 256
-"""How many rows one statement reads or writes."""
+from pabal.store._ledger_columns import COLUMNS
+from pabal.store._ledger_steps import MOST_ROWS
 
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MOST_ROWS)
 
@@ -50,34 +49,27 @@ SCHEMA: Final = (
       ended TEXT
     )
     """,
+    "CREATE TABLE ledger (id BLOB NOT NULL)",
+    "INSERT INTO ledger VALUES (randomblob(16))",
 )
 """`number` counts deliveries as they come, so that rows written together lie together: with the random `id` as the
 table's own key a claim costs twice as much. `owners.ended` says why an owner's leases have ended (NULL: they have
 not)."""
 
-_COLUMNS = (
-    "attempt",
-    "source_attempt",
-    "source_parks",
-    "state",
-    "owner",
-    "token",
-    "lease_until",
-    "provider",
-    "verdict",
-    "outcome",
-    "settled",
-    "accepted",
-    "takeovers",
-    "prune_after",
-    "cancelled",
+SUPPRESS: Final = "INSERT OR IGNORE INTO suppressions VALUES (?)"
+UNSUPPRESS: Final = "DELETE FROM suppressions WHERE recipient = ?"
+
+LAST_OF_STEP: Final = "SELECT max(number) FROM (SELECT number FROM deliveries WHERE number > ? ORDER BY number LIMIT ?)"
+PRUNE: Final = (
+    "DELETE FROM deliveries WHERE number > ? AND number <= ? AND prune_after < ? "
+    "AND NOT (state = 'claimed' AND lease_until > ?)"
 )
+"""What need not be kept of the rows between two numbers, at a time, on the lease clock's."""
 
 _StoredRow = tuple[
     str, int, int, int, str, int, int, float, str, Verdict | None, Outcome | None, int, int, int, float, int
 ]
 _decode_rows = msgspec.json.Decoder(list[_StoredRow]).decode
-_encode = msgspec.json.Encoder().encode
 
 
 def select(keys: Sequence[bytes], *, owner: int) -> tuple[str, list[Any]]:
@@ -117,28 +109,6 @@ def _padded(statements: Mapping[int, str], keys: Sequence[bytes]) -> tuple[str, 
     return statements[size], [*keys, *[b""] * (size - len(keys))]
 
 
-def to_columns(key: bytes, row: Row) -> list[Any]:
-    """A row as the values of its columns, the id first. Raises what an outcome's text may that is no text."""
-    return [
-        key,
-        row.attempt,
-        row.source.attempt,
-        row.source.parks,
-        row.state,
-        row.owner,
-        row.token,
-        row.lease_until,
-        row.provider,
-        None if row.verdict is None else _encode(row.verdict).decode(),
-        None if row.outcome is None else _encode(row.outcome).decode(),
-        row.settled,
-        row.accepted,
-        row.takeovers,
-        row.prune_after,
-        row.cancelled,
-    ]
-
-
 def _row(stored: _StoredRow) -> Row:
     return Row(
         attempt=stored[1],
@@ -159,7 +129,7 @@ def _row(stored: _StoredRow) -> Row:
 
 
 def _select(size: int) -> str:
-    columns = ", ".join(f"json({name})" if name in ("verdict", "outcome") else name for name in _COLUMNS)
+    columns = ", ".join(f"json({name})" if name in ("verdict", "outcome") else name for name in COLUMNS)
     return (
         f"SELECT json_group_array(json_array(hex(id), {columns})), "  # noqa: S608 - constants only
         "(SELECT ended FROM owners WHERE owner = ?) "
@@ -168,10 +138,10 @@ def _select(size: int) -> str:
 
 
 def _upsert(size: int) -> str:
-    row = f"(?{', ?' * len(_COLUMNS)})"
-    updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)
+    row = f"(?{', ?' * len(COLUMNS)})"
+    updates = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS)
     return (
-        f"INSERT INTO deliveries (id, {', '.join(_COLUMNS)}) VALUES {', '.join([row] * size)} "  # noqa: S608 - constants only
+        f"INSERT INTO deliveries (id, {', '.join(COLUMNS)}) VALUES {', '.join([row] * size)} "  # noqa: S608 - constants only
         f"ON CONFLICT (id) DO UPDATE SET {updates}"
     )
 

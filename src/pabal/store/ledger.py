@@ -1,11 +1,9 @@
 """The ledger in one SQLite file, for all workers of one host.
 
-One thread owns the connection. Calls of one moment gather and are handed over as a group, which runs in one
-transaction: one read of all rows, the protocol's pure functions in order, one write of those that changed, one commit
-(durable: WAL, `synchronous=FULL`). While a group commits, the next gathers. Statements touch many rows at once.
+One thread owns the connection, and runs one group of calls after another (`_ledger_groups.py`), each in one transaction
+that is durable when it is answered (WAL, `synchronous=FULL`). Statements touch many rows at once.
 
-A statement that fails (the disk is full, another process holds the file for too long) fails its whole group with
-LedgerUnavailable, and the next group tries anew.
+A statement that fails (the disk is full, another process holds the file for too long) fails its whole group.
 
 docs/ledger.md tells how to read the file with the sqlite3 shell.
 """
@@ -13,47 +11,23 @@ docs/ledger.md tells how to read the file with the sqlite3 shell.
 import asyncio
 import functools
 import sqlite3
-from collections.abc import Awaitable, Collection, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
-from uuid import UUID
 
 from pabal.clock import Clock
 from pabal.database_thread import DatabaseThread
 from pabal.errors import LedgerUnavailable
-from pabal.notification import Suppression, suppression_key
-from pabal.protocol import CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswer
-from pabal.store._ledger_file import Ask, Failure, LedgerFile, Step, Transaction
-from pabal.store._ledger_rows import MOST_ROWS
-
-BUSY_GROUP = 8
-GATHER_SECONDS = 0.004
-"""After a group of more calls than `BUSY_GROUP` the next one gathers for this long. A transaction costs about the same
-for 20 calls as for 100, so under load this takes a sixth off a delivery's CPU; a lone call never waits."""
-
-SETTLE_WITHIN_SECONDS = 1.0
-"""How long a settlement waits for a transaction to ride with. Lost in a crash, it costs a repeated append."""
+from pabal.store._ledger_file import LedgerFile
+from pabal.store._ledger_groups import GroupedLedger
+from pabal.store._ledger_steps import Ask
 
 PATIENCE_SECONDS = 3.0
 """How long a transaction waits for a file that another process is writing to."""
 
 
-class SqliteLedger:
+class SqliteLedger(GroupedLedger):
     """See the module, and `pabal.store.port.Ledger`. Make one with `open`."""
-
-    def __init__(self, thread: DatabaseThread, file: LedgerFile) -> None:
-        self.owner = file.owner
-        self._thread = thread
-        self._file = file
-        self._loop = asyncio.get_running_loop()
-        self._tokens = 0
-        self._gathered: list[_Ask] = []
-        self._running: asyncio.Future[list[Any]] | None = None
-        self._is_scheduled = False
-        self._last_size = 0
-        self._settling: asyncio.TimerHandle | None = None
-        self._is_closed = False
 
     @classmethod
     async def open(cls, path: Path, *, clock: Clock, worker: str, patience_seconds: float = PATIENCE_SECONDS) -> Self:
@@ -75,129 +49,26 @@ class SqliteLedger:
             if isinstance(error, sqlite3.Error | OSError):
                 raise LedgerUnavailable(f"cannot open the ledger {path}: {error}") from error
             raise
-        return cls(thread, file)
+        return cls(_FileInThread(thread, file))
 
-    def new_token(self) -> int:
-        """See `Ledger.new_token`."""
-        self._tokens += 1
-        return self._tokens
 
-    def claim(self, delivery: UUID, ask: Claim) -> Awaitable[ClaimAnswer]:
-        """See `Ledger.claim`."""
-        return self._ask(Transaction.claim, delivery.bytes, ask)
+class _FileInThread:
+    """The file as a `Database`."""
 
-    def finish(self, delivery: UUID, ask: Finish) -> Awaitable[FinishAnswer]:
-        """See `Ledger.finish`."""
-        return self._ask(Transaction.finish, delivery.bytes, ask)
+    def __init__(self, thread: DatabaseThread, file: LedgerFile) -> None:
+        self.ledger_id = file.ledger_id
+        self.owner = file.owner
+        self._thread = thread
+        self._file = file
 
-    def release(self, delivery: UUID, *, owner: int, token: int) -> Awaitable[None]:
-        """See `Ledger.release`."""
-        return self._ask(Transaction.release, delivery.bytes, (owner, token))
+    def transact(self, asks: Sequence[Ask]) -> asyncio.Future[list[Any]]:
+        return self._thread.submit(functools.partial(self._file.transact, asks))
 
-    def settle(self, delivery: UUID, *, owner: int, token: int) -> None:
-        """See `Ledger.settle`."""
-        self._refuse_if_closed()
-        self._gathered.append(_Ask(Transaction.settle, delivery.bytes, (owner, token), None))
-        self._settle_soon()
-
-    def cancel(self, delivery: UUID, *, prune_after: float) -> Awaitable[CancelAnswer]:
-        """See `Ledger.cancel`."""
-        return self._ask(Transaction.cancel, delivery.bytes, prune_after)
-
-    def suppress(self, suppressions: Collection[Suppression]) -> Awaitable[None]:
-        """See `Ledger.suppress`."""
-        keys = [
-            suppression_key(tenant=each.tenant, channel=each.channel, address=each.address) for each in suppressions
-        ]
-        return self._ask(Transaction.suppress, b"", keys)
-
-    def unsuppress(self, keys: Collection[bytes]) -> Awaitable[None]:
-        """See `Ledger.unsuppress`."""
-        return self._ask(Transaction.unsuppress, b"", keys)
-
-    async def prune(self, *, now: datetime) -> int:
-        """See `Ledger.prune`."""
-        before = now.timestamp()
-        pruned: int = 0
-        after = 0
-        while True:
-            count, last = await self._ask(Transaction.prune, b"", (after, before))
-            pruned += count
-            if last is None:
-                return pruned
-            after = last
+    def prune(self, *, after: int, before: float) -> asyncio.Future[tuple[int, int | None]]:
+        return self._thread.submit(functools.partial(self._file.prune, after=after, before=before))
 
     async def close(self) -> None:
-        """See `Ledger.close`."""
-        self._is_closed = True
-        while self._gathered or self._running is not None:
-            self._run()
-            if self._running is not None:
-                await asyncio.wait([self._running])
         await self._thread.stop(self._close_file)
-
-    def _ask(self, step: Step, key: bytes, argument: Any) -> asyncio.Future[Any]:
-        self._refuse_if_closed()
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._gathered.append(_Ask(step, key, argument, answer))
-        self._run_soon()
-        return answer
-
-    def _refuse_if_closed(self) -> None:
-        if self._is_closed:
-            raise LedgerUnavailable("the ledger was closed")
-
-    def _run_soon(self) -> None:
-        """Run the group at the end of this round of the loop; under load a moment later, for more to ride along."""
-        if not self._is_scheduled and self._running is None:
-            self._is_scheduled = True
-            if self._last_size > BUSY_GROUP:
-                self._loop.call_later(GATHER_SECONDS, self._run)
-            else:
-                self._loop.call_soon(self._run)
-
-    def _settle_soon(self) -> None:
-        if self._settling is None:
-            self._settling = self._loop.call_later(SETTLE_WITHIN_SECONDS, self._run)
-
-    def _run(self) -> None:
-        """Hand over what has gathered, unless a group is under way; then its end does."""
-        self._is_scheduled = False
-        if self._running is not None or not self._gathered:
-            return
-        if self._settling is not None:
-            self._settling.cancel()
-            self._settling = None
-        group, self._gathered = self._gathered[:MOST_ROWS], self._gathered[MOST_ROWS:]
-        self._last_size = len(group)
-        self._running = self._thread.submit(functools.partial(self._file.transact, group))
-        if self._running.done():
-            self._answer(group, self._running)
-        else:
-            self._running.add_done_callback(functools.partial(self._answer, group))
-
-    def _answer(self, group: "Sequence[_Ask]", done: "asyncio.Future[list[Any]]") -> None:
-        self._running = None
-        error = done.exception()
-        if error is not None:
-            self._refuse(group, error)
-        else:
-            for ask, answer in zip(group, done.result(), strict=True):
-                ask.tell(answer)
-        if any(ask.answer is not None for ask in self._gathered):
-            self._run_soon()
-        elif self._gathered:
-            self._settle_soon()
-
-    def _refuse(self, group: "Sequence[_Ask]", error: BaseException) -> None:
-        """Nothing of the group was stored."""
-        failure = LedgerUnavailable(f"the ledger did not take it: {error}")
-        failure.__cause__ = error
-        for ask in group:
-            ask.tell(Failure(failure))
-        if not self._is_closed:
-            # A settlement has nobody who would ask again.
-            self._gathered[:0] = [ask for ask in group if ask.answer is None]
 
     def _close_file(self) -> None:
         try:
@@ -205,22 +76,3 @@ class SqliteLedger:
         except sqlite3.Error:
             # The disk is full, or the file is held: then others find out by its lock that this owner is gone.
             return
-
-
-class _Ask(Ask):
-    """One call, and who waits for its answer (None: nobody, so it is tried until it succeeds)."""
-
-    __slots__ = ("answer",)
-
-    def __init__(self, step: Step, key: bytes, argument: Any, answer: asyncio.Future[Any] | None) -> None:
-        super().__init__(step, key, argument)
-        self.answer = answer
-
-    def tell(self, answer: Any) -> None:
-        """Give the answer to who waits, if they still do."""
-        if self.answer is None or self.answer.done():
-            return
-        if isinstance(answer, Failure):
-            self.answer.set_exception(answer.error)
-        else:
-            self.answer.set_result(answer)

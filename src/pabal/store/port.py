@@ -28,6 +28,9 @@ from pabal.protocol import CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswe
 class Ledger(Protocol):
     """See the module."""
 
+    id: UUID
+    """Names the ledger itself: made with it, once."""
+
     owner: int
     """Names this process's claims; a new one at every start."""
 
