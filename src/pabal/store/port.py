@@ -180,6 +180,14 @@ class Store(Protocol):
         """Take facts in, in one transaction. In any order and any number of times the result is the same."""
         ...
 
+    async def reported(self, facts: Sequence[StoredFact]) -> Sequence[tuple[Receipt, DeliveryView]]:
+        """What facts that were folded already make known of receipts: each receipt with the delivery it speaks of.
+
+        Those among the facts whose delivery is known, and those that were held until one of the facts came (a receipt
+        by the provider's id, before its `sent` event). For any tenant: receipts do not know theirs.
+        """
+        ...
+
     async def notification(self, notification: UUID, *, tenant: str) -> Sequence[DeliveryView]:
         """The deliveries of a notification, without timelines; empty when none was recorded (yet)."""
         ...
