@@ -203,3 +203,18 @@ def test_derived_ids_are_those_of_uuid5() -> None:
 
     assert derived == uuid.uuid5(namespace, "12:notification4:shop3:k-1")
     assert derived.version == 5
+
+
+@pytest.mark.parametrize("traceparent", [None, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])
+def test_a_trace_stands_in_a_header_of_every_record_of_the_delivery_that_has_one(traceparent: str | None) -> None:
+    delivery = a_delivery(traceparent=traceparent)
+    origin = in_the_log(delivery_record(delivery))
+
+    delayed = delay_record(delivery, topic="pabal.delay.bulk.5", wait=Wait(due=NOW, release_at=NOW))
+    dead = dead_record(
+        origin, channel="webhook", delivery=delivery, error_class="exhausted", message="", at=NOW, group="g"
+    )
+
+    for record in (origin, in_the_log(delayed), in_the_log(dead)):
+        assert record.header("traceparent") == (traceparent.encode() if traceparent else None)
+        assert read_delivery(record).traceparent == traceparent

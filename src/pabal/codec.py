@@ -14,6 +14,7 @@ from pabal.notification import EVENTS_TOPIC, Delivery, DeliveryEvent, Receipt, d
 from pabal.retry import Wait
 
 SCHEMA_HEADER = "schema"
+TRACEPARENT_HEADER = "traceparent"
 DELIVERY_SCHEMA = b"delivery/1"
 EVENT_SCHEMA = b"delivery-event/1"
 RECEIPT_SCHEMA = b"receipt/1"
@@ -43,7 +44,7 @@ def delivery_record(delivery: Delivery) -> NewRecord:
         topic=deliveries_topic(delivery.channel, delivery.class_),
         key=delivery.record_key,
         value=_encode(delivery),
-        headers=_DELIVERY_HEADERS,
+        headers=_headers_of(delivery),
     )
 
 
@@ -53,7 +54,7 @@ def delay_record(delivery: Delivery, *, topic: str, wait: Wait) -> NewRecord:
         topic=topic,
         key=delivery.record_key,
         value=_encode(delivery),
-        headers=(*_DELIVERY_HEADERS, ("x-due", _text(wait.due)), ("x-release-at", _text(wait.release_at))),
+        headers=(*_headers_of(delivery), ("x-due", _text(wait.due)), ("x-release-at", _text(wait.release_at))),
     )
 
 
@@ -154,7 +155,7 @@ def dead_record(
         key=origin.key,
         value=origin.value if delivery is None else _encode(delivery),
         headers=(
-            (SCHEMA_HEADER, (origin.header(SCHEMA_HEADER) or b"") if delivery is None else DELIVERY_SCHEMA),
+            *(_headers_of(delivery) if delivery else ((SCHEMA_HEADER, origin.header(SCHEMA_HEADER) or b""),)),
             ("x-original-topic", origin.topic.encode()),
             ("x-original-partition", str(origin.partition).encode()),
             ("x-original-offset", str(origin.offset).encode()),
@@ -177,6 +178,13 @@ def cut_record(record: NewRecord) -> NewRecord:
     return msgspec.structs.replace(
         record, value=value[:_CUT_BYTES], headers=(*record.headers, ("x-cut-from-bytes", str(len(value)).encode()))
     )
+
+
+def _headers_of(delivery: Delivery) -> Headers:
+    """The schema, and the trace where there is one: consumers that trace look for it in a header of that name."""
+    if delivery.traceparent is None:
+        return _DELIVERY_HEADERS
+    return (*_DELIVERY_HEADERS, (TRACEPARENT_HEADER, delivery.traceparent.encode()))
 
 
 def _check_schema(record: Record, expected: bytes) -> None:

@@ -161,9 +161,18 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_deliveries(
-    request: NotificationRequest, *, tenant: str, idempotency_key: str, now: datetime, rules: Rules
+    request: NotificationRequest,
+    *,
+    tenant: str,
+    idempotency_key: str,
+    now: datetime,
+    rules: Rules,
+    traceparent: str | None = None,
 ) -> Plan | tuple[Flaw, ...]:
-    """The deliveries of a request, or everything that is wrong with it (at least one flaw)."""
+    """The deliveries of a request, or everything that is wrong with it (at least one flaw).
+
+    `traceparent` is the trace that the request belongs to.
+    """
     if len(request.to) > MAX_DELIVERIES:
         # Alone: looking at thousands of addresses to say more would cost what the cap is there to save.
         message = (
@@ -193,6 +202,7 @@ def plan_deliveries(
             order_key=request.order_key or rules.channels[to.channel].order_key(to.address),
             send_at=send_at,
             tags=request.tags,
+            traceparent=traceparent,
         )
         for to in recipients
     )

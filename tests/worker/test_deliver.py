@@ -291,3 +291,31 @@ async def test_a_record_that_the_log_refuses_is_cut_and_holds_up_no_other(lab: L
     dead = {len(record.value or b""): record for record in await lab.records("pabal.dead.webhook")}
     assert dead.keys() == {64 * 1024, 10}
     assert dead[64 * 1024].header("x-cut-from-bytes") == b"200000"
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class NotingTraces(Scripted):
+    """Notes the trace that each call carries."""
+
+    def __init__(self) -> None:
+        super().__init__(Accepted)
+        self.traces: list[str | None] = []
+
+    async def send(self, rendered: Rendered, *, to: str, tenant: str, idempotency_key: str) -> Outcome:
+        self.traces.append(rendered.traceparent)
+        return await super().send(rendered, to=to, tenant=tenant, idempotency_key=idempotency_key)
+
+
+@pytest.mark.parametrize(
+    ("given", "carried"), [(None, None), (TRACE, TRACE), (f"{TRACE}\r\nx-evil: 1", None), ("nonsense", None)]
+)
+async def test_where_nobody_traces_the_callers_trace_goes_on_as_it_came(
+    lab: Lab, given: str | None, carried: str | None
+) -> None:
+    provider = NotingTraces()
+
+    await lab.run(provider, a_delivery(traceparent=given))
+
+    assert provider.traces == [carried]

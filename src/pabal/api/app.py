@@ -19,6 +19,7 @@ from pabal.api.notifications import NotificationsEndpoint
 from pabal.api.openapi import describe_api
 from pabal.api.page import POLICY, render_page
 from pabal.api.problems import Refused, defect
+from pabal.api.traced import traced
 from pabal.broker.port import Admin, Producer
 from pabal.channels.port import Channel
 from pabal.clock import Clock
@@ -27,6 +28,7 @@ from pabal.notification import CLASSES, NotificationClass, deliveries_topic
 from pabal.plan import Rules
 from pabal.policy import ClassSettings
 from pabal.template import Template
+from pabal.tracing.port import Tracing
 
 
 def create_app(
@@ -39,6 +41,7 @@ def create_app(
     templates: Mapping[str, Template],
     clock: Clock,
     new_key: Callable[[], str],
+    tracing: Tracing | None = None,
 ) -> Starlette:
     """The API as an ASGI application; it owns nothing that it is handed.
 
@@ -65,12 +68,20 @@ def create_app(
         # The first route is the first to be tried: the one that is asked all day.
         Route(
             "/v1/notifications",
-            NotificationsEndpoint(keyring=keyring, acceptance=acceptance, new_key=new_key),
+            traced(
+                NotificationsEndpoint(keyring=keyring, acceptance=acceptance, new_key=new_key),
+                route="/v1/notifications",
+                tracing=tracing,
+            ),
             methods=["POST"],
         ),
         Route(
             "/v1/notifications/batch",
-            BatchEndpoint(keyring=keyring, acceptance=acceptance, new_key=new_key),
+            traced(
+                BatchEndpoint(keyring=keyring, acceptance=acceptance, new_key=new_key),
+                route="/v1/notifications/batch",
+                tracing=tracing,
+            ),
             methods=["POST"],
         ),
         Route("/healthz", HealthEndpoint(), methods=["GET"]),

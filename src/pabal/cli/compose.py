@@ -25,6 +25,8 @@ from pabal.store.ledger import SqliteLedger
 from pabal.template import Template
 from pabal.templates import TemplateLibrary, load_templates, publish_templates
 from pabal.topics.spec import topics_for
+from pabal.tracing.environment import read_exporters
+from pabal.tracing.port import Tracing
 from pabal.worker.deliver import Carrier
 from pabal.worker.worker import Worker
 
@@ -40,17 +42,37 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     data: Path
     clock: Clock
     broker: Broker
+    tracing: Tracing | None = None
 
 
 @contextlib.asynccontextmanager
-async def open_parts(settings: Settings, *, log_url: str, data: Path) -> AsyncIterator[Parts]:
-    """The log and what goes with it, closed at the end. Raises ConfigError, LogUnavailable."""
+async def open_parts(
+    settings: Settings, *, log_url: str, data: Path, environment: Mapping[str, str] = {}
+) -> AsyncIterator[Parts]:
+    """The log and what goes with it, closed at the end. Raises ConfigError, LogUnavailable.
+
+    `environment` is where OpenTelemetry's variables are looked for (none: no tracing).
+    """
     clock = SystemClock()
+    tracing = open_tracing(environment, log_url=log_url)
     broker = await open_broker(log_url, settings=settings, clock=clock)
     try:
-        yield Parts(settings=settings, log_url=log_url, data=data, clock=clock, broker=broker)
+        yield Parts(settings=settings, log_url=log_url, data=data, clock=clock, broker=broker, tracing=tracing)
     finally:
         await broker.close()
+        if tracing is not None:
+            await tracing.close()
+
+
+def open_tracing(environment: Mapping[str, str], *, log_url: str) -> Tracing | None:
+    """Tracing as the environment asks for it; None when it does not. Raises ConfigError."""
+    exporters = read_exporters(environment)
+    if not exporters:
+        return None
+    # Imported only when asked for: a process that does not trace pays nothing for those that do.
+    from pabal.tracing.opentelemetry import OpenTelemetryTracing
+
+    return OpenTelemetryTracing.exporting(exporters, log="kafka" if log_url.startswith("kafka:") else "pabal")
 
 
 async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
@@ -118,6 +140,7 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
             templates=templates,
             clock=parts.clock,
             new_key=lambda: secrets.token_urlsafe(24),
+            tracing=parts.tracing,
         )
         await serve(app, listening=listening, stopping=stopping)
     finally:
@@ -149,6 +172,7 @@ async def run_worker(
             find_template=library.render,
             clock=parts.clock,
             name=name,
+            tracing=parts.tracing,
         )
         await worker.run(stopping)
 

@@ -1,6 +1,7 @@
 """`pabal api`, `pabal worker`, `pabal delayline`: the roles, each in a process of its own."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import click
@@ -23,7 +24,7 @@ def api(log_url: str | None, config: Path | None, data: Path, host: str | None, 
     url = url_of(log_url, settings)
 
     async def main(stopping: asyncio.Event) -> None:
-        async with open_parts(settings, log_url=url, data=data) as parts:
+        async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
             await check_topics(parts)
             own_port = settings.api.port if port is None else port
             with listen(host or settings.api.host, own_port, option="--port") as listening:
@@ -48,7 +49,7 @@ def worker(log_url: str | None, config: Path | None, data: Path, channels: tuple
     url = url_of(log_url, settings)
 
     async def main(stopping: asyncio.Event) -> None:
-        async with open_parts(settings, log_url=url, data=data) as parts:
+        async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
             await check_topics(parts)
             await run_worker(parts, stopping, name=name, channels=channels)
 
@@ -65,7 +66,7 @@ def delayline(log_url: str | None, config: Path | None, data: Path, name: str | 
     url = url_of(log_url, settings)
 
     async def main(stopping: asyncio.Event) -> None:
-        async with open_parts(settings, log_url=url, data=data) as parts:
+        async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
             await check_topics(parts)
             await run_delayline(parts, stopping, name=name)
 

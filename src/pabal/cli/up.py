@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import os
 import secrets
 import socket
 from base64 import b64encode
@@ -77,7 +78,10 @@ def up(log_url: str | None, config: Path | None, data: Path, port: int | None, i
                     key=key,
                 )
                 inbox = _inbox_if_needed(settings, greeting, stopping, page_port=inbox_port, smtp_port=smtp_port)
-                async with inbox as complete, open_parts(complete, log_url=url, data=data) as parts:
+                async with (
+                    inbox as complete,
+                    open_parts(complete, log_url=url, data=data, environment=os.environ) as parts,
+                ):
                     await _prepare_topics(parts)
                     greeting.show()
                     await _run_all(parts, stopping, listening=listening)

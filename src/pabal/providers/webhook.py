@@ -62,15 +62,18 @@ class WebhookProvider:
         timestamp = str(int(now.timestamp()))
         body = rendered.body.encode()
         signed = f"{idempotency_key}.{timestamp}.".encode() + body
+        headers = {
+            "webhook-id": idempotency_key,
+            "webhook-timestamp": timestamp,
+            "webhook-signature": " ".join([_sign(key, signed) for key in keys]),
+        }
+        if rendered.traceparent is not None:
+            headers["traceparent"] = rendered.traceparent
         exchange = await self._http.post(
             to,
             body=body,
             content_type="application/json",
-            headers={
-                "webhook-id": idempotency_key,
-                "webhook-timestamp": timestamp,
-                "webhook-signature": " ".join([_sign(key, signed) for key in keys]),
-            },
+            headers=headers,
         )
         match exchange:
             case Answer():

@@ -22,6 +22,8 @@ from pabal.providers.port import Provider
 from pabal.retry import decide, may_call_again
 from pabal.runtime import insist
 from pabal.store.port import Ledger
+from pabal.tracing.context import read_traceparent
+from pabal.tracing.port import Tracing
 from pabal.worker.effects import Told, event_of, kind_of_outcome, records_of_verdict
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class Deliverer:
         producer: Producer,
         find_template: Callable[[TemplateRef], Awaitable[Content]],
         clock: Clock,
+        tracing: Tracing | None = None,
     ) -> None:
         self._channel = carrier.channel
         self._provider = carrier.provider
@@ -83,6 +86,7 @@ class Deliverer:
         self._producer = producer
         self._find_template = find_template
         self._clock = clock
+        self._tracing = tracing
         # A timer for each call would cost more than looking at all of them once a second.
         self._sending: dict[asyncio.Task[Any], float] = {}
         self._lease_seconds = carrier.provider.timeout_seconds + LEASE_SLACK_SECONDS
@@ -101,8 +105,10 @@ class Deliverer:
                 if self._outlives_lease(asked_at):
                     await insist(lambda: self._ledger.release(delivery.id, owner=ask.owner, token=ask.token))
                     return Held(seconds=0.0)
-                outcome, told = await self._send(delivery, rendered, origin=origin, group=group)
                 called = delivery if attempt == delivery.attempt else msgspec.structs.replace(delivery, attempt=attempt)
+                is_traced = self._tracing is not None or delivery.traceparent is not None
+                send = self._send_traced if is_traced else self._send
+                outcome, told = await send(called, rendered, origin=origin, group=group)
                 records = await self._finish(called, outcome, ask=ask, told=told)
                 records += self._closed_as_unknown(delivery, up_to=took_over + 1, told=told)
                 return End(records=records, claim=Claimed(delivery=delivery.id, owner=ask.owner, token=ask.token))
@@ -193,6 +199,24 @@ class Deliverer:
         """Whether a call begun now could outlast its claim (the process was stopped, or the ledger slow)."""
         longest_call = self._provider.timeout_seconds + _CALL_SLACK_SECONDS
         return self._clock.boot_seconds() + longest_call > asked_at + self._lease_seconds
+
+    async def _send_traced(
+        self, delivery: Delivery, rendered: Rendered, *, origin: Record, group: str
+    ) -> tuple[Outcome, Told]:
+        """`_send` as a part of the delivery's trace; where nobody traces, the caller's trace goes on as it came."""
+        if self._tracing is None:
+            carrying = msgspec.structs.replace(rendered, traceparent=read_traceparent(delivery.traceparent))
+            return await self._send(delivery, carrying, origin=origin, group=group)
+        span = self._tracing.send(
+            delivery, attempt=delivery.attempt, provider=self._provider_name, origin=origin, group=group
+        )
+        outcome: Outcome | None = None
+        try:
+            carrying = msgspec.structs.replace(rendered, traceparent=span.traceparent)
+            outcome, told = await self._send(delivery, carrying, origin=origin, group=group)
+        finally:
+            span.end(outcome)
+        return outcome, told
 
     async def _send(
         self, delivery: Delivery, rendered: Rendered, *, origin: Record, group: str

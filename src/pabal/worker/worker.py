@@ -11,6 +11,7 @@ from pabal.notification import CLASSES, Content, NotificationClass, TemplateRef
 from pabal.policy import ClassSettings
 from pabal.runtime import insist
 from pabal.store.port import Ledger
+from pabal.tracing.port import Tracing
 from pabal.worker.deliver import Carrier, Deliverer
 from pabal.worker.dispatch import Dispatch
 from pabal.worker.intake import COMMIT_EVERY_SECONDS, Intake
@@ -36,6 +37,7 @@ class Worker:
         find_template: Callable[[TemplateRef], Awaitable[Content]],
         clock: Clock,
         name: str | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
@@ -52,6 +54,7 @@ class Worker:
                 producer=self._producer,
                 find_template=find_template,
                 clock=clock,
+                tracing=tracing,
             )
             dispatch = Dispatch(
                 deliverer=deliverer,

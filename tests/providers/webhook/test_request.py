@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 import standardwebhooks
 
+from pabal.channels.port import Rendered
 from pabal.clock import ManualClock
 from pabal.errors import ConfigError
 from pabal.outcome import Accepted, Misconfigured
@@ -162,3 +163,14 @@ def test_a_secret_that_is_none_is_named_but_not_shown(secret: str) -> None:
         create({}, ProviderContext(clock=ManualClock(), webhook_secrets={"acme": [SECRET, secret]}))
 
     assert str(raised.value) == "$.tenants.acme.webhook_secrets[1]: not base64; expected whsec_ and base64"
+
+
+async def test_the_trace_goes_along_where_there_is_one(provider: WebhookProvider, endpoint: Endpoint) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for traceparent in (None, trace):
+        rendered = Rendered(body=BODY, traceparent=traceparent)
+        await provider.send(rendered, to=endpoint.url, tenant="acme", idempotency_key="k")
+
+    without, with_trace = endpoint.requests
+    assert "traceparent" not in without.headers
+    assert with_trace.headers["traceparent"] == trace
