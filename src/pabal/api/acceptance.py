@@ -49,10 +49,23 @@ class Acceptance:
         self._deadline_seconds = append_timeout_seconds + APPEND_GRACE_SECONDS
         self._clock = clock
 
-    def prepare(self, request: NotificationRequest, *, tenant: str, idempotency_key: str, root: str = "$") -> Prepared:
+    def prepare(
+        self,
+        request: NotificationRequest,
+        *,
+        tenant: str,
+        idempotency_key: str,
+        traceparent: str | None = None,
+        root: str = "$",
+    ) -> Prepared:
         """Plan and encode. `root` is where the request stands in the body. Raises Refused with every flaw."""
         plan = plan_deliveries(
-            request, tenant=tenant, idempotency_key=idempotency_key, now=self._clock.now(), rules=self._rules
+            request,
+            tenant=tenant,
+            idempotency_key=idempotency_key,
+            now=self._clock.now(),
+            rules=self._rules,
+            traceparent=traceparent,
         )
         if not isinstance(plan, Plan):
             raise refuse_flaws(plan, root=root)

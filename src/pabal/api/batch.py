@@ -20,6 +20,7 @@ from pabal.api.decoding import check_idempotency_key, decode
 from pabal.api.keys import Keyring
 from pabal.api.messages import BatchAnswer, BatchItem, BatchProblem, BatchResult, RawBatch
 from pabal.api.problems import Refused, defect, refuse_field
+from pabal.api.traced import caller_traceparent
 from pabal.broker.port import NewRecord
 
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -50,7 +51,9 @@ class BatchEndpoint:
                 raise Refused("idempotency_key_on_batch", "give each item its own `idempotency_key` instead")
             check_json(head)
             batch = decode(self._batch_decoder, await read_body(receive, head, limit=MAX_BATCH_BYTES))
-            answer = await self._accept(batch.notifications, tenant=caller.tenant)
+            answer = await self._accept(
+                batch.notifications, tenant=caller.tenant, traceparent=caller_traceparent(scope, head)
+            )
         except Refused as refused:
             answer = Answer(status=refused.status, body=refused.problem(), headers=refused.headers)
         except ClientDisconnect:
@@ -60,10 +63,11 @@ class BatchEndpoint:
             answer = Answer(status=500, body=defect().problem())
         await answer.send(send)
 
-    async def _accept(self, items: Sequence[msgspec.Raw], *, tenant: str) -> Answer:
+    async def _accept(self, items: Sequence[msgspec.Raw], *, tenant: str, traceparent: str | None) -> Answer:
         load = _Load()
         for index, item in enumerate(items):
-            self._judge(item, root=f"$.notifications[{index}]", tenant=tenant, load=load)
+            root = f"$.notifications[{index}]"
+            self._judge(item, root=root, tenant=tenant, traceparent=traceparent, load=load)
             # A batch is up to half a second of work; the requests beside it must not wait for all of it.
             await asyncio.sleep(0)
         if load.records:
@@ -74,7 +78,7 @@ class BatchEndpoint:
         status = 202 if all(result.status == 202 for result in load.results) else 207
         return Answer(status=status, body=BatchAnswer(results=tuple(load.results)))
 
-    def _judge(self, item: msgspec.Raw, *, root: str, tenant: str, load: "_Load") -> None:
+    def _judge(self, item: msgspec.Raw, *, root: str, tenant: str, traceparent: str | None, load: "_Load") -> None:
         key: str | None = None
         try:
             if (size := len(memoryview(item))) > MAX_BODY_BYTES:
@@ -86,7 +90,9 @@ class BatchEndpoint:
                 key = self._new_key()
             else:
                 key = check_idempotency_key(request.idempotency_key, path=path)
-            prepared = self._acceptance.prepare(request, tenant=tenant, idempotency_key=key, root=root)
+            prepared = self._acceptance.prepare(
+                request, tenant=tenant, idempotency_key=key, traceparent=traceparent, root=root
+            )
             load.take(prepared, key=key, root=root)
         except Refused as refused:
             problem = refused.problem()
