@@ -10,7 +10,17 @@ import msgspec
 
 from pabal.broker.port import Headers, NewRecord, Record
 from pabal.errors import DecodeError
-from pabal.notification import EVENTS_TOPIC, Delivery, DeliveryEvent, Receipt, dead_topic, deliveries_topic
+from pabal.notification import (
+    EVENTS_TOPIC,
+    SUPPRESSIONS_TOPIC,
+    Delivery,
+    DeliveryEvent,
+    Receipt,
+    Suppression,
+    dead_topic,
+    deliveries_topic,
+    suppression_key,
+)
 from pabal.retry import Wait
 
 SCHEMA_HEADER = "schema"
@@ -18,6 +28,7 @@ TRACEPARENT_HEADER = "traceparent"
 DELIVERY_SCHEMA = b"delivery/1"
 EVENT_SCHEMA = b"delivery-event/1"
 RECEIPT_SCHEMA = b"receipt/1"
+SUPPRESSION_SCHEMA = b"suppression/1"
 
 _CUT_BYTES = 64 * 1024
 _LAST_YEAR = 9000
@@ -27,6 +38,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_delivery = msgspec.json.Decoder(Delivery).decode
 _decode_event = msgspec.json.Decoder(DeliveryEvent).decode
 _decode_receipt = msgspec.json.Decoder(Receipt).decode
+_decode_suppression = msgspec.json.Decoder(Suppression).decode
 
 _DELIVERY_HEADERS: Headers = ((SCHEMA_HEADER, DELIVERY_SCHEMA),)
 _CLOUD_EVENT_HEADERS: Headers = (
@@ -130,6 +142,32 @@ def read_receipt(record: Record) -> Receipt:
         return _decode_receipt(record.value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DecodeError(f"not a receipt: {error}", error_class="undecodable") from None
+
+
+def suppression_record(suppression: Suppression) -> NewRecord:
+    """The suppression in its compacted topic. A record of its key without a value (`lifting_record`) ends it."""
+    return NewRecord(
+        topic=SUPPRESSIONS_TOPIC,
+        key=suppression_key(tenant=suppression.tenant, channel=suppression.channel, address=suppression.address),
+        value=_encode(suppression),
+        headers=((SCHEMA_HEADER, SUPPRESSION_SCHEMA),),
+    )
+
+
+def lifting_record(key: bytes) -> NewRecord:
+    """The end of a suppression: a tombstone."""
+    return NewRecord(topic=SUPPRESSIONS_TOPIC, key=key, value=None, headers=((SCHEMA_HEADER, SUPPRESSION_SCHEMA),))
+
+
+def read_suppression(record: Record) -> Suppression | None:
+    """The suppression in a record of `pabal.suppressions`; None: it was lifted. Raises DecodeError."""
+    if record.value is None:
+        return None
+    _check_schema(record, SUPPRESSION_SCHEMA)
+    try:
+        return _decode_suppression(record.value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError(f"not a suppression: {error}", error_class="undecodable") from None
 
 
 def dead_record(
