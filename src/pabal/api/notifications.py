@@ -46,7 +46,6 @@ class NotificationsEndpoint:
             prepared = self._acceptance.prepare(
                 request, tenant=caller.tenant, idempotency_key=key, traceparent=caller_traceparent(scope, head)
             )
-            self._acceptance.admit(caller.tenant, deliveries=len(prepared.accepted.deliveries))
             await self._acceptance.append(prepared.records)
             answer = Answer(status=202, body=prepared.accepted, headers=_key_header(key))
         except Refused as refused:
