@@ -6,11 +6,15 @@ from pathlib import Path
 
 from pabal.clock import ManualClock
 from pabal.store.ledger import SqliteLedger
+from pabal.store.ledger_postgres import PostgresLedger
 from pabal.testing.ledger_process import run
 
 
-async def main() -> None:
-    await run(await SqliteLedger.open(Path(sys.argv[1]), clock=ManualClock(), worker="process"), sys.argv[2])
+async def main(place: str, what: str) -> None:
+    if place.startswith("postgresql:"):
+        await run(await PostgresLedger.open(place, worker="process"), what)
+    else:
+        await run(await SqliteLedger.open(Path(place), clock=ManualClock(), worker="process"), what)
 
 
-asyncio.run(main())
+asyncio.run(main(*sys.argv[1:]))

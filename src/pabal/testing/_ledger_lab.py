@@ -36,6 +36,10 @@ class LedgerStore(ABC):
     async def let_time_pass(self, seconds: float) -> None:
         """Make every lease that is held that much shorter, without waiting."""
 
+    async def let_deaths_be_noticed(self) -> None:
+        """Do what ends the leases of processes that died: nothing, where a ledger finds out by itself."""
+        return
+
     @abstractmethod
     def process(self, *arguments: str) -> Sequence[str]:
         """The command of a process that opens a ledger on it and calls `pabal.testing.ledger_process.run`."""

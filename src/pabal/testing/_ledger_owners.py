@@ -148,6 +148,7 @@ class DurabilityLaws(LedgerHarness):
         living = await b.claim(said[0])
 
         said += await _kill(process)
+        await lab.store.let_deaths_be_noticed()
         answers = [await b.claim(delivery) for delivery in said]
 
         assert isinstance(living, Held)

@@ -4,7 +4,7 @@
 
     with PostgresServer.start() as server:
         with server.new_database() as url:
-            ledger = await PostgresLedger.open(url, clock=SystemClock(), worker="a")
+            ledger = await PostgresLedger.open(url, worker="a")
             server.kill()
             server.launch()
 

@@ -1,0 +1,166 @@
+"""The ledger's SQL on PostgreSQL: its tables, and the statements that read and write many rows at once.
+
+Ids go as text (`{hex,…}`) and come back as bytes; instants are floats here and timestamps in the tables, so that a
+person can read them.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from pabal.outcome import Outcome, Verdict
+from pabal.protocol import Row, Source
+from pabal.store._ledger_columns import COLUMNS
+
+SCHEMA_VERSION: Final = 1
+
+SCHEMA: Final = """
+CREATE SCHEMA IF NOT EXISTS pabal_ledger;
+CREATE TABLE pabal_ledger.ledger (id uuid NOT NULL, version integer NOT NULL);
+CREATE TABLE pabal_ledger.deliveries (
+  id uuid PRIMARY KEY,
+  attempt integer NOT NULL,
+  source_attempt integer NOT NULL,
+  source_parks integer NOT NULL,
+  state text NOT NULL,
+  owner bigint NOT NULL,
+  token bigint NOT NULL,
+  lease_until timestamptz NOT NULL,
+  provider text NOT NULL,
+  verdict json,
+  outcome json,
+  settled boolean NOT NULL,
+  accepted integer NOT NULL,
+  takeovers integer NOT NULL,
+  prune_after timestamptz NOT NULL,
+  cancelled boolean NOT NULL
+) WITH (fillfactor = 50);
+CREATE TABLE pabal_ledger.suppressions (recipient bytea PRIMARY KEY);
+CREATE TABLE pabal_ledger.owners (
+  owner bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  worker text NOT NULL,
+  host text NOT NULL,
+  pid integer NOT NULL,
+  opened_at timestamptz NOT NULL,
+  ended text
+);
+"""
+"""A row is written about three times. With half of each page left free for that, a changed row stays on its page, and
+the index does not change with it (a "heap-only tuple"). A schema of their own, so that the tables may lie in any
+database, also in the store's."""
+
+_TYPES: Final = {
+    "attempt": "integer",
+    "source_attempt": "integer",
+    "source_parks": "integer",
+    "state": "text",
+    "owner": "bigint",
+    "token": "bigint",
+    "lease_until": "double precision",
+    "provider": "text",
+    "verdict": "text",
+    "outcome": "text",
+    "settled": "boolean",
+    "accepted": "integer",
+    "takeovers": "integer",
+    "prune_after": "double precision",
+    "cancelled": "boolean",
+}
+_ARRAYS = ", ".join(["%s::uuid[]", *(f"%s::{_TYPES[name]}[]" for name in COLUMNS)])
+_GIVEN = f"unnest({_ARRAYS}) AS given (id, {', '.join(COLUMNS)})"
+
+
+def _stored(name: str) -> str:
+    match name:
+        case "lease_until" | "prune_after":
+            return f"to_timestamp(given.{name})"
+        case "verdict" | "outcome":
+            return f"given.{name}::json"
+        case _:
+            return f"given.{name}"
+
+
+def _read(name: str) -> str:
+    match name:
+        case "lease_until" | "prune_after":
+            return f"date_part('epoch', {name})"
+        case "verdict" | "outcome":
+            return f"{name}::text"
+        case _:
+            return name
+
+
+SELECT_NOW: Final = (
+    "SELECT date_part('epoch', clock_timestamp()), (SELECT coalesce(ended, '') FROM owners WHERE owner = %s)"
+)
+"""The lease clock, and why the leases of an owner have ended (empty: they have not; NULL: there is no such owner)."""
+
+SELECT_ROWS: Final = (
+    f"SELECT uuid_send(id), {', '.join(map(_read, COLUMNS))}, "  # noqa: S608 - constants only
+    "(SELECT ended IS NULL FROM owners WHERE owners.owner = deliveries.owner) "
+    "FROM deliveries WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE OF deliveries"
+)
+"""The rows of some ids, each with whether its owner's leases hold; for `to_row`. Locked in the order of their ids."""
+
+SELECT_SUPPRESSED: Final = "SELECT recipient FROM suppressions WHERE recipient = ANY(%s::bytea[])"
+
+INSERT: Final = (
+    f"INSERT INTO deliveries (id, {', '.join(COLUMNS)}) "  # noqa: S608 - constants only
+    f"SELECT given.id, {', '.join(map(_stored, COLUMNS))} FROM {_GIVEN}"
+)
+UPDATE: Final = (
+    f"UPDATE deliveries SET {', '.join(f'{name} = {_stored(name)}' for name in COLUMNS)} "  # noqa: S608 - constants only
+    f"FROM {_GIVEN} WHERE deliveries.id = given.id"
+)
+SETTLE: Final = "UPDATE deliveries SET settled = true WHERE id = ANY(%s::uuid[])"
+SUPPRESS: Final = "INSERT INTO suppressions SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING"
+UNSUPPRESS: Final = "DELETE FROM suppressions WHERE recipient = ANY(%s::bytea[])"
+
+BLOCKS: Final = "SELECT pg_relation_size('deliveries') / current_setting('block_size')::int"
+PRUNE: Final = """
+DELETE FROM deliveries WHERE id = ANY(ARRAY(
+  SELECT id FROM deliveries WHERE ctid >= %s::tid AND ctid < %s::tid
+  AND prune_after < to_timestamp(%s) AND NOT (state = 'claimed' AND lease_until > clock_timestamp())
+  FOR UPDATE SKIP LOCKED))
+"""
+"""What need not be kept of the rows in a range of blocks, the blocks being read once and in order."""
+
+_decode_verdict = msgspec.json.Decoder(Verdict).decode
+_decode_outcome = msgspec.json.Decoder(Outcome).decode
+
+
+def id_array(keys: Iterable[bytes]) -> str:
+    """Ids as the text of a `uuid[]`."""
+    return f"{{{','.join(key.hex() for key in keys)}}}"
+
+
+def arrays(rows: Collection[Sequence[Any]]) -> list[Any]:
+    """Rows (`to_columns`) as the values of INSERT and UPDATE: an array for each column. Sorted by id."""
+    ids, *columns = zip(*sorted(rows, key=_id_of), strict=True)
+    return [id_array(ids), *map(list, columns)]
+
+
+def _id_of(row: Sequence[Any]) -> bytes:
+    key: bytes = row[0]
+    return key
+
+
+def to_row(stored: Sequence[Any]) -> Row:
+    """A row as SELECT_ROWS found it."""
+    return Row(
+        attempt=stored[1],
+        source=Source(stored[2], stored[3]),
+        state=stored[4],
+        owner=stored[5],
+        token=stored[6],
+        lease_until=stored[7],
+        provider=stored[8],
+        verdict=None if stored[9] is None else _decode_verdict(stored[9]),
+        outcome=None if stored[10] is None else _decode_outcome(stored[10]),
+        settled=stored[11],
+        accepted=stored[12],
+        takeovers=stored[13],
+        prune_after=stored[14],
+        cancelled=stored[15],
+    )
