@@ -1,0 +1,44 @@
+"""A disk small enough to fill up."""
+
+import asyncio
+import contextlib
+import errno
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from chaos.failed import RunFailed
+
+_SIZE_MB = 64
+
+
+@contextlib.asynccontextmanager
+async def small_disk(folder: Path) -> AsyncIterator[None]:
+    """One in memory, mounted on `folder` as long as this lasts. Raises RunFailed where none may be mounted."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={_SIZE_MB}m", "chaos", str(folder)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RunFailed(f"a small disk cannot be mounted here (it needs root): {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(ballast: Path) -> None:
+    """Leave no room on the disk of this file."""
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+
+
+def integrity(database: Path) -> str:
+    """SQLite's own verdict on a file; `ok` if it is whole."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        verdict = connection.execute("PRAGMA integrity_check").fetchone()
+    return str(verdict[0])

@@ -1,0 +1,105 @@
+"""What a process stands on: the disk, the wall clock, the bytes that others wrote."""
+
+import asyncio
+from pathlib import Path
+
+from chaos.account import Allowed
+from chaos.disk import fill, integrity
+from chaos.installation import Setting
+from chaos.run import Run, Scenario
+from pabal.broker.port import NewRecord
+from pabal.cli.compose import open_broker
+from pabal.clock import SystemClock
+from pabal.config import Settings
+from pabal.notification import deliveries_topic
+
+_HOUR = 3600.0
+_FULL_SECONDS = 8.0
+_STEP_SECONDS = 4.0
+_TOPIC = deliveries_topic("webhook", "standard")
+
+
+async def fill_the_disk(run: Run) -> Allowed:
+    """No room for the embedded log and the ledger, then room again; nobody is restarted."""
+    ballast = run.pabal.folder / "ballast"
+    await run.pabal.start("api", "delayline", "worker-1")
+    async with run.steady_load():
+        await run.until_arrived(run.size.kill_at)
+        fill(ballast)
+        await run.pabal.until(lambda: run.load.refused["503"] > 0, "the API to say 503", within_seconds=60)
+        await run.while_loaded(_FULL_SECONDS)
+        run.fault_over()
+        ballast.unlink()
+        await run.while_loaded(_STEP_SECONDS)
+    if "disk is full" not in run.pabal.printed():
+        run.problems.append("nothing that was printed says that the disk is full")
+    for name in ("log.db", "ledger.db"):
+        if (verdict := integrity(run.pabal.folder / name)) != "ok":
+            run.problems.append(f"{name} is damaged: {verdict}")
+    run.notes.append(f"{run.load.refused['503']} requests answered 503 meanwhile")
+    return Allowed(duplicates=0)
+
+
+async def step_the_wall_clock(run: Run) -> Allowed:
+    """An hour back, and forward again; then an hour forward, for good. Retries wait in the delay line meanwhile."""
+    clock = run.pabal.folder / "wall-clock"
+    clock.write_text("0")
+    stepped = {"CHAOS_WALL_CLOCK": str(clock)}
+    await run.pabal.start("api", "delayline", "worker-1", environment=stepped)
+    run.far_side.answer(http={"status": 503})
+    run.load.burst(run.size.burst // 10, to=run.webhook)
+    await run.until_arrived(run.size.burst // 10)
+    await asyncio.sleep(1.0)
+    run.far_side.forget()
+    run.far_side.answer()
+    async with run.steady_load():
+        for offset in (-_HOUR, 0.0, _HOUR):
+            _write_whole(clock, str(offset))
+            run.fault_over()
+            await run.while_loaded(_STEP_SECONDS)
+    return Allowed(duplicates=0)
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """At once, for readers who look at any moment."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(file)
+
+
+async def write_nonsense(run: Run) -> Allowed:
+    """Records nobody can read among good ones: one in twenty."""
+    await run.pabal.start("api", "delayline", "worker-1")
+    nonsense = run.size.burst // 20
+    broker = await open_broker(run.pabal.log_url, settings=Settings(), clock=SystemClock())
+    try:
+        producer = broker.producer()
+        run.load.burst(run.size.burst, to=run.webhook)
+        for number in range(nonsense):
+            value = (b"\xff\xfe not JSON", b"{}", b"", b'{"id": 7}')[number % 4]
+            schema = (b"delivery/1", b"delivery/99")[number % 2]
+            record = NewRecord(topic=_TOPIC, key=b"%d" % number, value=value, headers=(("schema", schema),))
+            await producer.append([record])
+        run.fault_over()
+    finally:
+        await broker.close()
+    return Allowed(duplicates=0, dead=nonsense)
+
+
+SCENARIOS = (
+    Scenario(
+        name="disk-full",
+        title="disk full under the embedded log and the ledger for some 10 s",
+        do=fill_the_disk,
+        logs=("embedded",),
+        setting=Setting(has_small_disk=True),
+    ),
+    Scenario(
+        name="wall-clock",
+        title="wall clock stepped an hour back, forward, and forward again",
+        do=step_the_wall_clock,
+        setting=Setting(config="[classes.standard]\nladder_seconds = [5, 5, 30]"),
+    ),
+    Scenario(name="undecodable", title="undecodable records, one in twenty, among good ones", do=write_nonsense),
+)
+"""In the order of the table."""
