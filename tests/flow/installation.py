@@ -54,12 +54,13 @@ class Installation:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, log_url: str, **changes: Any) -> AsyncIterator[Self]:
+    async def running(cls, log_url: str, *, environment: Mapping[str, str] = {}, **changes: Any) -> AsyncIterator[Self]:
         """Start everything; at the end stop it as a signal would."""
         with tempfile.TemporaryDirectory() as folder:
             async with await Simulator.start() as simulator:
                 settings = settings_for(simulator, **changes)
-                async with open_parts(settings, log_url=log_url, data=Path(folder)) as parts:
+                opening = open_parts(settings, log_url=log_url, data=Path(folder), environment=environment)
+                async with opening as parts:
                     await create_topics(parts, partitions=2, replication=None)
                     async with cls._roles(parts) as address, aiohttp.ClientSession() as http:
                         yield cls(parts, simulator, address, http)
@@ -78,9 +79,17 @@ class Installation:
             finally:
                 stopping.set()
 
-    async def ask(self, body: Mapping[str, Any], *, key: str | None = None, expect: int = 202) -> dict[str, Any]:
+    async def ask(
+        self,
+        body: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        traceparent: str | None = None,
+        expect: int = 202,
+    ) -> dict[str, Any]:
         """POST one notification and return the answer."""
         headers = {"Authorization": f"Bearer {KEY}"} | ({"Idempotency-Key": key} if key else {})
+        headers |= {"traceparent": traceparent} if traceparent else {}
         async with self._http.post(f"{self._address}/v1/notifications", json=body, headers=headers) as answer:
             text = await answer.text()
             assert answer.status == expect, text
@@ -88,9 +97,9 @@ class Installation:
 
     async def ask_webhook(self, path: str = "/hook", **more: Any) -> dict[str, Any]:
         """POST one notification for one webhook at the simulator; returns its only delivery."""
-        key = more.pop("key", None)
+        key, traceparent = more.pop("key", None), more.pop("traceparent", None)
         asked = {"to": [{"channel": "webhook", "address": f"{self.simulator.url}{path}"}], "class": "critical"}
-        answer = await self.ask(asked | {"content": {"body": "hello"}} | more, key=key)
+        answer = await self.ask(asked | {"content": {"body": "hello"}} | more, key=key, traceparent=traceparent)
         [delivery] = answer["deliveries"]
         return dict(delivery)
 

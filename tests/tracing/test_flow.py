@@ -1,0 +1,87 @@
+"""One trace, from the request to the provider's call, over a failed attempt: as a collector receives it."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from pabal.simulator import HttpBehaviour
+from tests.flow.installation import Installation
+from tests.tracing.collector import Collector, attribute
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+CALLER = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "kafka":
+        return f"kafka://{request.getfixturevalue('kafka_bootstrap')}"
+    return f"sqlite:{tmp_path / 'log.db'}"
+
+
+@pytest.fixture
+async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+    async with Collector.running() as collector:
+        # OpenTelemetry reads the process's own environment, and nothing else.
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        yield collector
+
+
+async def send_at_the_second_attempt(pabal: Installation, *, traceparent: str | None) -> list[str]:
+    """Returns the traces that the two calls carried."""
+    await pabal.simulator.behave(HttpBehaviour(status=503))
+    delivery = await pabal.ask_webhook(traceparent=traceparent)
+    await pabal.until_told(delivery["id"], "deferred")
+    await pabal.simulator.behave()
+    await pabal.until_told(delivery["id"], "sent")
+    return [request.headers["traceparent"] for request in pabal.simulator.requests()]
+
+
+def by_attempt(spans: list[Span]) -> tuple[Span, Span, Span]:
+    [accept] = [span for span in spans if span.kind == Span.SPAN_KIND_SERVER]
+    first, second = sorted(
+        (span for span in spans if span.kind == Span.SPAN_KIND_CONSUMER),
+        key=lambda span: int(attribute(span, "pabal.attempt")),
+    )
+    return accept, first, second
+
+
+@pytest.mark.parametrize("traceparent", [CALLER, None])
+async def test_request_failed_call_and_retry_are_one_trace(
+    log_url: str, collector: Collector, traceparent: str | None
+) -> None:
+    async with Installation.running(log_url, environment=os.environ) as pabal:
+        carried = await send_at_the_second_attempt(pabal, traceparent=traceparent)
+
+    accept, first, second = by_attempt(collector.spans)
+    assert collector.services == {"pabal"}
+    assert accept.trace_id == first.trace_id == second.trace_id
+    assert accept.parent_span_id == (bytes.fromhex("00f067aa0ba902b7") if traceparent else b"")
+    assert traceparent is None or accept.trace_id == bytes.fromhex(TRACE)
+    assert first.parent_span_id == second.parent_span_id == accept.span_id
+    assert [attribute(span, "pabal.outcome") for span in (first, second)] == ["deferred", "accepted"]
+    assert [(link.trace_id, link.span_id) for link in second.links] == [(first.trace_id, first.span_id)]
+    assert [*first.links] == []
+    assert carried == [f"00-{span.trace_id.hex()}-{span.span_id.hex()}-0{carried[0][-1]}" for span in (first, second)]
+
+
+async def test_where_nobody_traces_every_call_carries_what_the_caller_sent(log_url: str) -> None:
+    async with Installation.running(log_url) as pabal:
+        carried = await send_at_the_second_attempt(pabal, traceparent=CALLER)
+
+    assert carried == [CALLER, CALLER]
+
+
+async def test_a_collector_that_is_away_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+
+    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}", environment=os.environ) as pabal:
+        delivery = await pabal.ask_webhook()
+        events = await pabal.until_told(delivery["id"], "sent")
+
+    assert [event.kind for event in events] == ["sent"]
