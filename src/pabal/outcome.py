@@ -32,10 +32,14 @@ class Rejected(_Value, frozen=True, kw_only=True):
 
 
 class Misconfigured(_Value, frozen=True, kw_only=True):
-    """Our fault (credentials, quota, certificate): says nothing about this delivery."""
+    """Our fault (credentials, quota, certificate): says nothing about this delivery.
+
+    `tenant_only`: it is the settings of this delivery's tenant that are at fault; the provider serves the others.
+    """
 
     reason: str
     response: str | None = None
+    tenant_only: bool = False
 
 
 class Unknown(_Value, frozen=True, kw_only=True):

@@ -43,6 +43,18 @@ class Provider(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsHosts(Protocol):
+    """What a provider may also be: one whose addresses are answered by different hosts, such as customers' endpoints.
+
+    The worker's guard then counts each host's failures apart; of any other provider it is the provider that fails.
+    """
+
+    def host_of(self, address: str) -> str:
+        """Who answers for a canonical address of the channel. Pure and quick: asked before each call."""
+        ...
+
+
 class CallbackRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider posted to `/v1/receipts/NAME`, as it came. Header names are in lower case."""
 

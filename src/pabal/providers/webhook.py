@@ -56,7 +56,8 @@ class WebhookProvider:
         keys = self._keys.get(tenant)
         if not keys:
             return Misconfigured(
-                reason=f"tenant {tenant!r} has no webhook secret: set $.tenants.{tenant}.webhook_secrets"
+                reason=f"tenant {tenant!r} has no webhook secret: set $.tenants.{tenant}.webhook_secrets",
+                tenant_only=True,
             )
         now = self._clock.now()
         timestamp = str(int(now.timestamp()))
@@ -88,6 +89,10 @@ class WebhookProvider:
                 return Rejected(reason="the address is not an http or https URL")
             case _:
                 assert_never(exchange)
+
+    def host_of(self, address: str) -> str:
+        """Host and port of the URL, which is in canonical form: that is who answers, whatever the path."""
+        return address.split("/", 3)[2]
 
     async def close(self) -> None:
         """See `Provider.close`."""

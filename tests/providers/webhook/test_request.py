@@ -67,7 +67,8 @@ async def test_a_tenant_without_a_secret_is_misconfigured_and_nothing_is_sent(
     outcome = await send(provider, endpoint.url, tenant=tenant)
 
     assert outcome == Misconfigured(
-        reason=f"tenant {tenant!r} has no webhook secret: set $.tenants.{tenant}.webhook_secrets"
+        reason=f"tenant {tenant!r} has no webhook secret: set $.tenants.{tenant}.webhook_secrets",
+        tenant_only=True,
     )
     assert endpoint.connections == 0
 
@@ -174,3 +175,15 @@ async def test_the_trace_goes_along_where_there_is_one(provider: WebhookProvider
     without, with_trace = endpoint.requests
     assert "traceparent" not in without.headers
     assert with_trace.headers["traceparent"] == trace
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("https://example.com/hook", "example.com"),
+        ("http://127.0.0.1:8080/hook?a=//b", "127.0.0.1:8080"),
+        ("https://[2001:db8::1]/", "[2001:db8::1]"),
+    ],
+)
+async def test_host_and_port_answer_for_an_address(provider: WebhookProvider, address: str, host: str) -> None:
+    assert provider.host_of(address) == host

@@ -1,0 +1,33 @@
+"""The guard around a provider: what is called, when, how often, and by whom. Pure; the worker asks and tells.
+
+Overview. Each provider, and each host behind it (a customer's endpoint), is a *callee* with three judges: a *circuit*
+(`circuit.py`: does it fail?), a *limit* (`limit.py`: how many calls at once does it bear?) and a *rate* (`rate.py`: how
+many a second may it be given?). `guard.py` asks them in turn: the provider, the tenant, the host. Where a channel has
+several providers, `balance.py` says whose turn it is.
+
+Answers. A `Permit` is one call that may be made, by a named provider. A refusal that ends within about two seconds is
+waited for in memory, in the callee's line (`InLine`), as far as there is room: a line holds only what its callee can
+serve in that time. What does not fit is parked (`ParkFor`): it goes down the delay line, attempt and rung unchanged, so
+that nothing waits behind it. If every provider of a channel refuses (`Shut`), nothing more is taken from the log.
+
+After an outage. A few probes go first; what closes the circuit sets the limit low, and it doubles once a second while
+calls go well. Providers get their weight back in tenths.
+
+State. In memory, per worker: another worker finds out for itself within `minimum_calls`. Nothing here reads a clock.
+"""
+
+from pabal.guard.callee import Callee
+from pabal.guard.guard import Full, Guard, Guarded, GuardSettings, InLine, NoSuchProvider, ParkFor, Permit, Shut
+
+__all__ = [
+    "Callee",
+    "Full",
+    "Guard",
+    "GuardSettings",
+    "Guarded",
+    "InLine",
+    "NoSuchProvider",
+    "ParkFor",
+    "Permit",
+    "Shut",
+]

@@ -1,0 +1,131 @@
+"""Who is called, a provider or one host of it: circuit, limit and rate together, and how long its line may be. Pure."""
+
+from collections.abc import Callable
+
+from pabal.guard.circuit import Circuit, CircuitSettings, CircuitState
+from pabal.guard.limit import Limit
+from pabal.guard.rate import Rate
+
+PATIENCE_SECONDS = 2.0
+"""A refusal that lasts longer is not waited for in memory: the delivery is parked, or the channel pauses."""
+
+FIRST_PARK_SECONDS = 5.0
+LONGEST_PARK_SECONDS = 600.0
+"""Each park in a row is twice as long as the one before, up to this."""
+
+_PROBING_LINE = 8
+"""How many may wait while probes find out whether anybody is there."""
+_SHORTEST_SECONDS = 0.001
+
+
+class Callee:
+    """One provider, or one host of it. Times as in `Circuit`.
+
+    A call is counted twice: by `begin` when it is permitted, by `call` when it is made; it ends by `end`, or, when it
+    was never made, by `give_back`. `on_change` hears each change of the circuit.
+    """
+
+    __slots__ = ("_horizon", "_on_change", "_random", "circuit", "limit", "name", "rate", "used_at")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        most: float,
+        rate_per_second: float | None,
+        circuit: CircuitSettings,
+        random: Callable[[], float],
+        on_change: Callable[["Callee", float], None],
+    ) -> None:
+        self.name = name
+        self.circuit = Circuit(circuit, random=random)
+        self.limit = Limit(most=most)
+        self.rate = Rate(rate_per_second)
+        self.used_at = 0.0
+        self._random = random
+        self._on_change = on_change
+        self._horizon = 0.0
+
+    def is_free(self, now: float) -> bool:
+        """Whether one more call may begin now."""
+        limit = self.limit
+        return (
+            limit.in_flight < int(limit.value)
+            and (self.circuit.state == "closed" or self.circuit.admits(now))
+            and (self.rate.per_second is None or self.rate.ready_in(now) <= 0.0)
+        )
+
+    def begin(self, now: float) -> bool:
+        """A call is permitted. Returns whether it is a probe."""
+        self.used_at = now
+        self.limit.in_flight += 1
+        if self.rate.per_second is not None:
+            self.rate.take(now)
+        return self.circuit.state != "closed" and self.circuit.begin()
+
+    def give_back(self, *, is_probe: bool) -> None:
+        """A permitted call was not made."""
+        self.limit.in_flight -= 1
+        self.rate.give_back()
+        self.circuit.give_back(is_probe=is_probe)
+
+    def end(
+        self,
+        *,
+        is_ok: bool,
+        is_probe: bool,
+        began: float,
+        now: float,
+        is_certain: bool = False,
+        not_before: float | None = None,
+    ) -> None:
+        """A call that was made ended. For `is_certain` and `not_before` see `Circuit.end`."""
+        self.limit.end(is_ok=is_ok, began=began, now=now)
+        self.limit.in_flight -= 1
+        before = self.circuit.state
+        self.circuit.end(is_ok=is_ok, is_probe=is_probe, now=now, is_certain=is_certain, not_before=not_before)
+        if self.circuit.state != before:
+            self.changed(now)
+
+    def trip(self, now: float) -> None:
+        """Open the circuit, whatever was counted."""
+        self.circuit.trip(now)
+        self.changed(now)
+
+    def changed(self, now: float) -> None:
+        """The circuit has changed: what was shut begins low."""
+        if self.state == "closed":
+            self.limit.start_low(now)
+        self._on_change(self, now)
+
+    @property
+    def state(self) -> CircuitState:
+        """The circuit's."""
+        return self.circuit.state
+
+    def room(self, now: float) -> int:
+        """How many may wait in memory: those whose turn comes within `PATIENCE_SECONDS` (Little's law)."""
+        if self.circuit.state == "open":
+            return 0 if self.circuit.reopens_in(now) > PATIENCE_SECONDS else _PROBING_LINE
+        if self.circuit.state == "half_open":
+            return _PROBING_LINE
+        return int(PATIENCE_SECONDS / max(self._seconds_each(now), _SHORTEST_SECONDS))
+
+    def park_seconds(self, *, parks: int, now: float) -> float:
+        """For how long one that does not fit is parked; `parks` says how often in a row it was already.
+
+        Until the circuit reopens, or until those that were parked before have had their turn. Spread upwards, so that
+        what was parked together does not come back together.
+        """
+        self._horizon = max(self._horizon, now) + self._seconds_each(now)
+        seconds = max(
+            FIRST_PARK_SECONDS * 2.0 ** min(parks, 16),
+            self.circuit.reopens_in(now),
+            self._horizon - now if self.circuit.state == "closed" else 0.0,
+        )
+        return min(min(seconds, LONGEST_PARK_SECONDS) * (1.0 + self._random()), LONGEST_PARK_SECONDS)
+
+    def _seconds_each(self, now: float) -> float:
+        """How much time passes from one begin to the next while as many as may be are under way."""
+        by_calls = self.limit.latency(now) / max(int(self.limit.value), 1)
+        return max(by_calls, 1.0 / self.rate.per_second if self.rate.per_second else 0.0)
