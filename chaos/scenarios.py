@@ -1,5 +1,5 @@
 """Every scenario, in the order of the table."""
 
-from chaos import crashes, surroundings
+from chaos import brokers, crashes, surroundings
 
-SCENARIOS = (*crashes.SCENARIOS, *surroundings.SCENARIOS)
+SCENARIOS = (*crashes.SCENARIOS, *brokers.SCENARIOS, *surroundings.SCENARIOS)

@@ -113,10 +113,15 @@ class KafkaCluster:
         """End a broker (0 is the first) by SIGKILL."""
         self._brokers[broker].kill()
 
-    def restart(self, broker: int) -> None:
-        """Start a killed broker again on its storage and port; return once it serves."""
-        self._brokers[broker].launch()
-        self._brokers[broker].wait_until_serving()
+    def restart(self, *brokers: int) -> None:
+        """Start killed brokers again on their storage and ports; return once they serve.
+
+        Those that are needed for a quorum have to be named together: none serves without.
+        """
+        for broker in brokers:
+            self._brokers[broker].launch()
+        for broker in brokers:
+            self._brokers[broker].wait_until_serving()
 
     def pause(self, broker: int) -> None:
         """Freeze a broker by SIGSTOP: its connections stay open and nothing answers."""
