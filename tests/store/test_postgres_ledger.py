@@ -244,7 +244,7 @@ async def test_a_deadlock_with_somebody_elses_statement_is_not_the_callers_affai
             other.execute("SET deadlock_timeout = '1min'")
             lock = "SELECT 1 FROM deliveries WHERE id = %s FOR UPDATE"
             other.execute(lock, (second,))
-            ends = asyncio.gather(a.finish(first, claims[0]), a.finish(second, claims[1]))
+            ends = asyncio.gather(*(a.finish(*each) for each in zip((first, second), claims, strict=True)))
             await eventually(lambda: is_waiting(postgres_url))
 
             await asyncio.to_thread(other.execute, lock, (first,))
