@@ -7,7 +7,7 @@ and to say how an append ends.
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,9 +18,12 @@ from pabal.broker.port import NewRecord, Position, Record, TopicPartition, Water
 from pabal.channels import CHANNELS
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery
-from pabal.config import ApiKey, ApiSettings
+from pabal.config import ApiKey, ApiSettings, TenantSettings
+from pabal.errors import LedgerUnavailable, RecordRefused
 from pabal.notification import Delivery
 from pabal.policy import DEFAULT_CLASSES
+from pabal.providers.port import TakesReceipts
+from pabal.store.port import Ledger
 from pabal.template import Template, parse_template
 
 KEY, READ_KEY, OTHER_KEY = "send-key", "read-key", "other-tenant-key"
@@ -38,18 +41,23 @@ SETTINGS = ApiSettings(
 
 
 class Memory:
-    """Remembers what is appended. `fails` is raised instead; `hangs` never answers."""
+    """Remembers what is appended. `fails` is raised instead; `hangs` never answers; `refuses` is a text that no record
+    may hold: of those that do it names one at a time."""
 
     def __init__(self) -> None:
         self.appends: list[Sequence[NewRecord]] = []
         self.fails: Exception | None = None
         self.hangs = False
+        self.refuses: bytes | None = None
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
         if self.fails is not None:
             raise self.fails
         if self.hangs:
             await asyncio.Event().wait()
+        for index, record in enumerate(records):
+            if self.refuses is not None and self.refuses in (record.value or b""):
+                raise RecordRefused("too large", indexes=[index])
         self.appends.append(records)
         return [Position(record.topic, 0, index) for index, record in enumerate(records)]
 
@@ -62,10 +70,10 @@ class Memory:
 
     @property
     def deliveries(self) -> list[Delivery]:
-        return [read_delivery(_appended(record)) for record in self.records]
+        return [read_delivery(as_record(record)) for record in self.records]
 
 
-def _appended(record: NewRecord) -> Record:
+def as_record(record: NewRecord) -> Record:
     return Record(
         topic=record.topic,
         partition=0,
@@ -94,6 +102,21 @@ class Leaders:
         return {TopicPartition(topic, 0): Watermarks(0, 0)}
 
 
+class Nothing:
+    """A reader of empty topics."""
+
+    async def read(self, partition: TopicPartition, **bounds: object) -> AsyncIterator[Sequence[Record]]:
+        return
+        yield []
+
+    async def close(self) -> None:
+        pass
+
+
+async def no_ledger() -> Ledger:
+    raise LedgerUnavailable("there is none here")
+
+
 class Reply(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
@@ -107,7 +130,14 @@ class Reply(msgspec.Struct, frozen=True):
 class Lab:
     """The application and what it is handed."""
 
-    def __init__(self, *, templates: Mapping[str, Template] | None = None, settings: ApiSettings = SETTINGS) -> None:
+    def __init__(
+        self,
+        *,
+        templates: Mapping[str, Template] | None = None,
+        settings: ApiSettings = SETTINGS,
+        receivers: Mapping[str, TakesReceipts] | None = None,
+        tenants: Mapping[str, TenantSettings] | None = None,
+    ) -> None:
         self.log = Memory()
         self.leaders = Leaders()
         self.clock = ManualClock()
@@ -122,6 +152,11 @@ class Lab:
             templates={"order-shipped": SHIPPED} if templates is None else templates,
             clock=self.clock,
             new_key=lambda: f"made-{next(numbers)}",
+            reader=Nothing(),
+            store=None,
+            open_ledger=no_ledger,
+            receivers={} if receivers is None else receivers,
+            tenants={} if tenants is None else tenants,
         )
 
     async def post(

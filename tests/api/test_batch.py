@@ -1,6 +1,7 @@
 """`POST /v1/notifications/batch`: every item judged by itself, one append for all."""
 
 import logging
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 
 from pabal.api.acceptance import MAX_BODY_BYTES
 from pabal.api.batch import MAX_BATCH_BYTES, MAX_BATCH_DELIVERIES
+from pabal.config import TenantSettings
 from pabal.errors import LogUnavailable, UnknownTopic
 from pabal.notification import notification_id
 from tests.api.lab import Lab, Reply
@@ -150,3 +152,37 @@ async def test_a_defect_in_a_batch_is_logged_and_answered(lab: Lab, caplog: pyte
 
     check_problem(reply, "internal_error")
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_an_item_that_the_log_never_takes_spoils_no_other(lab: Lab) -> None:
+    lab.log.refuses = b"heavy"
+    heavy = {**GOOD, "content": {"title": "heavy", "body": "x"}}
+
+    reply = await send(lab, heavy, {**GOOD, "idempotency_key": "good"}, heavy)
+
+    assert reply.status == 207
+    assert [result["status"] for result in reply.json["results"]] == [413, 202, 413]
+    problem = reply.json["results"][2]["problem"]
+    assert (problem["code"], problem["errors"][0]["path"]) == ("record_refused", "$.notifications[2]")
+    [append] = lab.log.appends
+    assert len(append) == len(GOOD["to"])
+
+
+async def test_a_batch_counts_against_the_quota_as_a_whole() -> None:
+    lab = Lab(tenants={"shop": TenantSettings(quota_per_second=1, quota_burst=4)})
+
+    assert (await send(lab, GOOD, GOOD)).status == 202
+    reply = await send(lab, GOOD, {**GOOD, "colour": 1})
+
+    check_problem(reply, "quota_exceeded")
+    assert reply.headers["retry-after"] == "2"
+    assert len(lab.log.appends) == 1
+
+
+async def test_scheduled_items_count_once_each_against_what_a_batch_may_come_to(lab: Lab) -> None:
+    to = [{"channel": "webhook", "address": f"https://example.com/{number}"} for number in range(500)]
+    item = {"to": to, "content": {"title": "x"}, "send_at": lab.clock.now() + timedelta(hours=1)}
+
+    reply = await send(lab, *[item] * (MAX_BATCH_DELIVERIES // 500))
+
+    assert reply.status == 202

@@ -26,7 +26,7 @@ from pabal.clock import SystemClock
 from pabal.codec import read_delivery
 from pabal.policy import DEFAULT_CLASSES
 from pabal.topics.spec import topics_for
-from tests.api.lab import KEY, SETTINGS, SHIPPED
+from tests.api.lab import KEY, SETTINGS, SHIPPED, no_ledger
 
 GOOD = {"to": [{"channel": "webhook", "address": "https://example.com/hook"}], "content": {"title": "Hello"}}
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -75,6 +75,11 @@ class Live:
             templates={"order-shipped": SHIPPED},
             clock=clock,
             new_key=lambda: next(keys),
+            reader=broker.reader(),
+            store=None,
+            open_ledger=no_ledger,
+            receivers={},
+            tenants={},
         )
         listening = listen("127.0.0.1", 0, option="--port")
         stopping = asyncio.Event()

@@ -10,10 +10,12 @@ import pytest
 
 from pabal.api.acceptance import MAX_BODY_BYTES
 from pabal.api.problems import KINDS
-from pabal.errors import Closed, ConfigError, LogUnavailable, UnknownTopic
+from pabal.codec import read_delivery, read_event
+from pabal.config import TenantSettings
+from pabal.errors import Closed, ConfigError, LogUnavailable, RecordRefused, UnknownTopic
 from pabal.notification import Address, delivery_id, notification_id
 from pabal.plan import MAX_EXPANDED_BYTES
-from tests.api.lab import KEY, OTHER_KEY, READ_KEY, SETTINGS, SHIPPED, Lab, Reply, api_key
+from tests.api.lab import KEY, OTHER_KEY, READ_KEY, SETTINGS, SHIPPED, Lab, Reply, api_key, as_record
 
 ANA = {"channel": "email", "address": "ana@example.com"}
 HOOK = {"channel": "webhook", "address": "https://example.com/hook"}
@@ -46,7 +48,11 @@ async def test_an_accepted_notification_is_answered_with_its_ids_and_stands_in_t
             | to
             for to in (ANA, HOOK)
         ],
-        "links": {"docs": "/docs"},
+        "links": {
+            "status": f"/v1/notifications/{id_}",
+            "cancel": f"/v1/notifications/{id_}/cancel",
+            "docs": "/docs",
+        },
     }
     assert len(lab.log.appends) == 1
     assert [record.topic for record in lab.log.records] == [
@@ -99,11 +105,61 @@ async def test_a_scheduled_notification_goes_down_the_delay_line(lab: Lab) -> No
 
     reply = await lab.post({**GOOD, "to": [HOOK], "send_at": send_at, "class": "critical"})
 
-    (record,) = lab.log.records
+    record, event = lab.log.records
     assert reply.status == 202
     assert record.topic == "pabal.delay.critical.7200"
     assert dict(record.headers)["x-due"] == send_at.isoformat().encode()
-    assert lab.log.deliveries[0].expires_at == send_at + timedelta(hours=1)
+    assert read_delivery(as_record(record)).expires_at == send_at + timedelta(hours=1)
+    told = read_event(as_record(event))
+    assert (told.kind, told.due, str(told.delivery_id)) == ("scheduled", send_at, reply.json["deliveries"][0]["id"])
+
+
+async def test_a_scheduled_notification_that_is_asked_for_twice_is_told_as_one_event(lab: Lab) -> None:
+    body = {**GOOD, "to": [HOOK], "send_at": lab.clock.now() + timedelta(hours=3)}
+
+    await lab.post(body, idempotency_key="k")
+    await lab.post(body, idempotency_key="k")
+
+    first, again = (read_event(as_record(records[1])) for records in lab.log.appends)
+    assert first.id == again.id
+
+
+async def test_a_record_that_the_log_never_takes_is_the_callers_affair(lab: Lab) -> None:
+    lab.log.fails = RecordRefused("1,200,000 bytes are more than max.message.bytes", indexes=[0])
+
+    problem = check_problem(await lab.post(GOOD, idempotency_key="order-17"), "record_refused")
+
+    assert "max.message.bytes" in problem["detail"]
+    assert problem["idempotency_key"] == "order-17"
+
+
+def quota(per_second: float, *, burst: int | None = None) -> dict[str, TenantSettings]:
+    return {"shop": TenantSettings(quota_per_second=per_second, quota_burst=burst)}
+
+
+async def test_beyond_its_quota_a_tenant_is_told_when_to_come_back_and_another_is_not() -> None:
+    lab = Lab(tenants=quota(0.5, burst=4))
+    body = {**GOOD, "to": [HOOK, ANA]}
+
+    answers = [await lab.post(body) for _ in range(3)]
+    other = await lab.post(body, key=OTHER_KEY)
+
+    assert [answer.status for answer in answers] == [202, 202, 429]
+    check_problem(answers[2], "quota_exceeded")
+    assert answers[2].headers["retry-after"] == "4"
+    assert other.status == 202
+    assert len(lab.log.appends) == 3
+
+    lab.clock.advance(4)
+    assert (await lab.post(body)).status == 202
+
+
+async def test_what_is_refused_for_its_flaws_does_not_count_against_the_quota() -> None:
+    lab = Lab(tenants=quota(1))
+
+    check_problem(await lab.post({**GOOD, "content": None}), "content_or_template")
+
+    assert (await lab.post({**GOOD, "to": [HOOK]})).status == 202
 
 
 async def test_a_template_travels_by_name_hash_and_data(lab: Lab) -> None:

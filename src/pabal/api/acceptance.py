@@ -2,18 +2,20 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from pabal.api.messages import Accepted, AcceptedDelivery
+from pabal.api.messages import Accepted, AcceptedDelivery, links_of
 from pabal.api.problems import Refused, log_unavailable, refuse_field, refuse_flaws, topics_missing
+from pabal.api.quotas import Quotas
 from pabal.broker.port import NewRecord, Producer
 from pabal.clock import Clock
-from pabal.codec import delay_record, delivery_record
-from pabal.errors import LogError, UnknownTopic
-from pabal.notification import Delivery
+from pabal.codec import delay_record, delivery_record, event_record
+from pabal.errors import LogError, RecordRefused, UnknownTopic
+from pabal.notification import Delivery, DeliveryEvent, event_id
 from pabal.plan import MAX_EXPANDED_BYTES, NotificationRequest, Plan, Rules, plan_deliveries
 from pabal.retry import place_wait
 
@@ -42,10 +44,13 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Acceptance:
     """What happens to every notification between its decoding and its answer."""
 
-    def __init__(self, *, rules: Rules, producer: Producer, append_timeout_seconds: float, clock: Clock) -> None:
+    def __init__(
+        self, *, rules: Rules, producer: Producer, append_timeout_seconds: float, quotas: Quotas, clock: Clock
+    ) -> None:
         """`append_timeout_seconds` is the producer's own deadline; a request waits a little longer than that."""
         self._rules = rules
         self._producer = producer
+        self._quotas = quotas
         self._deadline_seconds = append_timeout_seconds + APPEND_GRACE_SECONDS
         self._clock = clock
 
@@ -71,12 +76,12 @@ class Acceptance:
             raise refuse_flaws(plan, root=root)
         records, size = [], 0
         for delivery in plan.deliveries:
-            record = _record(delivery)
-            weight = len(record.value or b"")
-            size += weight
-            if weight > MAX_RECORD_BYTES or size > MAX_EXPANDED_BYTES:
-                raise _too_large(len(plan.deliveries), root=root)
-            records.append(record)
+            for record in _records(delivery):
+                weight = len(record.value or b"")
+                size += weight
+                if weight > MAX_RECORD_BYTES or size > MAX_EXPANDED_BYTES:
+                    raise _too_large(len(plan.deliveries), root=root)
+                records.append(record)
         accepted = Accepted(
             id=plan.notification_id,
             deliveries=tuple(
@@ -85,14 +90,33 @@ class Acceptance:
                 )
                 for delivery in plan.deliveries
             ),
+            links=links_of(plan.notification_id),
         )
         return Prepared(records=records, accepted=accepted, size=size)
 
+    def admit(self, tenant: str, *, deliveries: int) -> None:
+        """Count against the tenant's quota. Raises Refused: quota_exceeded, with the time to come back."""
+        wait_seconds = self._quotas.take(tenant, deliveries, now_seconds=self._clock.boot_seconds())
+        if wait_seconds > 0:
+            seconds = math.ceil(wait_seconds)
+            raise Refused(
+                "quota_exceeded",
+                f"the tenant's quota has no room for {deliveries} deliveries; it has in {seconds} s",
+                headers=[(b"retry-after", b"%d" % seconds)],
+            )
+
     async def append(self, records: Sequence[NewRecord]) -> None:
-        """Return once every record is acknowledged. Raises Refused: log_unavailable, topics_missing."""
+        """Return once every record is acknowledged.
+
+        Raises:
+            Refused: log_unavailable, topics_missing.
+            RecordRefused: the log will never take some of the records; of the others nothing is known.
+        """
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 await self._producer.append(records)
+        except RecordRefused:
+            raise
         except UnknownTopic as error:
             logger.warning("not accepted: %s", error)
             raise topics_missing(str(error)) from None
@@ -104,11 +128,38 @@ class Acceptance:
             ) from None
 
 
-def _record(delivery: Delivery) -> NewRecord:
+def refused_by_log(error: RecordRefused, *, root: str = "$") -> Refused:
+    """What a caller is told of records that the log will never take."""
+    logger.warning("not accepted: %s", error)
+    message = (
+        f"the log refuses what this comes to: {error}. If it has several deliveries, some may have been taken; "
+        "send less with the same idempotency key, and nothing is sent twice"
+    )
+    return refuse_field("record_refused", path=root, message=message)
+
+
+def _records(delivery: Delivery) -> Sequence[NewRecord]:
+    """What is appended for a delivery; one that waits is told of, so that it can be looked up before it is due."""
     if delivery.send_at is None:
-        return delivery_record(delivery)
+        return (delivery_record(delivery),)
     topic, wait = place_wait(due=delivery.send_at, now=delivery.accepted_at, class_=delivery.class_)
-    return delay_record(delivery, topic=topic, wait=wait)
+    return delay_record(delivery, topic=topic, wait=wait), event_record(_scheduled(delivery))
+
+
+def _scheduled(delivery: Delivery) -> DeliveryEvent:
+    return DeliveryEvent(
+        id=event_id(delivery.id, attempt=delivery.attempt, kind="scheduled"),
+        kind="scheduled",
+        delivery_id=delivery.id,
+        notification_id=delivery.notification_id,
+        tenant=delivery.tenant,
+        channel=delivery.channel,
+        address=delivery.address,
+        class_=delivery.class_,
+        attempt=delivery.attempt,
+        at=delivery.accepted_at,
+        due=delivery.send_at,
+    )
 
 
 def _too_large(deliveries: int, *, root: str) -> Refused:

@@ -1,6 +1,6 @@
 """The application: routes, and problems where no endpoint is to answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.applications import Starlette
@@ -11,22 +11,32 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from pabal.api.acceptance import Acceptance
-from pabal.api.asgi import encode_json
+from pabal.api.asgi import Answer, encode_json
 from pabal.api.batch import BatchEndpoint
+from pabal.api.cancelling import Cancelling
+from pabal.api.endpoint import Call, Endpoint
 from pabal.api.health import HealthEndpoint, ReadinessEndpoint
 from pabal.api.keys import Keyring
+from pabal.api.lookups import Lookups
 from pabal.api.notifications import NotificationsEndpoint
 from pabal.api.openapi import describe_api
 from pabal.api.page import POLICY, render_page
 from pabal.api.problems import Refused, defect
+from pabal.api.projection import Projection
+from pabal.api.quotas import Quotas
+from pabal.api.receipts import TakingReceipts
+from pabal.api.suppressing import Suppressing
 from pabal.api.traced import traced
-from pabal.broker.port import Admin, Producer
+from pabal.broker.port import Admin, Producer, Reader
 from pabal.channels.port import Channel
 from pabal.clock import Clock
-from pabal.config import ApiSettings
-from pabal.notification import CLASSES, NotificationClass, deliveries_topic
+from pabal.config import ApiSettings, TenantSettings
+from pabal.notification import CLASSES, EVENTS_TOPIC, NotificationClass, deliveries_topic
 from pabal.plan import Rules
 from pabal.policy import ClassSettings
+from pabal.providers.port import TakesReceipts
+from pabal.store.port import Ledger, Store
+from pabal.suppressions import SuppressionList
 from pabal.template import Template
 from pabal.tracing.port import Tracing
 
@@ -41,6 +51,11 @@ def create_app(
     templates: Mapping[str, Template],
     clock: Clock,
     new_key: Callable[[], str],
+    reader: Reader,
+    store: Store | None,
+    open_ledger: Callable[[], Awaitable[Ledger]],
+    receivers: Mapping[str, TakesReceipts],
+    tenants: Mapping[str, TenantSettings],
     tracing: Tracing | None = None,
 ) -> Starlette:
     """The API as an ASGI application; it owns nothing that it is handed.
@@ -48,6 +63,9 @@ def create_app(
     `channels` are those that this installation has switched on. `producer` must give up within
     `settings.append_timeout_seconds`. `templates` must be published (`templates.publish_templates`) before the
     first request. `new_key` makes idempotency keys; they must not repeat.
+
+    `store` is what look-ups are answered from (None: they say that there is none). `open_ledger` is called when
+    something is first taken back. `receivers` are the providers that take receipts, by name.
 
     Raises ConfigError for keys that cannot be told apart.
     """
@@ -60,9 +78,28 @@ def create_app(
         ),
         producer=producer,
         append_timeout_seconds=settings.append_timeout_seconds,
+        quotas=Quotas(tenants),
         clock=clock,
     )
     topics = [deliveries_topic(channel, class_) for channel in sorted(channels) for class_ in CLASSES]
+    projection = Projection(store, admin=admin, topics=[*topics, EVENTS_TOPIC], clock=clock)
+    lookups = Lookups(keyring=keyring, projection=projection, channels=channels)
+    cancelling = Cancelling(
+        keyring=keyring,
+        projection=projection,
+        lookups=lookups,
+        acceptance=acceptance,
+        open_ledger=open_ledger,
+        clock=clock,
+    )
+    suppressing = Suppressing(
+        keyring=keyring,
+        suppressions=SuppressionList(reader=reader, clock=clock),
+        acceptance=acceptance,
+        channels=channels,
+        clock=clock,
+    )
+    receipts = TakingReceipts(receivers=receivers, acceptance=acceptance)
     description = describe_api(channels=channels)
     routes = [
         # The first route is the first to be tried: the one that is asked all day.
@@ -84,6 +121,14 @@ def create_app(
             ),
             methods=["POST"],
         ),
+        _route("GET", "/v1/notifications/{id:uuid}", lookups.notification),
+        _route("POST", "/v1/notifications/{id:uuid}/cancel", cancelling.notification),
+        _route("GET", "/v1/deliveries", lookups.deliveries),
+        _route("GET", "/v1/deliveries/{id:uuid}", lookups.delivery),
+        _route("POST", "/v1/deliveries/{id:uuid}/cancel", cancelling.delivery),
+        _route("POST", "/v1/receipts/{provider}", receipts.take),
+        Route("/v1/suppressions", Endpoint(suppressing.collection), methods=["GET", "POST"]),
+        _route("DELETE", "/v1/suppressions/{channel}/{address:path}", suppressing.lift),
         Route("/healthz", HealthEndpoint(), methods=["GET"]),
         Route("/readyz", ReadinessEndpoint(admin=admin, topics=topics, clock=clock), methods=["GET"]),
         Route("/openapi.json", _Document(encode_json(description), "application/json"), methods=["GET"]),
@@ -92,6 +137,10 @@ def create_app(
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_endpoint, Exception: _defect})
     app.router.redirect_slashes = False
     return app
+
+
+def _route(method: str, path: str, respond: Callable[[Call], Awaitable[Answer]]) -> Route:
+    return Route(path, Endpoint(respond), methods=[method])
 
 
 class _Document:

@@ -14,7 +14,7 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from pabal.api.acceptance import MAX_BODY_BYTES, Acceptance, Prepared
+from pabal.api.acceptance import MAX_BODY_BYTES, Acceptance, Prepared, refused_by_log
 from pabal.api.asgi import Answer, check_json, read_body, read_head
 from pabal.api.decoding import check_idempotency_key, decode
 from pabal.api.keys import Keyring
@@ -22,6 +22,7 @@ from pabal.api.messages import BatchAnswer, BatchItem, BatchProblem, BatchResult
 from pabal.api.problems import Refused, defect, refuse_field
 from pabal.api.traced import caller_traceparent
 from pabal.broker.port import NewRecord
+from pabal.errors import RecordRefused
 
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 MAX_BATCH_DELIVERIES: Final = 5000
@@ -70,11 +71,18 @@ class BatchEndpoint:
             self._judge(item, root=root, tenant=tenant, traceparent=traceparent, load=load)
             # A batch is up to half a second of work; the requests beside it must not wait for all of it.
             await asyncio.sleep(0)
-        if load.records:
-            try:
-                await self._acceptance.append(load.records)
-            except Refused as refused:
-                return _in_doubt(refused, load.results)
+        if load.deliveries:
+            self._acceptance.admit(tenant, deliveries=load.deliveries)
+        try:
+            while load.records:
+                try:
+                    await self._acceptance.append(load.records)
+                except RecordRefused as error:
+                    load.refuse(error)
+                else:
+                    break
+        except Refused as refused:
+            return _in_doubt(refused, load.results)
         status = 202 if all(result.status == 202 for result in load.results) else 207
         return Answer(status=status, body=BatchAnswer(results=tuple(load.results)))
 
@@ -105,6 +113,8 @@ class _Load:
     def __init__(self) -> None:
         self.records: list[NewRecord] = []
         self.results: list[BatchResult] = []
+        self.deliveries = 0
+        self._items: list[int] = []
         self._size = 0
         self._keys: set[str] = set()
 
@@ -114,7 +124,7 @@ class _Load:
             message = "occurs twice in this batch; two items with one key would be one notification"
             raise refuse_field("duplicate_idempotency_key", path=f"{root}.idempotency_key", message=message)
         if (
-            len(self.records) + len(prepared.records) > MAX_BATCH_DELIVERIES
+            self.deliveries + len(prepared.accepted.deliveries) > MAX_BATCH_DELIVERIES
             or self._size + prepared.size > MAX_BATCH_EXPANDED_BYTES
         ):
             message = (
@@ -124,8 +134,21 @@ class _Load:
             raise refuse_field("batch_too_large", path=root, message=message)
         self._keys.add(key)
         self._size += prepared.size
+        self.deliveries += len(prepared.accepted.deliveries)
         self.records += prepared.records
+        self._items += [len(self.results)] * len(prepared.records)
         self.results.append(BatchResult(status=202, idempotency_key=key, accepted=prepared.accepted))
+
+    def refuse(self, error: RecordRefused) -> None:
+        """Drop the items whose records the log refuses; the others may be appended again."""
+        bad = {self._items[index] for index in error.indexes} or set(self._items)
+        for item in bad:
+            problem = refused_by_log(error, root=f"$.notifications[{item}]").problem()
+            key = self.results[item].idempotency_key
+            self.results[item] = BatchResult(status=problem.status, idempotency_key=key, problem=problem)
+        kept = [(record, item) for record, item in zip(self.records, self._items, strict=True) if item not in bad]
+        self.records = [record for record, _ in kept]
+        self._items = [item for _, item in kept]
 
 
 def _in_doubt(refused: Refused, results: Sequence[BatchResult]) -> Answer:

@@ -1,13 +1,16 @@
 """What the API's bodies look like, beside `plan.NotificationRequest`: batches, and answers."""
 
+from datetime import datetime
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import msgspec
 
 from pabal.api.problems import Problem
-from pabal.notification import NotificationClass
+from pabal.notification import NotificationClass, SuppressionReason
 from pabal.plan import NotificationRequest
+from pabal.protocol import CancelAnswer
+from pabal.store.port import DeliveryView
 
 MAX_BATCH_ITEMS: Final = 500
 
@@ -49,10 +52,19 @@ class AcceptedDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False, rena
     class_: NotificationClass
 
 
-class Links(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to go from here, relative to the API's own address."""
+class Links(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where to go from here, relative to the API's own address: `status` tells what became of it, `cancel` (by POST)
+    takes it back."""
 
+    status: str
+    cancel: str
     docs: str = "/docs"
+
+
+def links_of(notification: UUID) -> Links:
+    """Where a notification can be asked about."""
+    status = f"/v1/notifications/{notification}"
+    return Links(status=status, cancel=f"{status}/cancel")
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -60,7 +72,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     id: UUID
     deliveries: tuple[AcceptedDelivery, ...]
-    links: Links = Links()
+    links: Links
 
 
 class BatchResult(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -82,6 +94,54 @@ class BatchProblem(Problem, frozen=True, kw_only=True, omit_defaults=True):
     """A batch whose append is in doubt: send it again with the keys of `results`, and nothing is sent twice."""
 
     results: tuple[BatchResult, ...] = ()
+
+
+class NotificationView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A notification: its deliveries, as far as they are recorded, without their timelines."""
+
+    id: UUID
+    deliveries: tuple[DeliveryView, ...]
+
+
+class CancelledDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What taking a delivery back came to.
+
+    `cancelled`: it is not sent, or not again. `in_flight`: a call is under way; it ends as it ends, and none follows.
+    `too_late`: it was sent, or has ended otherwise.
+    """
+
+    id: UUID
+    answer: CancelAnswer
+
+
+class CancelledNotification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What taking a notification back came to, delivery by delivery."""
+
+    id: UUID
+    deliveries: tuple[CancelledDelivery, ...]
+
+
+class TakenReceipts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How many receipts of a callback stand in the log."""
+
+    receipts: int
+
+
+class SuppressionView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An address that is not written to, why and since when."""
+
+    channel: str
+    address: str
+    reason: SuppressionReason
+    since: datetime
+    detail: str | None = None
+
+
+class SuppressionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Suppressions by channel and address; `next_cursor` continues after them (null: that was all)."""
+
+    suppressions: tuple[SuppressionView, ...]
+    next_cursor: str | None = None
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):

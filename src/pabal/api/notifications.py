@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from pabal.api.acceptance import MAX_BODY_BYTES, Acceptance
+from pabal.api.acceptance import MAX_BODY_BYTES, Acceptance, refused_by_log
 from pabal.api.asgi import Answer, check_json, count_fields, read_body, read_head
 from pabal.api.decoding import decode, read_idempotency_key
 from pabal.api.keys import Keyring
@@ -46,10 +46,13 @@ class NotificationsEndpoint:
             prepared = self._acceptance.prepare(
                 request, tenant=caller.tenant, idempotency_key=key, traceparent=caller_traceparent(scope, head)
             )
+            self._acceptance.admit(caller.tenant, deliveries=len(prepared.accepted.deliveries))
             await self._acceptance.append(prepared.records)
             answer = Answer(status=202, body=prepared.accepted, headers=_key_header(key))
         except Refused as refused:
             answer = _refusal(refused, key=key)
+        except RecordRefused as error:
+            answer = _refusal(refused_by_log(error), key=key)
         except ClientDisconnect:
             return
         except Exception:  # The boundary: whatever our defect is, the caller needs the key to try again with.

@@ -1,20 +1,20 @@
 """The API described to machines: an OpenAPI 3.1 document made from the types that really decode and encode."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from pabal.api.describing import BODY_CODES, KEY_CODES, LOG_CODES, Json, answer, body, problems
 from pabal.api.messages import Accepted, BatchAnswer, BatchProblem, BatchRequest, Health
-from pabal.api.problems import KINDS, Code, Problem
+from pabal.api.operations import MODELS, describe_operations
+from pabal.api.problems import Code, Problem
 from pabal.plan import NotificationRequest
 
-Json = dict[str, Any]
-
-_ABOUT: Final = """Pabal accepts notifications, keeps them in a log, and sends them: by e-mail, by webhook.
-A 202 means that every delivery stands in the log. Every error is a problem document (RFC 9457) with a stable `code`.
-"""
+_ABOUT: Final = """Pabal accepts notifications, keeps them in a log, sends them (by e-mail, by webhook), and tells
+what happened to them. A 202 means that every delivery stands in the log. Every error is a problem document (RFC 9457)
+with a stable `code`."""
 
 _ACCEPT_ABOUT: Final = """Accept one notification. The same idempotency key within a tenant gives the same ids and is
 not sent twice; of two different bodies under one key the first that is worked on wins. Without a key one is made.
@@ -34,18 +34,6 @@ _EXAMPLE: Final = {
     "tags": ["order-17"],
 }
 
-_BODY_CODES: Final[tuple[Code, ...]] = (
-    "invalid_json",
-    "body_timeout",
-    "body_too_large",
-    "unsupported_media_type",
-    "nested_too_deeply",
-    "invalid_field",
-    "missing_field",
-    "unknown_field",
-)
-_KEY_CODES: Final[tuple[Code, ...]] = ("missing_key", "invalid_key", "insufficient_scope")
-_LOG_CODES: Final[tuple[Code, ...]] = ("log_unavailable", "topics_missing")
 _NOTIFICATION_CODES: Final[tuple[Code, ...]] = (
     "invalid_idempotency_key",
     "content_or_template",
@@ -55,6 +43,8 @@ _NOTIFICATION_CODES: Final[tuple[Code, ...]] = (
     "invalid_expires_at",
     "invalid_request",
     "invalid_send_at",
+    "quota_exceeded",
+    "record_refused",
     "template_failed",
     "too_many_deliveries",
     "unknown_channel",
@@ -66,7 +56,7 @@ _NOTIFICATION_CODES: Final[tuple[Code, ...]] = (
 def describe_api(*, channels: Collection[str]) -> Json:
     """The document for an installation with these channels."""
     _, components = msgspec.json.schema_components(
-        [NotificationRequest, BatchRequest, Accepted, BatchAnswer, Problem, BatchProblem, Health],
+        [NotificationRequest, BatchRequest, Accepted, BatchAnswer, Problem, BatchProblem, *MODELS, Health],
         ref_template="#/components/schemas/{name}",
     )
     components["Recipient"]["properties"]["channel"]["enum"] = sorted(channels)
@@ -76,8 +66,9 @@ def describe_api(*, channels: Collection[str]) -> Json:
         "paths": {
             "/v1/notifications": {"post": _accept()},
             "/v1/notifications/batch": {"post": _accept_batch()},
+            **describe_operations(channels=channels),
             "/healthz": {"get": _probe("Whether the process is alive", codes=())},
-            "/readyz": {"get": _probe("Whether the log answers and has the topics that are needed", codes=_LOG_CODES)},
+            "/readyz": {"get": _probe("Whether the log answers and has the topics that are needed", codes=LOG_CODES)},
             "/openapi.json": {"get": _fixed("This document", "application/json", {"type": "object"})},
             "/docs": {"get": _fixed("This document, for people", "text/html", {"type": "string"})},
         },
@@ -107,13 +98,13 @@ def _accept() -> Json:
                 **key,
             }
         ],
-        "requestBody": _body("NotificationRequest", example=_EXAMPLE),
+        "requestBody": body("NotificationRequest", example=_EXAMPLE),
         "responses": {
             "202": {
-                **_json("Every delivery stands in the log.", "Accepted"),
+                **answer("Every delivery stands in the log.", "Accepted"),
                 "headers": {"Idempotency-Key": {"description": about, **key}},
             },
-            **_problems((*_BODY_CODES, *_KEY_CODES, *_NOTIFICATION_CODES, *_LOG_CODES), schema="Problem"),
+            **problems((*BODY_CODES, *KEY_CODES, *_NOTIFICATION_CODES, *LOG_CODES), schema="Problem"),
         },
     }
 
@@ -124,18 +115,18 @@ def _accept_batch() -> Json:
         "summary": "Accept up to 500 notifications",
         "description": _BATCH_ABOUT,
         "security": [{"key": []}],
-        "requestBody": _body("BatchRequest", example={"notifications": [{**_EXAMPLE, "idempotency_key": "order-17"}]}),
+        "requestBody": body("BatchRequest", example={"notifications": [{**_EXAMPLE, "idempotency_key": "order-17"}]}),
         "responses": {
-            "202": _json("Every notification was accepted.", "BatchAnswer"),
-            "207": _json("At least one was not; each result has its own status.", "BatchAnswer"),
-            **_problems((*_BODY_CODES, *_KEY_CODES, "idempotency_key_on_batch"), schema="Problem"),
-            **_problems(_LOG_CODES, schema="BatchProblem"),
+            "202": answer("Every notification was accepted.", "BatchAnswer"),
+            "207": answer("At least one was not; each result has its own status.", "BatchAnswer"),
+            **problems((*BODY_CODES, *KEY_CODES, "idempotency_key_on_batch", "quota_exceeded"), schema="Problem"),
+            **problems(LOG_CODES, schema="BatchProblem"),
         },
     }
 
 
 def _probe(summary: str, *, codes: Sequence[Code]) -> Json:
-    return {"summary": summary, "responses": {"200": _json("Yes.", "Health"), **_problems(codes, schema="Problem")}}
+    return {"summary": summary, "responses": {"200": answer("Yes.", "Health"), **problems(codes, schema="Problem")}}
 
 
 def _fixed(summary: str, media_type: str, schema: Json) -> Json:
@@ -143,36 +134,3 @@ def _fixed(summary: str, media_type: str, schema: Json) -> Json:
         "summary": summary,
         "responses": {"200": {"description": "It.", "content": {media_type: {"schema": schema}}}},
     }
-
-
-def _body(schema: str, *, example: Json) -> Json:
-    return {"required": True, "content": {"application/json": {"schema": _ref(schema), "example": example}}}
-
-
-def _json(description: str, schema: str) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": _ref(schema)}}}
-
-
-def _problems(codes: Sequence[Code], *, schema: str) -> Mapping[str, Json]:
-    """One response per status, naming the codes that come with it."""
-    by_status: dict[int, list[Code]] = {}
-    for code in codes:
-        by_status.setdefault(KINDS[code].status, []).append(code)
-    return {str(status): _problem(status, sorted(names), schema=schema) for status, names in sorted(by_status.items())}
-
-
-def _problem(status: int, codes: Sequence[Code], *, schema: str) -> Json:
-    headers: Json = {}
-    if status == 401:
-        headers["WWW-Authenticate"] = {"description": "RFC 6750 §3.", "schema": {"type": "string"}}
-    if status == 503:
-        headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}
-    return {
-        "description": ", ".join(f"`{code}`" for code in codes),
-        "headers": headers,
-        "content": {"application/problem+json": {"schema": _ref(schema)}},
-    }
-
-
-def _ref(schema: str) -> Json:
-    return {"$ref": f"#/components/schemas/{schema}"}

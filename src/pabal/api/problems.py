@@ -26,14 +26,23 @@ Code = (
         "invalid_idempotency_key",
         "invalid_json",
         "invalid_key",
+        "invalid_parameter",
         "invalid_request",
+        "ledger_unavailable",
         "log_unavailable",
         "method_not_allowed",
         "missing_field",
         "missing_key",
+        "no_store",
         "not_found",
+        "not_recorded_yet",
+        "quota_exceeded",
+        "receipt_refused",
+        "record_refused",
+        "store_unavailable",
         "topics_missing",
         "unknown_field",
+        "unreadable_receipt",
         "unsupported_media_type",
     ]
 )
@@ -107,10 +116,18 @@ KINDS: Final[Mapping[Code, Kind]] = {
     "invalid_key": Kind(
         401, "The API key is not known", "Make one with `pabal key new` and put its hash into the configuration."
     ),
+    "invalid_parameter": Kind(
+        422, "A query parameter does not fit", "The path names the parameter, the message what it takes."
+    ),
     "invalid_request": Kind(
         422, "Several things are wrong with the request", "Each entry of `errors` has a code of its own."
     ),
     "invalid_send_at": Kind(422, "The send time is too far ahead", "Give a time at most 30 days ahead."),
+    "ledger_unavailable": Kind(
+        503,
+        "The ledger did not answer",
+        "Without it nothing can be taken back. Try again after `Retry-After`; asking twice is safe.",
+    ),
     "log_unavailable": Kind(
         503,
         "The log did not answer in time",
@@ -123,7 +140,36 @@ KINDS: Final[Mapping[Code, Kind]] = {
     "nested_too_deeply": Kind(
         422, "The data is nested too deeply", "Arrays and objects may be nested 100 levels deep."
     ),
+    "no_store": Kind(
+        501,
+        "This API has no store",
+        "Look-ups need the store that `pabal recorder` fills: name it in the configuration of the API too.",
+    ),
     "not_found": Kind(404, "There is no such resource", "`/openapi.json` lists all there are."),
+    "not_recorded_yet": Kind(
+        404,
+        "Nothing of that id is recorded yet",
+        "The recorder is `lag_records` records behind. Ask again after `Retry-After`, or with `?wait=2`.",
+    ),
+    "quota_exceeded": Kind(
+        429,
+        "The tenant's quota is used up",
+        "Nothing was taken. Send the same request again after `Retry-After`.",
+    ),
+    "receipt_refused": Kind(
+        401,
+        "The callback does not prove where it comes from",
+        "Sign it as the provider's page of the manual says, with a secret that is configured here.",
+    ),
+    "record_refused": Kind(
+        413,
+        "The log refuses a record of this size",
+        "The operator's limit (`max.message.bytes`) is smaller than what this comes to. Put long texts into a "
+        "template, and send again with the same key.",
+    ),
+    "store_unavailable": Kind(
+        503, "The store did not answer", "Accepting and sending do not need it. Ask again after `Retry-After`."
+    ),
     "template_failed": Kind(
         422,
         "The template does not render with this data",
@@ -143,6 +189,9 @@ KINDS: Final[Mapping[Code, Kind]] = {
     "unknown_field": Kind(422, "The field does not exist", "The path names it. Look for a slip of the pen."),
     "unknown_template": Kind(
         422, "The template does not exist here", "The message lists the templates of this installation."
+    ),
+    "unreadable_receipt": Kind(
+        422, "The callback cannot be read", "Its signature is good; the message says what of it does not fit."
     ),
     "unsupported_media_type": Kind(
         415, "The body must be application/json", "Send `Content-Type: application/json` and no `Content-Encoding`."
@@ -166,7 +215,7 @@ class BodyError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why a request was not accepted (RFC 9457)."""
+    """Why a request was not accepted (RFC 9457). `lag_records`: how many records the look-ups are behind the log."""
 
     type: str
     title: str
@@ -175,6 +224,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str
     errors: tuple[BodyError, ...] = ()
     idempotency_key: str | None = None
+    lag_records: int | None = None
 
 
 class Refused(PabalError):
@@ -190,9 +240,11 @@ class Refused(PabalError):
         *,
         errors: Sequence[BodyError] = (),
         headers: Sequence[tuple[bytes, bytes]] = (),
+        lag_records: int | None = None,
     ) -> None:
         super().__init__(f"{code}: {detail}")
         self.code: Code = code
+        self.lag_records = lag_records
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = tuple(headers)
@@ -213,6 +265,7 @@ class Refused(PabalError):
             detail=self.detail,
             errors=self.errors,
             idempotency_key=idempotency_key,
+            lag_records=self.lag_records,
         )
 
 
@@ -236,12 +289,17 @@ def refuse_field(code: Code, *, path: str, message: str) -> Refused:
 
 def log_unavailable(detail: str) -> Refused:
     """Whether the log took it is not known; trying again with the same idempotency key is safe."""
-    return Refused("log_unavailable", detail, headers=[(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)])
+    return refuse_for_now("log_unavailable", detail)
 
 
 def topics_missing(detail: str) -> Refused:
     """The log answers but was not prepared; the detail names the command that prepares it."""
-    return Refused("topics_missing", detail, headers=[(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)])
+    return refuse_for_now("topics_missing", detail)
+
+
+def refuse_for_now(code: Code, detail: str) -> Refused:
+    """Something that we need is away; the answer says when to ask again."""
+    return Refused(code, detail, headers=[(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)])
 
 
 def defect() -> Refused:

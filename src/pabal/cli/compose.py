@@ -19,9 +19,10 @@ from pabal.clock import Clock, SystemClock
 from pabal.config import Settings
 from pabal.delayline.delayline import DelayLine
 from pabal.errors import ConfigError
-from pabal.providers.port import ProviderContext
+from pabal.providers.port import ProviderContext, TakesReceipts
 from pabal.providers.registry import create_provider
 from pabal.store.ledger import SqliteLedger
+from pabal.store.port import Ledger
 from pabal.template import Template
 from pabal.templates import TemplateLibrary, load_templates, publish_templates
 from pabal.topics.spec import topics_for
@@ -123,14 +124,28 @@ async def check_topics(parts: Parts) -> None:
         )
 
 
+async def open_ledger(parts: Parts, *, worker: str) -> Ledger:
+    """The ledger of this installation, as a new owner of that name. Raises ConfigError, LedgerUnavailable."""
+    path = Path(parts.settings.ledger) if parts.settings.ledger else parts.data / "ledger.db"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return await SqliteLedger.open(path, clock=parts.clock, worker=worker)
+
+
 async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket) -> None:
     """The `api` role on a socket that listens already."""
     settings = parts.settings
     templates = _own_templates(settings)
-    producer = parts.broker.producer(deadline_seconds=settings.api.append_timeout_seconds)
-    try:
+    async with contextlib.AsyncExitStack() as closing:
+        producer = parts.broker.producer(deadline_seconds=settings.api.append_timeout_seconds)
+        closing.push_async_callback(producer.close)
         if templates:
             await publish_templates(templates.values(), producer=producer)
+
+        async def open_client() -> Ledger:
+            ledger = await open_ledger(parts, worker=f"api-{secrets.token_hex(8)}")
+            closing.push_async_callback(ledger.close)
+            return ledger
+
         app = create_app(
             settings=settings.api,
             producer=producer,
@@ -140,11 +155,14 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
             templates=templates,
             clock=parts.clock,
             new_key=lambda: secrets.token_urlsafe(24),
+            reader=parts.broker.reader(),
+            store=None,
+            open_ledger=open_client,
+            receivers=make_receivers(settings, clock=parts.clock),
+            tenants=settings.tenants,
             tracing=parts.tracing,
         )
         await serve(app, listening=listening, stopping=stopping)
-    finally:
-        await producer.close()
 
 
 async def run_worker(
@@ -157,9 +175,7 @@ async def run_worker(
     async with contextlib.AsyncExitStack() as closing:
         for carrier in carriers.values():
             closing.push_async_callback(carrier.provider.close)
-        ledger_path = Path(settings.ledger) if settings.ledger else parts.data / "ledger.db"
-        ledger_path.parent.mkdir(parents=True, exist_ok=True)
-        ledger = await SqliteLedger.open(ledger_path, clock=parts.clock, worker=name or secrets.token_hex(8))
+        ledger = await open_ledger(parts, worker=name or secrets.token_hex(8))
         closing.push_async_callback(ledger.close)
         library = TemplateLibrary(templates.values(), reader=parts.broker.reader(), admin=parts.broker.admin())
         worker = Worker(
@@ -193,11 +209,25 @@ def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...]
         if name not in enabled:
             raise ConfigError(f"there is no channel {name!r} here; there are: {', '.join(enabled)}")
         provider_name = enabled[name].provider
-        provider = create_provider(provider_name, options=settings.providers.get(provider_name, {}), context=context)
+        provider = create_provider(
+            provider_name,
+            options=settings.providers.get(provider_name, {}),
+            context=msgspec.structs.replace(context, name=provider_name),
+        )
         if provider.channel != name:
             raise ConfigError(f"$.channels.{name}.provider: {provider_name!r} carries {provider.channel}, not {name}")
         carriers[name] = Carrier(channel=CHANNELS[name], provider=provider, provider_name=provider_name)
     return carriers
+
+
+def make_receivers(settings: Settings, *, clock: Clock) -> Mapping[str, TakesReceipts]:
+    """Every provider of the settings that takes receipts, by its name there. Raises ConfigError."""
+    receivers: dict[str, TakesReceipts] = {}
+    for name, options in settings.providers.items():
+        provider = create_provider(name, options=options, context=ProviderContext(clock=clock, name=name))
+        if isinstance(provider, TakesReceipts):
+            receivers[name] = provider
+    return receivers
 
 
 def _own_templates(settings: Settings) -> Mapping[str, Template]:

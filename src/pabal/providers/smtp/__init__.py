@@ -8,6 +8,7 @@
     reply        a server's reply -> what became of the delivery             pure
     connection   one dialogue with a server; alone knows aiosmtplib
     pool         connections kept for the next message
+    receipts     a relay's later reports -> receipts                         pure
     provider     one hand-over: pool, dialogue, verdict of the reply
 """
 

@@ -20,6 +20,7 @@ class SmtpOptions(Options, frozen=True, kw_only=True):
     from the first byte, 25 without. `sender` is what recipients see and what bounces go to. `local_hostname` is how
     we greet the server (EHLO); by default the sender's domain. `ca_file` names PEM certificates that are trusted
     *instead of* the system's, for a private CA. Whether certificates are verified is not an option: they are.
+    `receipt_secrets` are Standard Webhooks secrets (`whsec_…`, two while rotating) that callbacks are signed with.
     """
 
     host: Text
@@ -32,6 +33,7 @@ class SmtpOptions(Options, frozen=True, kw_only=True):
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
     local_hostname: Text | None = None
     ca_file: str | None = None
+    receipt_secrets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what concerns two settings at once. Raises ValueError, which `read_options` puts into words."""

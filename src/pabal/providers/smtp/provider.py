@@ -2,21 +2,24 @@
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
 from pabal.channels.port import Rendered
 from pabal.clock import Clock
-from pabal.errors import ConfigError, InvalidAddress
+from pabal.errors import ConfigError, InvalidAddress, ReceiptRefused
+from pabal.notification import Receipt
 from pabal.outcome import Deferred, Misconfigured, Outcome, Rejected, Unknown
 from pabal.providers.options import read_options
-from pabal.providers.port import Provider, ProviderContext
+from pabal.providers.port import CallbackRequest, Provider, ProviderContext
+from pabal.providers.signatures import read_secret
 from pabal.providers.smtp.connection import CannotConnect, Connection, Interrupted, Progress
 from pabal.providers.smtp.mailbox import Mailbox, to_mailbox
 from pabal.providers.smtp.message import compose
 from pabal.providers.smtp.options import SmtpOptions
 from pabal.providers.smtp.pool import Pool
+from pabal.providers.smtp.receipts import read_receipts
 from pabal.providers.smtp.reply import to_outcome
 
 _PATH: Final = "$.providers.smtp"
@@ -35,7 +38,20 @@ def create(options: Mapping[str, Any], context: ProviderContext) -> Provider:
         tls = None if own.tls == "none" else ssl.create_default_context(cafile=own.ca_file)
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"{_PATH}.ca_file: cannot be used as PEM certificates: {error}") from error
-    return SmtpProvider(own, tls=tls, clock=context.clock)
+    return SmtpProvider(
+        own,
+        tls=tls,
+        clock=context.clock,
+        name=context.name or "smtp",
+        receipt_keys=[_receipt_key(secret, index=index) for index, secret in enumerate(own.receipt_secrets)],
+    )
+
+
+def _receipt_key(secret: str, *, index: int) -> bytes:
+    try:
+        return read_secret(secret)
+    except ValueError as error:
+        raise ConfigError(f"{_PATH}.receipt_secrets[{index}]: {error}") from None
 
 
 class SmtpProvider:
@@ -54,6 +70,8 @@ class SmtpProvider:
         *,
         tls: ssl.SSLContext | None,
         clock: Clock,
+        name: str = "smtp",
+        receipt_keys: Sequence[bytes] = (),
         idle_seconds: float = _IDLE_SECONDS,
         transactions_per_connection: int = _TRANSACTIONS_PER_CONNECTION,
     ) -> None:
@@ -62,6 +80,8 @@ class SmtpProvider:
         self._sender = options.sender_mailbox
         self._tls = tls
         self._clock = clock
+        self._name = name
+        self._receipt_keys = receipt_keys
         self._pool = Pool(
             self._open,
             limit=options.max_connections,
@@ -88,6 +108,12 @@ class SmtpProvider:
         except TimeoutError:
             return self._broken_off(self._late(progress), progress=progress)
         return outcome
+
+    def receipts(self, request: CallbackRequest) -> Sequence[Receipt]:
+        """See `TakesReceipts.receipts`."""
+        if not self._receipt_keys:
+            raise ReceiptRefused(f"no secret is configured for it: set {_PATH}.receipt_secrets")
+        return read_receipts(request, provider=self._name, keys=self._receipt_keys, now=self._clock.now())
 
     async def close(self) -> None:
         """See `Provider.close`."""

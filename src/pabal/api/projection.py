@@ -1,0 +1,103 @@
+"""What the store tells, and how far it is behind the log: look-ups find what the recorder has folded so far."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from typing import Final, TypeVar
+
+from pabal.api.problems import Refused, log_unavailable
+from pabal.broker.port import Admin
+from pabal.clock import Clock
+from pabal.errors import LogError
+from pabal.store.port import Store
+
+RECORDER_GROUP: Final = "pabal.recorder"
+
+MAX_WAIT_SECONDS: Final = 10.0
+"""How long a look-up may wait for the recorder. Proxies give up after 30 s and more."""
+
+LAG_TIMEOUT_SECONDS: Final = 2.0
+LAG_FOR_SECONDS: Final = 0.25
+"""How long a lag that was found out stands: many who ask for what is not there cost the log one question."""
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.25
+
+T = TypeVar("T")
+
+
+class Projection:
+    """The store as the API reads it, and its lag."""
+
+    def __init__(self, store: Store | None, *, admin: Admin, topics: Collection[str], clock: Clock) -> None:
+        """`store` is None where none is configured. `topics`: those in which something new is first heard of."""
+        self._store = store
+        self._admin = admin
+        self._topics = topics
+        self._clock = clock
+        self._lag = 0
+        self._lag_until = float("-inf")
+        self._asking = asyncio.Lock()
+
+    @property
+    def store(self) -> Store:
+        """The store. Raises Refused: no_store."""
+        if self._store is None:
+            raise Refused("no_store", "no store is configured for this API, so nothing can be looked up")
+        return self._store
+
+    async def find(self, ask: Callable[[], Awaitable[T]], *, what: str, wait_seconds: float) -> T:
+        """What `ask` finds (anything true), asked again at growing intervals for as long as the caller waits.
+
+        Raises Refused: not_recorded_yet while the store is behind the log, else not_found.
+        """
+        found = await ask()
+        for pause in pauses(wait_seconds):
+            if found:
+                break
+            await asyncio.sleep(pause)
+            found = await ask()
+        if not found:
+            raise await self._missing(what)
+        return found
+
+    async def lag(self) -> int:
+        """How many records of the log the recorder has not committed yet. Raises Refused: log_unavailable."""
+        try:
+            async with asyncio.timeout(LAG_TIMEOUT_SECONDS), self._asking:
+                if self._clock.boot_seconds() >= self._lag_until:
+                    self._lag = await self._ask_lag()
+                    self._lag_until = self._clock.boot_seconds() + LAG_FOR_SECONDS
+                return self._lag
+        except (LogError, TimeoutError):
+            raise log_unavailable(
+                "nothing of that id is recorded, and the log does not say whether it may be"
+            ) from None
+
+    async def _missing(self, what: str) -> Refused:
+        lag = await self.lag()
+        if lag == 0:
+            return Refused("not_found", f"there is no such {what}")
+        return Refused(
+            "not_recorded_yet",
+            f"no such {what} is recorded, but the recorder is {lag} records behind",
+            headers=[(b"retry-after", b"1")],
+            lag_records=lag,
+        )
+
+    async def _ask_lag(self) -> int:
+        # In this order: what is appended in between is lag, and never the other way round.
+        committed = await self._admin.committed(RECORDER_GROUP, self._topics)
+        watermarks = await asyncio.gather(*(self._admin.watermarks(topic) for topic in self._topics))
+        return sum(
+            max(0, mark.high - committed.get(partition, mark.low))
+            for marks in watermarks
+            for partition, mark in marks.items()
+        )
+
+
+def pauses(wait_seconds: float) -> Iterator[float]:
+    """Growing pauses that come to `wait_seconds` together."""
+    left, pause = wait_seconds, _FIRST_PAUSE_SECONDS
+    while left > 0:
+        yield min(pause, left)
+        left -= pause
+        pause = min(pause * 1.6, _LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,214 @@
+"""Addresses that must not be written to: from receipts into the log, and from the log into the gate.
+
+The state is the compacted topic `pabal.suppressions`, one record per tenant, channel and address; a tombstone lifts
+it. So no rebuild of a store and no new ledger forgets who complained.
+
+    receipt ─ Suppressor ─▶ pabal.suppressions ─ GateFollower ─▶ the ledger's table, looked at in every claim
+                                                ─ SuppressionList ─▶ GET /v1/suppressions
+
+Everybody who needs the state reads the topic whole, by offset, and then on from there. Whoever stayed away for longer
+than tombstones are kept reads it whole again.
+"""
+
+import asyncio
+import bisect
+import logging
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+
+from pabal.broker.port import Producer, Reader, Record, TopicPartition
+from pabal.clock import Clock
+from pabal.codec import read_suppression, suppression_record
+from pabal.errors import DecodeError, LogError, OffsetOutOfRange
+from pabal.notification import SUPPRESSIONS_TOPIC, Receipt, Suppression, SuppressionReason, suppression_key
+from pabal.runtime import insist
+from pabal.store.port import DeliveryView, Ledger, Store, StoredFact
+
+FOLLOW_EVERY_SECONDS: Final = 0.5
+"""How often the gate asks for new suppressions."""
+
+ANEW_AFTER: Final = timedelta(hours=12)
+"""Half of what tombstones are kept for (Kafka's `delete.retention.ms`, the embedded log's `TOMBSTONE_SECONDS`)."""
+
+logger = logging.getLogger(__name__)
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One record of the topic: who is suppressed, or (None) no longer."""
+
+    key: bytes
+    suppression: Suppression | None
+
+
+def reason_of(receipt: Receipt) -> SuppressionReason | None:
+    """Why a receipt suppresses its address; None: it does not.
+
+    Only what the far side calls permanent counts as a bounce: a full mailbox is emptied, a name that is slow to
+    resolve comes back.
+    """
+    match receipt.kind:
+        case "bounced" | "rejected":
+            return "bounced" if receipt.is_permanent else None
+        case "complained":
+            return "complained"
+        case "unsubscribed":
+            return "unsubscribed"
+        case _:
+            return None
+
+
+def suppression_of(receipt: Receipt, delivery: DeliveryView) -> Suppression | None:
+    """What a receipt about a delivery means for its address."""
+    reason = reason_of(receipt)
+    if reason is None:
+        return None
+    return Suppression(
+        tenant=delivery.tenant,
+        channel=delivery.channel,
+        address=delivery.address,
+        reason=reason,
+        since=receipt.at,
+        detail=receipt.detail,
+    )
+
+
+class Suppressor:
+    """Appends the suppressions that receipts ask for. The recorder calls it between its fold and its commit."""
+
+    def __init__(self, *, store: Store, producer: Producer) -> None:
+        self._store = store
+        self._producer = producer
+
+    async def follow(self, folded: Sequence[StoredFact]) -> None:
+        """Return once what these facts mean for addresses stands in the log. Safe to repeat.
+
+        A receipt whose delivery is not known yet is held by the store, and comes with the fact that tells it.
+        Raises StoreUnavailable, and what no waiting mends (`runtime.insist`).
+        """
+        reported = await self._store.reported(folded)
+        suppressions = [found for receipt, delivery in reported if (found := suppression_of(receipt, delivery))]
+        if suppressions:
+            logger.info("%d addresses are suppressed by receipts", len(suppressions))
+            records = [suppression_record(suppression) for suppression in suppressions]
+            await insist(lambda: self._producer.append(records))
+
+
+class Tail:
+    """The topic, whole at first and then on from there. One task at a time."""
+
+    def __init__(self, *, reader: Reader, clock: Clock) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._next: int | None = None
+        self._read_at = clock.now()
+
+    async def read_on(self) -> tuple[Collection[Change], bool]:
+        """What is new, the last of each key alone; and whether that is everything, so that what was known is void.
+
+        Raises LogError.
+        """
+        now = self._clock.now()
+        if self._next is not None and abs(now - self._read_at) > ANEW_AFTER:
+            self._next = None
+        is_whole = self._next is None
+        changes: dict[bytes, Change] = {}
+        try:
+            async for records in self._reader.read(TopicPartition(SUPPRESSIONS_TOPIC, 0), start=self._next):
+                for record in records:
+                    if (change := _change_of(record)) is not None:
+                        changes[change.key] = change
+                self._next = records[-1].offset + 1
+        except OffsetOutOfRange:
+            self._next = None
+            return await self.read_on()
+        self._next = self._next or 0
+        self._read_at = now
+        return changes.values(), is_whole
+
+
+def _change_of(record: Record) -> Change | None:
+    if record.key is None:
+        return None
+    try:
+        return Change(key=record.key, suppression=read_suppression(record))
+    except DecodeError as error:
+        # One foreign record must not keep the others from holding.
+        logger.error("pabal.suppressions, offset %d: %s", record.offset, error)
+        return None
+
+
+class GateFollower:
+    """Keeps a ledger's table of suppressed addresses as the topic says."""
+
+    def __init__(self, *, reader: Reader, ledger: Ledger, clock: Clock) -> None:
+        self._tail = Tail(reader=reader, clock=clock)
+        self._ledger = ledger
+        self._known: set[bytes] = set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Follow until told to stop; what is away is waited for."""
+        while not stopping.is_set():
+            try:
+                await self.follow()
+            except LogError as error:
+                logger.warning("suppressions cannot be followed yet: %s", error)
+            try:
+                await asyncio.wait_for(stopping.wait(), FOLLOW_EVERY_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def follow(self) -> None:
+        """Take what is new into the ledger. Raises LogError."""
+        changes, is_whole = await self._tail.read_on()
+        suppressed = [change.suppression for change in changes if change.suppression is not None]
+        lifted = {change.key for change in changes if change.suppression is None}
+        if is_whole:
+            # Of what was lifted while nobody looked, the tombstones may be gone.
+            lifted |= self._known - {change.key for change in changes}
+        if suppressed:
+            await insist(lambda: self._ledger.suppress(suppressed))
+        if lifted:
+            await insist(lambda: self._ledger.unsuppress(lifted))
+        self._known -= lifted
+        self._known |= {change.key for change in changes if change.suppression is not None}
+
+
+class SuppressionList:
+    """What is suppressed, for those who ask: read on at each question, so that an answer holds what was written before.
+
+    Costs about half a kilobyte of memory per suppression, in a process that is asked at all.
+    """
+
+    def __init__(self, *, reader: Reader, clock: Clock) -> None:
+        self._tail = Tail(reader=reader, clock=clock)
+        self._reading = asyncio.Lock()
+        self._by_key: dict[bytes, Suppression] = {}
+        self._keys: list[bytes] = []
+
+    async def page(self, *, tenant: str, after: bytes | None, limit: int) -> Sequence[Suppression]:
+        """Up to `limit` suppressions of a tenant by channel and address, those that follow a key. Raises LogError."""
+        await self._read_on()
+        prefix = suppression_key(tenant=tenant, channel="", address="")[:-1]
+        start = bisect.bisect_right(self._keys, after) if after is not None else bisect.bisect_left(self._keys, prefix)
+        return [self._by_key[key] for key in self._keys[start : start + limit] if key.startswith(prefix)]
+
+    async def find(self, key: bytes) -> Suppression | None:
+        """The suppression of a key (`suppression_key`), if it is suppressed. Raises LogError."""
+        await self._read_on()
+        return self._by_key.get(key)
+
+    async def _read_on(self) -> None:
+        async with self._reading:
+            changes, is_whole = await self._tail.read_on()
+            if is_whole:
+                self._by_key = {}
+            for change in changes:
+                if change.suppression is None:
+                    self._by_key.pop(change.key, None)
+                else:
+                    self._by_key[change.key] = change.suppression
+            if changes or is_whole:
+                self._keys = sorted(self._by_key)
