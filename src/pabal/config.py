@@ -108,12 +108,20 @@ class WorkerSettings(_Table, frozen=True, kw_only=True):
     drain_seconds: Positive = 20.0
 
 
+class StoreSettings(_Table, frozen=True, kw_only=True):
+    """The store. `url`: `sqlite:PATH` or `postgresql://…`; `retention_seconds`: how long what ended is remembered."""
+
+    url: str | None = None
+    retention_seconds: Annotated[float, msgspec.Meta(ge=3 * 86400)] = 30 * 86400.0
+
+
 class Settings(_Table, frozen=True, kw_only=True):
     """Everything a Pabal process can be told."""
 
     log: LogSettings = LogSettings()
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
+    store: StoreSettings = StoreSettings()
     tenants: Mapping[Name, TenantSettings] = {}
     channel_overrides: Mapping[str, ChannelOverrides] = msgspec.field(default_factory=dict, name="channels")
     providers: Mapping[str, Mapping[str, Any]] = {}

@@ -103,6 +103,10 @@ class StoreUnavailable(PabalError):
     """The store did not answer. Folding the same facts again is safe."""
 
 
+class StoreRefused(PabalError):
+    """The store will never take one of these facts (a number too large for its column, …). None of them was folded."""
+
+
 class InvalidCursor(PabalError):
     """A cursor that no list gave out."""
 

@@ -5,8 +5,9 @@ import contextlib
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import uvicorn
@@ -19,10 +20,12 @@ from pabal.clock import Clock, SystemClock
 from pabal.config import Settings
 from pabal.delayline.delayline import DelayLine
 from pabal.errors import ConfigError
+from pabal.ledger_identity import LedgerIdentity
 from pabal.providers.port import ProviderContext, TakesReceipts
 from pabal.providers.registry import create_provider
 from pabal.store.ledger import SqliteLedger
-from pabal.store.port import Ledger
+from pabal.store.port import Ledger, Store
+from pabal.store.sql import SqlStore, store_url
 from pabal.template import Template
 from pabal.templates import TemplateLibrary, load_templates, publish_templates
 from pabal.topics.spec import topics_for
@@ -125,10 +128,46 @@ async def check_topics(parts: Parts) -> None:
 
 
 async def open_ledger(parts: Parts, *, worker: str) -> Ledger:
-    """The ledger of this installation, as a new owner of that name. Raises ConfigError, LedgerUnavailable."""
-    path = Path(parts.settings.ledger) if parts.settings.ledger else parts.data / "ledger.db"
+    """The ledger of this installation, as a new owner of that name.
+
+    Raises ConfigError (also when the log belongs to another ledger), LedgerUnavailable, LogUnavailable.
+    """
+    ledger, place = await _open_any_ledger(parts, worker=worker)
+    try:
+        await _with_identity(parts, lambda identity: identity.check(ledger.id, place=place))
+    except BaseException:
+        await ledger.close()
+        raise
+    return ledger
+
+
+async def adopt_ledger(parts: Parts) -> UUID:
+    """Let the log belong to the ledger of this installation from now on; its id. Raises as `open_ledger`."""
+    ledger, _ = await _open_any_ledger(parts, worker=f"adopt-{secrets.token_hex(8)}")
+    await ledger.close()
+    await _with_identity(parts, lambda identity: identity.adopt(ledger.id))
+    return ledger.id
+
+
+async def _with_identity(parts: Parts, use: Callable[[LedgerIdentity], Awaitable[None]]) -> None:
+    producer, reader, admin = parts.broker.producer(), parts.broker.reader(), parts.broker.admin()
+    try:
+        await use(LedgerIdentity(producer=producer, reader=reader, admin=admin, clock=parts.clock))
+    finally:
+        for client in (producer, reader, admin):
+            await client.close()
+
+
+async def _open_any_ledger(parts: Parts, *, worker: str) -> tuple[Ledger, str]:
+    """The ledger, whichever it is, and where it is, in words without a password."""
+    setting = parts.settings.ledger or str(parts.data / "ledger.db")
+    if re.match(r"postgres(ql)?://", setting):
+        from pabal.store.ledger_postgres import PostgresLedger
+
+        return await PostgresLedger.open(setting, worker=worker), re.sub(r"//[^@/]*@", "//", setting)
+    path = Path(setting)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return await SqliteLedger.open(path, clock=parts.clock, worker=worker)
+    return await SqliteLedger.open(path, clock=parts.clock, worker=worker), setting
 
 
 async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket) -> None:
@@ -196,6 +235,11 @@ async def run_worker(
 async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | None) -> None:
     """The `delayline` role."""
     await DelayLine(broker=parts.broker, channels=parts.settings.channels, clock=parts.clock, name=name).run(stopping)
+
+
+def open_store(settings: Settings, data: Path) -> Store:
+    """The store by the settings, by default a file in the data folder. Opened by its first call. Raises ConfigError."""
+    return SqlStore(store_url(settings.store.url, data=data), clock=SystemClock())
 
 
 def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...] = ()) -> Mapping[str, Carrier]:

@@ -148,7 +148,7 @@ class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveryPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Deliveries, newest first; `next_cursor` continues after them (None: that was all)."""
+    """Deliveries, newest first; `next_cursor` continues after them (null: that was all)."""
 
     deliveries: tuple[DeliveryView, ...]
     next_cursor: str | None = None
@@ -177,7 +177,10 @@ class Store(Protocol):
     """
 
     async def fold(self, facts: Sequence[StoredFact]) -> None:
-        """Take facts in, in one transaction. In any order and any number of times the result is the same."""
+        """Take facts in, in one transaction. In any order and any number of times the result is the same.
+
+        Raises StoreRefused when one of them can never be taken; then none was.
+        """
         ...
 
     async def reported(self, facts: Sequence[StoredFact]) -> Sequence[tuple[Receipt, DeliveryView]]:

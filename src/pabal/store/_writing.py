@@ -1,0 +1,214 @@
+"""What a fold writes: `projection.merge` in SQL, so that no row is read to be written."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from pabal.notification import Receipt
+from pabal.store import schema
+from pabal.store.projection import Gathered, stored_text
+
+T = TypeVar("T")
+Upsert = sqlite.Insert | postgresql.Insert
+
+IN_ONE_QUERY: Final = 500
+"""Values that a query is asked with; SQLite's oldest bound is 999 in all."""
+
+_RECEIPTS_LOCK: Final = 0x70616272
+"""An advisory lock of PostgreSQL: senders share it, receipts that look for their send have it alone."""
+
+_encode = msgspec.json.Encoder().encode
+read_receipt = msgspec.json.Decoder(Receipt).decode
+
+
+class Statements:
+    """The upserts, compiled once for a database."""
+
+    def __init__(self, dialect: str) -> None:
+        self.is_postgresql = dialect == "postgresql"
+        insert: Callable[[sa.Table], Upsert] = postgresql.insert if self.is_postgresql else sqlite.insert
+        self.deliveries = _upsert_deliveries(insert(schema.deliveries))
+        timeline = insert(schema.timeline)
+        self.timeline = timeline.on_conflict_do_update(
+            index_elements=["delivery_id", "id"],
+            set_={"at": timeline.excluded.at, "entry": timeline.excluded.entry},
+            where=sa.tuple_(timeline.excluded.at, timeline.excluded.entry)
+            < sa.tuple_(schema.timeline.c.at, schema.timeline.c.entry),
+        )
+        tags = insert(schema.tags)
+        self.tags = tags.on_conflict_do_update(
+            index_elements=["delivery_id", "tenant", "tag"],
+            set_={"accepted_at": tags.excluded.accepted_at},
+            where=tags.excluded.accepted_at < schema.tags.c.accepted_at,
+        )
+        self.sent_as = insert(schema.sent_as).on_conflict_do_nothing()
+        self.receipts = insert(schema.receipts).on_conflict_do_nothing()
+        self.dead_letters = insert(schema.dead_letters).on_conflict_do_nothing()
+
+
+def write(connection: sa.Connection, statements: Statements, gathered: Gathered) -> None:
+    """Write a batch. Rows are written in the order of their keys, so that two recorders never wait in a circle."""
+    named = [receipt for receipt in gathered.receipts.values() if receipt.delivery_id is None]
+    if statements.is_postgresql and (named or gathered.sent_as):
+        lock = sa.func.pg_advisory_xact_lock if named else sa.func.pg_advisory_xact_lock_shared
+        connection.execute(sa.select(lock(_RECEIPTS_LOCK)))
+    _run(connection, statements.receipts, _receipt_rows(gathered))
+    _run(
+        connection,
+        statements.sent_as,
+        [
+            {"provider": provider, "provider_id": provider_id, "delivery_id": delivery}
+            for provider, provider_id, delivery in sorted(gathered.sent_as)
+        ],
+    )
+    for receipt, delivery in list(_brought_together(connection, gathered, named)):
+        gathered.add_receipt(receipt, delivery=delivery)
+    _run(
+        connection,
+        statements.deliveries,
+        [msgspec.to_builtins(row, builtin_types=(bytes,)) for _, row in sorted(gathered.deliveries.items())],
+    )
+    _run(
+        connection,
+        statements.timeline,
+        [
+            {"delivery_id": delivery, "id": id_, "at": happened.at, "entry": happened.entry}
+            for (delivery, id_), happened in sorted(gathered.timeline.items())
+        ],
+    )
+    _run(
+        connection,
+        statements.tags,
+        [
+            {"delivery_id": delivery, "tenant": tenant, "tag": tag, "accepted_at": accepted_at}
+            for (delivery, tenant, tag), accepted_at in sorted(gathered.tags.items())
+        ],
+    )
+    _run(connection, statements.dead_letters, _dead_letter_rows(gathered))
+
+
+def has_receipts(connection: sa.Connection) -> bool:
+    """Whether there are any at all: most installations have none to look for."""
+    return bool(connection.scalar(sa.select(sa.exists(sa.select(schema.receipts.c.id)))))
+
+
+def in_pieces(values: Iterable[T]) -> Iterator[Sequence[T]]:
+    """As many at a time as a query may be asked with."""
+    rest = iter(values)
+    while piece := list(islice(rest, IN_ONE_QUERY)):
+        yield piece
+
+
+def _run(connection: sa.Connection, statement: Upsert, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        connection.execute(statement, rows)
+
+
+def _brought_together(
+    connection: sa.Connection, gathered: Gathered, named: Collection[Receipt]
+) -> Iterator[tuple[Receipt, bytes]]:
+    """Receipts that name a delivery by its provider's id, with every delivery that was sent as that."""
+    sent_as, receipts = schema.sent_as, schema.receipts
+    by_name: dict[tuple[str, str], list[Receipt]] = {}
+    for receipt in named:
+        by_name.setdefault((stored_text(receipt.provider), stored_text(receipt.provider_id or "")), []).append(receipt)
+    for piece in in_pieces({provider_id for _, provider_id in by_name}):
+        wanted = sent_as.c.provider_id.in_(piece)
+        for provider, provider_id, delivery in connection.execute(
+            sa.select(sent_as.c.provider, sent_as.c.provider_id, sent_as.c.delivery_id).where(wanted)
+        ):
+            for receipt in by_name.get((provider, provider_id), ()):
+                yield receipt, delivery
+    if not gathered.sent_as or not has_receipts(connection):
+        return
+    sent: dict[tuple[str, str], list[bytes]] = {}
+    for provider, provider_id, delivery in gathered.sent_as:
+        sent.setdefault((provider, provider_id), []).append(delivery)
+    for piece in in_pieces({provider_id for _, provider_id in sent}):
+        held = receipts.c.delivery_id.is_(None) & receipts.c.provider_id.in_(piece)
+        for provider, provider_id, text in connection.execute(
+            sa.select(receipts.c.provider, receipts.c.provider_id, receipts.c.receipt).where(held)
+        ):
+            for delivery in sent.get((provider, provider_id), ()):
+                yield read_receipt(text), delivery
+
+
+def _receipt_rows(gathered: Gathered) -> Sequence[Mapping[str, Any]]:
+    return [
+        {
+            "id": id_,
+            "at": at,
+            "provider": stored_text(receipt.provider),
+            "provider_id": receipt.provider_id and stored_text(receipt.provider_id),
+            "delivery_id": receipt.delivery_id.bytes if receipt.delivery_id else None,
+            "receipt": _encode(receipt).decode(),
+        }
+        for (id_, at), receipt in sorted(gathered.receipts.items())
+    ]
+
+
+def _dead_letter_rows(gathered: Gathered) -> Sequence[Mapping[str, Any]]:
+    return [
+        {
+            "topic": topic,
+            "partition": partition,
+            "offset": offset,
+            "at": dead.at.timestamp(),
+            "error_class": stored_text(dead.error_class),
+            "message": stored_text(dead.message),
+            "delivery_id": dead.delivery.id.bytes if dead.delivery else None,
+        }
+        for (topic, partition, offset), dead in sorted(gathered.dead_letters.items())
+    ]
+
+
+def _upsert_deliveries(insert: Upsert) -> Upsert:
+    """`projection.merge`, column by column."""
+    old, new = schema.deliveries.c, insert.excluded
+
+    def when(condition: sa.ColumnElement[bool], *names: str) -> dict[str, sa.ColumnElement[Any]]:
+        return {name: sa.case((condition, new[name]), else_=old[name]) for name in names}
+
+    def known_first(name: str, better: Callable[[Any, Any], sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
+        return old[name].is_(None) | better(new[name], old[name])
+
+    def less(one: Any, other: Any) -> sa.ColumnElement[bool]:
+        return sa.type_coerce(one < other, sa.Boolean)
+
+    def more(one: Any, other: Any) -> sa.ColumnElement[bool]:
+        return sa.type_coerce(one > other, sa.Boolean)
+
+    ahead = (new.standing > old.standing) | (
+        (new.standing == old.standing) & (sa.func.coalesce(new.next_due, 0.0) > sa.func.coalesce(old.next_due, 0.0))
+    )
+    newer = sa.tuple_(new.attempt, new.address, new["class"]) > sa.tuple_(old.attempt, old.address, old["class"])
+    both_open = new.accepted_at.is_(None) & old.accepted_at.is_(None)
+    own = new.accepted_at.is_not(None) & (
+        old.accepted_at.is_(None) | (sa.tuple_(new.accepted_at, new.tags) < sa.tuple_(old.accepted_at, old.tags))
+    )
+    ending = (both_open & (new.ends_by > old.ends_by)) | (
+        new.accepted_at.is_not(None) & (old.accepted_at.is_(None) | (new.ends_by > old.ends_by))
+    )
+    first = [known_first(name, less) for name in ("first_dead_lettered_at", "succeeded_at", "discarded_at")]
+    return insert.on_conflict_do_update(
+        index_elements=["id"],
+        set_={
+            **when(new.notification_id > old.notification_id, "notification_id"),
+            **when(new.tenant > old.tenant, "tenant"),
+            **when(new.channel > old.channel, "channel"),
+            **when(newer, "attempt", "address", "class"),
+            **when(own, "accepted_at", "tags"),
+            **when(own | (both_open & (new.listed_at < old.listed_at)), "listed_at"),
+            **when(ending, "ends_by"),
+            **when(ahead, "standing", "status", "next_due"),
+            **when(known_first("send_at", more), "send_at"),
+            **when(new.updated_at > old.updated_at, "updated_at"),
+            **when(first[0], "first_dead_lettered_at"),
+            **when(first[1], "succeeded_at"),
+            **when(first[2], "discarded_at"),
+        },
+    )

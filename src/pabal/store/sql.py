@@ -1,0 +1,122 @@
+"""The store in SQLite or PostgreSQL: one set of statements (SQLAlchemy Core), one thread, one connection.
+
+SQLAlchemy is synchronous here and works in a thread of its own (`pabal.database_thread`): its asyncio side costs twice
+as much for the same rows. The database, and SQLAlchemy itself, are opened by the first call; a process that is never
+asked pays for neither. A process that reads and one that writes do not wait for each other.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+from uuid import UUID
+
+from pabal.clock import Clock
+from pabal.database_thread import DatabaseThread
+from pabal.errors import ConfigError, StoreUnavailable
+from pabal.notification import Receipt
+from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, StoredFact
+from pabal.store.projection import UNACCOUNTED_GRACE_SECONDS, gather
+
+if TYPE_CHECKING:
+    from pabal.store._connected import ConnectedStore
+
+T = TypeVar("T")
+
+PRUNE_STEP: Final = 500
+"""Deliveries forgotten in one transaction: some ten milliseconds in which nobody else writes."""
+
+
+class SqlStore:
+    """See the module, and `pabal.store.port.Store`."""
+
+    def __init__(self, url: str, *, clock: Clock) -> None:
+        """`url`: `sqlite:PATH` or `postgresql://…`. Raises ConfigError when it is neither."""
+        if not url.startswith(("sqlite:", "postgresql:")) or url == "sqlite:":
+            raise ConfigError(f"{url.partition(':')[0]!r} is not a store; write sqlite:PATH or postgresql://HOST/NAME")
+        self._url = url
+        self._clock = clock
+        self._thread: DatabaseThread | None = None
+        self._connected: ConnectedStore | None = None
+        self._is_closed = False
+
+    async def fold(self, facts: Sequence[StoredFact]) -> None:
+        """See `Store.fold`."""
+        if facts:
+            await self._run(lambda store: store.fold(gather(facts)))
+
+    async def reported(self, facts: Sequence[StoredFact]) -> Sequence[tuple[Receipt, DeliveryView]]:
+        """See `Store.reported`."""
+        cutoff = self._cutoff()
+        return await self._run(lambda store: store.reported(facts, cutoff=cutoff))
+
+    async def notification(self, notification: UUID, *, tenant: str) -> Sequence[DeliveryView]:
+        """See `Store.notification`."""
+        cutoff = self._cutoff()
+        return await self._run(lambda store: store.notification(notification, tenant=tenant, cutoff=cutoff))
+
+    async def delivery(self, delivery: UUID, *, tenant: str) -> DeliveryView | None:
+        """See `Store.delivery`."""
+        cutoff = self._cutoff()
+        return await self._run(lambda store: store.delivery(delivery, tenant=tenant, cutoff=cutoff))
+
+    async def deliveries(
+        self, wanted: DeliveryFilter, *, tenant: str, limit: int, cursor: str | None = None
+    ) -> DeliveryPage:
+        """See `Store.deliveries`."""
+        cutoff = self._cutoff()
+        return await self._run(
+            lambda store: store.deliveries(wanted, tenant=tenant, limit=limit, cursor=cursor, cutoff=cutoff)
+        )
+
+    async def unaccounted(self, *, now: datetime, limit: int) -> Sequence[DeliveryView]:
+        """See `Store.unaccounted`."""
+        cutoff = now.timestamp() - UNACCOUNTED_GRACE_SECONDS
+        return await self._run(lambda store: store.unaccounted(limit=limit, cutoff=cutoff))
+
+    async def prune(self, *, before: datetime) -> int:
+        """See `Store.prune`."""
+        pruned = 0
+        while True:
+            count = await self._run(lambda store: store.prune(before=before.timestamp(), limit=PRUNE_STEP))
+            pruned += count
+            if count < PRUNE_STEP:
+                return pruned
+            await asyncio.sleep(0)  # others' turn in between
+
+    async def migrate(self) -> str | None:
+        """Bring the tables to this version; returns the one they were at. Raises StoreUnavailable."""
+        return await self._run(lambda store: store.migrate())
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        self._is_closed = True
+        if self._thread is not None:
+            await self._thread.stop(self._disconnect)
+
+    async def _run(self, work: "Callable[[ConnectedStore], T]") -> T:
+        if self._is_closed:
+            raise StoreUnavailable("the store was closed")
+        if self._thread is None:
+            self._thread = DatabaseThread("pabal-store")
+        return await self._thread.submit(lambda: work(self._connect()))
+
+    def _connect(self) -> "ConnectedStore":
+        if self._connected is None:
+            from pabal.store._connected import ConnectedStore
+
+            self._connected = ConnectedStore(self._url)
+        return self._connected
+
+    def _disconnect(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+
+    def _cutoff(self) -> float:
+        return self._clock.now().timestamp() - UNACCOUNTED_GRACE_SECONDS
+
+
+def store_url(url: str | None, *, data: Path) -> str:
+    """The store's URL by the settings; by default a file in the data folder."""
+    return url or f"sqlite:{data / 'store.db'}"
