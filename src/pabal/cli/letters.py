@@ -1,0 +1,27 @@
+"""Opens the dead letters of an installation, for the commands and for the API."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from pabal.broker.port import Broker
+from pabal.channels import CHANNELS
+from pabal.clock import Clock
+from pabal.config import Settings
+from pabal.dlq.desk import DeadLetters
+
+
+@contextlib.asynccontextmanager
+async def open_dead_letters(broker: Broker, *, settings: Settings, clock: Clock) -> AsyncIterator[DeadLetters]:
+    """The dead letters on a log, with the channels and providers of these settings; closed at the end."""
+    async with contextlib.AsyncExitStack() as closing:
+        reader, admin, producer = broker.reader(), broker.admin(), broker.producer()
+        for client in (reader, admin, producer):
+            closing.push_async_callback(client.close)
+        yield DeadLetters(
+            reader=reader,
+            admin=admin,
+            producer=producer,
+            channels={name: CHANNELS[name] for name in settings.channels},
+            providers={name: (channel.provider,) for name, channel in settings.channels.items()},
+            clock=clock,
+        )

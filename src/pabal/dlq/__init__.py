@@ -1,0 +1,23 @@
+"""Dead letters: what needs a person, and the ways back.
+
+Overview. A dead letter is a record of `pabal.dead.<channel>`; its place (`channel/partition/offset`) is its identity.
+`desk.py` reads letters by offset, without a group, and files them with what was done to them (`marks.py`). `plan.py`
+judges each one: would it be sent again, and if not why not; `planning.py` makes a plan of that, which pins the ends of
+the dead topics. `redrive.py` carries a plan out: a canary, then a rate, until all is done or too many come back
+(`stepping.py` decides, from `answers.py`).
+
+State. A letter is never changed or removed, and there is no database. Whether it is open follows from facts in
+`pabal.audit`: redriven, discarded, resolved, edited, each with who, why and when. The same is told of the delivery in
+`pabal.events`, so the store and its timelines show it. An edit is a fact too: it corrects what will be sent, and is
+seen in `show` and `plan` before anything is.
+
+The way back. A redriven delivery goes to its own channel's and class's topic with the same id, the next attempt, rung
+and parks 0; the worker's gate looks at expiry, suppression and cancellation again. First the append is confirmed, then
+the letter is marked.
+
+Failure. A crash between append and mark makes the next run append the same attempt again: to the ledger it is a copy of
+a record it knows, so nothing is called twice, and nothing is lost because what is not marked is still open. A worker's
+crash may write one letter twice: letters about the same attempt of the same delivery are one letter here. One redrive
+at a time per dead topic, by a claim in `pabal.ops` with a lease (`claim.py`, `hold.py`); it spares people confusion,
+and nothing depends on it.
+"""

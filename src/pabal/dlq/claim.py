@@ -1,0 +1,87 @@
+"""One redrive at a time per dead topic: who holds it, folded from records of `pabal.ops`. Pure.
+
+The claim is a record under `redrive/<topic>` that its holder renews. The log orders rival claims, so everybody who
+reads them in order agrees on who holds: the first, until its lease ends or it lets go (a tombstone). It spares people
+confusion; what protects from sending twice is the ledger.
+"""
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from pabal.broker.port import NewRecord, Record
+from pabal.codec import SCHEMA_HEADER
+from pabal.notification import OPS_TOPIC, Fact, Instant
+
+CLAIM_SCHEMA: Final = b"redrive-claim/1"
+LEASE_SECONDS: Final = 15.0
+RENEW_SECONDS: Final = 5.0
+
+_KEY_PREFIX: Final = b"redrive/"
+
+
+class TopicClaim(Fact, frozen=True, kw_only=True):
+    """Who redrives from a dead topic. `token` is the run's own."""
+
+    topic: str
+    token: str
+    plan: str
+    by: str
+    host: str
+    since: Instant
+
+
+class Claims:
+    """The claims on dead topics as the log orders them."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[TopicClaim, float]] = {}
+
+    def take(self, record: Record) -> None:
+        """Take in a record of `pabal.ops`; others than claims change nothing."""
+        key = record.key or b""
+        if not key.startswith(_KEY_PREFIX):
+            return
+        topic = key.removeprefix(_KEY_PREFIX).decode(errors="replace")
+        if record.value is None:
+            self._held.pop(topic, None)
+            return
+        if record.header(SCHEMA_HEADER) != CLAIM_SCHEMA:
+            return
+        try:
+            claim = msgspec.json.decode(record.value, type=TopicClaim)
+        except msgspec.DecodeError:
+            return  # Made by a version that says it otherwise: it cannot be held against anyone here.
+        held = self._held.get(topic)
+        if held is None or held[0].token == claim.token or record.timestamp - held[1] > LEASE_SECONDS:
+            self._held[topic] = (claim, record.timestamp)
+
+    def holder(self, topic: str, *, now: datetime) -> TopicClaim | None:
+        """Who holds the topic now; None: nobody, or a lease that ended."""
+        held = self._held.get(topic)
+        return held[0] if held and now.timestamp() - held[1] <= LEASE_SECONDS else None
+
+    def seconds_left(self, topic: str, *, now: datetime) -> float:
+        """How long the present lease still holds, unless it is renewed."""
+        held = self._held.get(topic)
+        return max(0.0, LEASE_SECONDS - (now.timestamp() - held[1])) if held else 0.0
+
+    def holders(self, *, now: datetime) -> list[TopicClaim]:
+        """Every live claim."""
+        return [claim for topic in self._held if (claim := self.holder(topic, now=now)) is not None]
+
+
+def claim_record(claim: TopicClaim) -> NewRecord:
+    """The record that claims the topic, or renews the claim."""
+    return NewRecord(
+        topic=OPS_TOPIC,
+        key=_KEY_PREFIX + claim.topic.encode(),
+        value=msgspec.json.encode(claim),
+        headers=((SCHEMA_HEADER, CLAIM_SCHEMA),),
+    )
+
+
+def release_record(topic: str) -> NewRecord:
+    """The record that lets go."""
+    return NewRecord(topic=OPS_TOPIC, key=_KEY_PREFIX + topic.encode(), value=None)

@@ -1,0 +1,316 @@
+"""Dead letters at hand: read by offset from their topics, with what was done to them; corrected, discarded.
+
+No group reads the dead topics and nothing is ever removed from them but by retention. A look reads a topic whole
+(a month's letters at most) and the facts about them in `pabal.audit` from the same time on.
+"""
+
+import contextlib
+import heapq
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from pabal.audit import audit_record, read_audit
+from pabal.broker.port import Admin, NewRecord, Producer, Reader, Record, TopicPartition
+from pabal.channels.port import Channel
+from pabal.clock import Clock
+from pabal.codec import event_record, read_event
+from pabal.dlq.letter import UNCERTAIN, Letter, LetterId, parse_letter_id, read_letter
+from pabal.dlq.marks import DISCARDED, EDITED, Edit, Mark, Marks, Standing, marking_fact
+from pabal.dlq.selection import Selection, matches
+from pabal.errors import ConfigError, DecodeError, InvalidAddress
+from pabal.notification import (
+    AUDIT_TOPIC,
+    EVENTS_TOPIC,
+    UNKNOWN_CHANNEL,
+    DeliveryEvent,
+    EventKind,
+    dead_topic,
+    event_id,
+)
+
+CLOCK_SKEW: Final = timedelta(hours=1)
+"""How much earlier than a letter its mark may seem to be, when hosts' clocks differ."""
+
+
+class Filed(msgspec.Struct, frozen=True, kw_only=True):
+    """A letter as it stands: corrected, and what was done to it."""
+
+    letter: Letter
+    standing: Standing
+
+
+class Tail:
+    """Reads a topic on from where it stopped, to the end as it is seen at each call."""
+
+    def __init__(self, topic: str, *, reader: Reader, admin: Admin, start: datetime | None) -> None:
+        self._topic = topic
+        self._reader = reader
+        self._admin = admin
+        self._start = start
+        self._next: dict[TopicPartition, int] = {}
+
+    async def read(self) -> AsyncIterator[Record]:
+        """What was appended since the last call. Raises UnknownTopic, LogUnavailable, OffsetOutOfRange."""
+        for partition, marks in sorted((await self._admin.watermarks(self._topic)).items()):
+            start = self._next.get(partition, self._start)
+            if isinstance(start, int) and start >= marks.high:
+                continue
+            async for records in self._reader.read(partition, start=start, stop=marks.high):
+                for record in records:
+                    yield record
+            self._next[partition] = marks.high
+
+
+class DeadLetters:
+    """See the module. Any number of tasks may ask; each look reads the log anew."""
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        admin: Admin,
+        producer: Producer,
+        channels: Mapping[str, Channel],
+        providers: Mapping[str, Collection[str]],
+        clock: Clock,
+    ) -> None:
+        """`channels` are those that are switched on here; `providers` names who may carry each of them."""
+        self.reader = reader
+        self.admin = admin
+        self.producer = producer
+        self.channels = channels
+        self.clock = clock
+        self._providers = providers
+
+    def topics(self, selection: Selection) -> Mapping[str, str]:
+        """The dead topic of each channel that is meant, by channel. Raises ConfigError for one that does not exist."""
+        known = (*self.channels, UNKNOWN_CHANNEL)
+        wanted = {parse_letter_id(text).channel for text in selection.letters} or set(known)
+        for channel in (*selection.channels, *wanted):
+            if channel not in known:
+                raise ConfigError(f"there is no channel {channel!r} here; there are: {', '.join(known)}")
+        return {
+            channel: dead_topic(channel)
+            for channel in known
+            if channel in wanted and (not selection.channels or channel in selection.channels)
+        }
+
+    async def ends(self, selection: Selection) -> dict[str, int]:
+        """The present end of each dead topic's partitions, as `channel/partition`."""
+        return {
+            f"{channel}/{partition.partition}": marks.high
+            for channel, topic in self.topics(selection).items()
+            for partition, marks in (await self.admin.watermarks(topic)).items()
+        }
+
+    async def marks(self, *, since: datetime) -> Marks:
+        """What was done to letters that were given up since an instant."""
+        marks = Marks()
+        tail = self.tail(AUDIT_TOPIC, start=since - CLOCK_SKEW)
+        await take_marks(tail, marks)
+        return marks
+
+    def tail(self, topic: str, *, start: datetime | None) -> Tail:
+        """A reader of one topic that goes on where it stopped."""
+        return Tail(topic, reader=self.reader, admin=self.admin, start=start)
+
+    async def scan(
+        self, selection: Selection, *, ends: Mapping[str, int] | None = None
+    ) -> AsyncGenerator[Letter, None]:
+        """Every letter that is meant, oldest first within a partition, as it was given up. `ends`: stop there."""
+        for channel, topic in self.topics(selection).items():
+            for partition in sorted(await self.admin.watermarks(topic)):
+                stop = None if ends is None else ends.get(f"{channel}/{partition.partition}", 0)
+                async for records in self.reader.read(partition, start=selection.since, stop=stop):
+                    for record in records:
+                        if matches(selection, letter := read_letter(record)):
+                            yield letter
+
+    async def oldest(self, selection: Selection) -> datetime | None:
+        """When the first letter that may be meant was appended; None when there is none."""
+        times = []
+        for topic in self.topics(selection).values():
+            for partition in await self.admin.watermarks(topic):
+                async with contextlib.aclosing(self.reader.read(partition, start=selection.since)) as batches:  # type: ignore[type-var]
+                    async for records in batches:
+                        times.append(records[0].timestamp)
+                        break
+        return datetime.fromtimestamp(min(times), UTC) if times else None
+
+    async def filed(
+        self, selection: Selection, *, ends: Mapping[str, int] | None = None, marks: Marks | None = None
+    ) -> AsyncGenerator[Filed, None]:
+        """Every letter that is meant, with what was done to it. Copies of a letter are passed over."""
+        if marks is None:
+            oldest = await self.oldest(selection)
+            if oldest is None:
+                return
+            marks = await self.marks(since=oldest)
+        seen: set[str] = set()
+        async for letter in self.scan(selection, ends=ends):
+            if letter.matter not in seen:
+                seen.add(letter.matter)
+                yield Filed(letter=marks.corrected(letter), standing=marks.standing(letter))
+
+    async def newest(self, selection: Selection, *, states: Collection[str], limit: int) -> tuple[list[Filed], int]:
+        """The newest letters in one of these states (none named: any), newest first; and how many there are in all."""
+        heap: list[tuple[datetime, LetterId, Filed]] = []
+        total = 0
+        async with contextlib.aclosing(self.filed(selection)) as letters:
+            async for filed in letters:
+                if states and filed.standing.state not in states:
+                    continue
+                total += 1
+                entry = (filed.letter.at, filed.letter.id, filed)
+                if len(heap) < limit:
+                    heapq.heappush(heap, entry)
+                else:
+                    heapq.heappushpop(heap, entry)
+        return [filed for _, _, filed in sorted(heap, reverse=True)], total
+
+    async def find(self, letter_id: LetterId) -> Filed:
+        """One letter. Raises ConfigError when there is none at that place (any more)."""
+        selection = Selection(letters=(str(letter_id),))
+        topic = self.topics(selection)[letter_id.channel]
+        partition = TopicPartition(topic, letter_id.partition)
+        marks = (await self.admin.watermarks(topic)).get(partition)
+        if marks is None or not marks.low <= letter_id.offset < marks.high:
+            raise ConfigError(_absent(letter_id, low=marks.low if marks else 0, high=marks.high if marks else 0))
+        batches = self.reader.read(partition, start=letter_id.offset, stop=letter_id.offset + 1)
+        letter = next((read_letter(record) for batch in [batch async for batch in batches] for record in batch), None)
+        if letter is None:
+            raise ConfigError(_absent(letter_id, low=marks.low, high=marks.high))
+        done = await self.marks(since=datetime.fromtimestamp(letter.record.timestamp, UTC))
+        return Filed(letter=done.corrected(letter), standing=done.standing(letter))
+
+    async def history(self, letter: Letter) -> list[DeliveryEvent]:
+        """What `pabal.events` still holds of the letter's delivery, oldest first."""
+        if letter.delivery is None:
+            return []
+        key = letter.delivery.id.hex.encode()
+        events = {}
+        async for record in self.tail(EVENTS_TOPIC, start=letter.delivery.accepted_at - CLOCK_SKEW).read():
+            if record.key == key:
+                with contextlib.suppress(DecodeError):  # A receipt, or a record of a later version: no event to show.
+                    event = read_event(record)
+                    events[event.id] = event
+        return sorted(events.values(), key=lambda event: (event.at, event.attempt))
+
+    async def edit(
+        self, letter_id: LetterId, *, address: str | None, provider: str | None, by: str, reason: str
+    ) -> Filed:
+        """Correct an open letter: a new address, or the provider to use. What is sent then has a new key.
+
+        Raises:
+            ConfigError: nothing to change, no such letter, not open, not readable, a provider that does not carry the
+                channel; or an attempt may have been sent, so that a new key might send it twice.
+            InvalidAddress: the channel cannot carry that address.
+        """
+        filed = await self.find(letter_id)
+        letter, delivery = _open(filed, to="edit"), filed.letter.delivery
+        if delivery is None:
+            raise ConfigError(f"{letter_id} cannot be edited: {letter.undecodable}")
+        if delivery.channel not in self.channels:
+            raise ConfigError(f"{letter_id} cannot be edited: the channel {delivery.channel!r} is switched off here")
+        await self._check_nothing_unknown(letter)
+        channel = self.channels[delivery.channel]
+        canonical = _canonical(channel, address) if address is not None else None
+        if provider is not None and provider not in (able := self._providers.get(delivery.channel, ())):
+            raise ConfigError(
+                f"no provider {provider!r} carries {delivery.channel} here; there are: {', '.join(sorted(able))}"
+            )
+        if canonical in (None, delivery.address) and provider in (None, delivery.provider):
+            raise ConfigError(f"{letter_id} has that address and provider already; nothing to change")
+        follows_address = delivery.order_key is not None and delivery.order_key == channel.order_key(delivery.address)
+        edit = Edit(
+            matter=letter.matter,
+            edit=delivery.edit if letter.is_edited else delivery.edit + 1,
+            address=canonical,
+            order_key=channel.order_key(canonical) if canonical and follows_address else None,
+            provider=provider,
+        )
+        at = self.clock.now()
+        fact = marking_fact(letter, action=EDITED, by=by, at=at, reason=reason, detail=edit, occasion=at.isoformat())
+        await self.producer.append([audit_record(fact)])
+        return await self.find(letter_id)
+
+    async def discard(self, letter_id: LetterId, *, by: str, reason: str) -> Filed:
+        """Close an open letter for good, unsent. Raises ConfigError when there is no such letter, or it is not open."""
+        letter = _open(await self.find(letter_id), to="discard")
+        records = discard_records(letter, by=by, at=self.clock.now(), reason=reason)
+        await self.producer.append(records)
+        return await self.find(letter_id)
+
+    async def _check_nothing_unknown(self, letter: Letter) -> None:
+        history = await self.history(letter)
+        if any(event.kind == "sent" for event in history):
+            raise ConfigError(f"{letter.id} was sent meanwhile: its acceptance came late. Nothing is left to correct")
+        if letter.error_class == UNCERTAIN or any(event.kind == "unknown" for event in history):
+            raise ConfigError(
+                f"{letter.id} cannot be edited: an attempt ended without an answer and may have been sent. Under "
+                "a new key the far side could not tell; redrive it as it is (--include-uncertain), or discard it"
+            )
+
+
+async def take_marks(tail: Tail, marks: Marks) -> None:
+    """Take in what was said about letters since the last look."""
+    async for record in tail.read():
+        with contextlib.suppress(DecodeError):  # Facts of later versions are about other things.
+            marks.take(read_audit(record))
+
+
+def discard_records(letter: Letter, *, by: str, at: datetime, reason: str) -> list[NewRecord]:
+    """The records that discard a letter: the fact, and what is told of its delivery if there is one."""
+    delivery = letter.delivery
+    mark = Mark(matter=letter.matter, delivery_id=delivery.id if delivery else None)
+    fact = marking_fact(letter, action=DISCARDED, by=by, at=at, reason=reason, detail=mark, occasion=letter.matter)
+    records = [audit_record(fact)]
+    if delivery is not None:
+        event = told(letter, kind="discarded", attempt=delivery.attempt, at=at, detail=f"{by}: {reason}")
+        records.append(event_record(event))
+    return records
+
+
+def told(letter: Letter, *, kind: EventKind, attempt: int, at: datetime, detail: str) -> DeliveryEvent:
+    """What is told of a letter's delivery when a person decides on it."""
+    delivery = letter.delivery
+    assert delivery is not None
+    return DeliveryEvent(
+        id=event_id(delivery.id, attempt=attempt, kind=kind),
+        kind=kind,
+        delivery_id=delivery.id,
+        notification_id=delivery.notification_id,
+        tenant=delivery.tenant,
+        channel=delivery.channel,
+        address=delivery.address,
+        class_=delivery.class_,
+        attempt=attempt,
+        at=at,
+        detail=detail,
+    )
+
+
+def _open(filed: Filed, *, to: str) -> Letter:
+    fact = filed.standing.fact
+    if filed.standing.state != "open" and fact is not None:
+        raise ConfigError(
+            f"{filed.letter.id} was {filed.standing.state} by {fact.by} at {fact.at:%Y-%m-%d %H:%M:%S}; "
+            f"there is nothing left to {to}"
+        )
+    return filed.letter
+
+
+def _canonical(channel: Channel, address: str) -> str:
+    try:
+        return channel.canonical(address)
+    except InvalidAddress as error:
+        raise InvalidAddress(f"{address!r} is no address for {channel.name}: {error}") from None
+
+
+def _absent(letter_id: LetterId, *, low: int, high: int) -> str:
+    if low == high:
+        return f"there is no dead letter {letter_id}: nothing is kept there"
+    return f"there is no dead letter {letter_id}: {letter_id.channel}/{letter_id.partition} keeps {low} to {high - 1}"

@@ -1,0 +1,91 @@
+"""Holds the dead topics of a redrive while it runs, so that nobody else redrives from them at the same time."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from pabal.dlq.claim import RENEW_SECONDS, Claims, TopicClaim, claim_record, release_record
+from pabal.dlq.desk import DeadLetters
+from pabal.errors import ConfigError
+from pabal.notification import OPS_TOPIC
+
+_LOOK_SECONDS: Final = 0.5
+
+
+class TopicHold:
+    """`take` before the first append, `renew` while it runs (at least every few seconds), `release` at the end."""
+
+    def __init__(self, desk: DeadLetters, topics: Collection[str], *, claim: TopicClaim) -> None:
+        """`claim` says who holds; its `topic` is filled in."""
+        self._desk = desk
+        self._claims_wanted = [msgspec.structs.replace(claim, topic=topic) for topic in sorted(topics)]
+        self._claims = Claims()
+        self._tail = desk.tail(OPS_TOPIC, start=None)
+        self._renewed_at = 0.0
+
+    async def take(self, *, stopping: asyncio.Event, on_wait: Callable[[TopicClaim, float], None]) -> None:
+        """Claim every topic. A former run of the same plan that no longer renews is waited for: `on_wait` hears of it.
+
+        Raises ConfigError: somebody else redrives from one of them, or this plan is running already.
+        """
+        for wanted in self._claims_wanted:
+            await self._wait_for_former_run(wanted, stopping=stopping, on_wait=on_wait)
+        await self._append_claims()
+
+    async def renew(self) -> None:
+        """Keep the claims, if it is time. Raises ConfigError when they were lost (this process stood still)."""
+        if self._desk.clock.boot_seconds() - self._renewed_at >= RENEW_SECONDS:
+            await self._append_claims()
+
+    async def release(self) -> None:
+        """Let go of what is held. What cannot be told now ends with the lease."""
+        await self._read()
+        now = self._desk.clock.now()
+        held = [wanted.topic for wanted in self._claims_wanted if self._is_own(wanted, self._holder(wanted, now=now))]
+        if held:
+            await self._desk.producer.append([release_record(topic) for topic in held])
+
+    async def _append_claims(self) -> None:
+        # Of two claims that cross in the log the first holds: who holds is known only by reading on.
+        await self._desk.producer.append([claim_record(wanted) for wanted in self._claims_wanted])
+        await self._read()
+        for wanted in self._claims_wanted:
+            holder = self._holder(wanted, now=self._desk.clock.now())
+            if not self._is_own(wanted, holder):
+                raise _held(holder or wanted)
+        self._renewed_at = self._desk.clock.boot_seconds()
+
+    async def _wait_for_former_run(
+        self, wanted: TopicClaim, *, stopping: asyncio.Event, on_wait: Callable[[TopicClaim, float], None]
+    ) -> None:
+        await self._read()
+        left = self._claims.seconds_left(wanted.topic, now=self._desk.clock.now())
+        while (holder := self._holder(wanted, now=self._desk.clock.now())) is not None and not stopping.is_set():
+            seconds = self._claims.seconds_left(wanted.topic, now=self._desk.clock.now())
+            if holder.plan != wanted.plan or seconds > left:
+                raise _held(holder)
+            left = seconds
+            on_wait(holder, seconds)
+            await asyncio.sleep(min(_LOOK_SECONDS, seconds))
+            await self._read()
+
+    async def _read(self) -> None:
+        async for record in self._tail.read():
+            self._claims.take(record)
+
+    def _holder(self, wanted: TopicClaim, *, now: datetime) -> TopicClaim | None:
+        return self._claims.holder(wanted.topic, now=now)
+
+    @staticmethod
+    def _is_own(wanted: TopicClaim, holder: TopicClaim | None) -> bool:
+        return holder is not None and holder.token == wanted.token
+
+
+def _held(holder: TopicClaim) -> ConfigError:
+    return ConfigError(
+        f"{holder.by} on {holder.host} redrives from {holder.topic} already: plan {holder.plan}, "
+        f"since {holder.since:%H:%M:%S}. Let it end, or stop it there with Ctrl-C"
+    )

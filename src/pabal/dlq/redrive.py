@@ -1,0 +1,292 @@
+"""Carries a plan out: append, confirm, mark; a few first, then at a rate; stop when they come back.
+
+Every step can be lost and done again. What was redriven is known from the marks in `pabal.audit`. A crash between the
+append and its marks leaves at most one batch to be appended a second time, as the same attempt of the same delivery:
+for the ledger that is a copy of a record it has dealt with, and nothing is called twice.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Final
+
+import msgspec
+
+from pabal.audit import AuditFact, audit_id, audit_record
+from pabal.codec import delivery_record, event_record
+from pabal.dlq.answers import Answers, Tally
+from pabal.dlq.claim import TopicClaim
+from pabal.dlq.desk import DeadLetters, told
+from pabal.dlq.hold import TopicHold
+from pabal.dlq.letter import Letter
+from pabal.dlq.marks import REDRIVEN, RESOLVED, Mark, marking_fact
+from pabal.dlq.plan import Plan, judge, redriven_delivery
+from pabal.dlq.stepping import RECENT, Pace, Send, Step, Stop, TokenBucket, Wait, next_step
+from pabal.dlq.surroundings import Surroundings
+from pabal.errors import DecodeError, PabalError, RecordRefused
+from pabal.notification import Fact, dead_topic
+from pabal.runtime import insist
+
+logger = logging.getLogger(__name__)
+
+STARTED: Final = "redrive.started"
+ENDED: Final = "redrive.ended"
+
+_LOOK_SECONDS: Final = 0.25
+"""How often the answers are read while there is nothing to send, and how long small batches are gathered."""
+
+
+class Start(Fact, frozen=True, kw_only=True):
+    """The detail of `redrive.started`: the whole plan, and how fast."""
+
+    plan: Plan
+    pace: Pace
+
+
+class Ending(Fact, frozen=True, kw_only=True):
+    """How a run ended: `completed`, `aborted`, `unanswered`, `cancelled` or `failed`; `message` says why.
+
+    `tally` counts all that the plan has redriven, in this run and in earlier ones; `resolved` letters were found to
+    have been sent after all; `refused` ones are too large for the log by now.
+    """
+
+    ended: str
+    message: str
+    tally: Tally
+    resolved: int = 0
+    refused: int = 0
+
+
+class Who(msgspec.Struct, frozen=True, kw_only=True):
+    """Who redrives, where, and why. `token` is this run's own."""
+
+    by: str
+    host: str
+    reason: str
+    token: str
+
+
+class Watcher:
+    """Is told how a redrive goes on; this one takes no notice."""
+
+    def going_on(self, tally: Tally, step: Step) -> None:
+        """After every look at the answers."""
+
+    def waiting_for_former_run(self, holder: TopicClaim, seconds: float) -> None:
+        """A former run of this plan ended without a word; its claim holds for so long."""
+
+
+class Redrive:
+    """One run of a plan. `run` once."""
+
+    def __init__(self, desk: DeadLetters, plan: Plan, *, pace: Pace, who: Who, watcher: Watcher) -> None:
+        self._desk = desk
+        self._plan = plan
+        self._pace = pace
+        self._who = who
+        self._watcher = watcher
+        self._answers = Answers(recent=RECENT)
+        self._resolved = 0
+        self._refused = 0
+
+    async def run(self, stopping: asyncio.Event) -> Ending:
+        """Redrive until all is done, `stopping` is set, or it stops by itself; what was begun is marked in any case.
+
+        The start and the end are facts in `pabal.audit`.
+
+        Raises:
+            ConfigError: a dead topic is held by somebody else's redrive.
+            LogError: the log failed in a way that waiting does not mend; the end is a fact all the same, if it can be.
+        """
+        hold = self._hold()
+        await hold.take(stopping=stopping, on_wait=self._watcher.waiting_for_former_run)
+        try:
+            await insist(lambda: self._desk.producer.append([audit_record(self._started())]))
+            ending = await self._redrive(stopping, hold)
+        except PabalError as error:
+            await self._tell_end(Ending(ended="failed", message=str(error), tally=self._answers.tally()))
+            raise
+        else:
+            await self._tell_end(ending)
+        finally:
+            await hold.release()
+        return ending
+
+    async def _redrive(self, stopping: asyncio.Event, hold: TopicHold) -> Ending:
+        surroundings = await Surroundings.read(
+            self._desk,
+            self._plan.selection,
+            ends=self._plan.ends,
+            on_fact=self._learn_own_mark,
+            on_event=self._answers.take,
+        )
+        clock = self._desk.clock
+        bucket = TokenBucket(per_second=self._pace.per_second, now_seconds=clock.boot_seconds())
+        heard_at, is_exhausted = clock.boot_seconds(), False
+        async with contextlib.aclosing(self._letters(surroundings)) as letters:
+            while True:
+                await hold.renew()
+                if await surroundings.refresh(on_event=self._answers.take):
+                    heard_at = clock.boot_seconds()
+                step = next_step(
+                    self._pace,
+                    total=self._answers.tally(),
+                    recent=self._answers.last(),
+                    is_exhausted=is_exhausted,
+                    silent_seconds=clock.boot_seconds() - heard_at,
+                )
+                self._watcher.going_on(self._answers.tally(), step)
+                match step:
+                    case Stop(ended=ended, message=message):
+                        return self._ending(ended, message)
+                    case _ if stopping.is_set():
+                        return self._ending("cancelled", "stopped by hand; the same command goes on from here")
+                    case Wait():
+                        await _pause(_LOOK_SECONDS, stopping)
+                    case Send(most=most):
+                        count = min(most, bucket.available(now_seconds=clock.boot_seconds()))
+                        if count < min(most, max(1, int(self._pace.per_second * _LOOK_SECONDS))):
+                            await _pause(min(_LOOK_SECONDS, 1 / self._pace.per_second), stopping)
+                            continue
+                        batch = await _next_batch(letters, count)
+                        is_exhausted = len(batch) < count
+                        bucket.take(len(batch))
+                        await self._send(batch)
+                        heard_at = clock.boot_seconds()
+
+    async def _letters(self, surroundings: Surroundings) -> AsyncGenerator[Letter, None]:
+        """The letters that are to be redriven, judged at the moment they are asked for."""
+        seen: set[str] = set()
+        async with contextlib.aclosing(self._desk.scan(self._plan.selection, ends=self._plan.ends)) as scanned:
+            async for raw in scanned:
+                if raw.matter in seen:
+                    continue
+                seen.add(raw.matter)
+                letter = surroundings.marks.corrected(raw)
+                state = surroundings.marks.standing(raw).state
+                match judge(letter, state=state, rules=self._plan.rules, world=surroundings.world()):
+                    case "redrive":
+                        yield letter
+                    case "sent":
+                        await self._resolve(letter)
+                    case _:
+                        continue
+
+    async def _send(self, batch: Sequence[Letter]) -> None:
+        """Append, confirm, then mark."""
+        sent = await self._append_deliveries(batch)
+        records = []
+        at = self._desk.clock.now()
+        for letter in sent:
+            delivery = redriven_delivery(letter)
+            mark = Mark(matter=letter.matter, delivery_id=delivery.id, attempt=delivery.attempt, plan=self._plan.id)
+            fact = marking_fact(
+                letter,
+                action=REDRIVEN,
+                by=self._who.by,
+                at=at,
+                reason=self._who.reason,
+                detail=mark,
+                occasion=self._plan.id,
+            )
+            detail = f"{self._who.by}: {self._who.reason}"
+            event = told(letter, kind="redriven", attempt=delivery.attempt, at=at, detail=detail)
+            records += [audit_record(fact), event_record(event)]
+        if records:
+            await insist(lambda: self._desk.producer.append(records))
+        for letter in sent:
+            delivery = redriven_delivery(letter)
+            self._answers.expect(delivery.id, attempt=delivery.attempt)
+
+    async def _append_deliveries(self, batch: Sequence[Letter]) -> list[Letter]:
+        """Append the deliveries; returns the letters whose deliveries stand in the log."""
+        left = list(batch)
+        while left:
+            records = [delivery_record(redriven_delivery(letter)) for letter in left]
+            try:
+                await insist(lambda records=records: self._desk.producer.append(records))  # type: ignore[misc]
+            except RecordRefused as error:
+                if not error.indexes:
+                    raise
+                for index in error.indexes:
+                    logger.warning("%s is not redriven: the log does not take it: %s", left[index].id, error)
+                self._refused += len(error.indexes)
+                left = [letter for index, letter in enumerate(left) if index not in error.indexes]
+                continue
+            return left
+        return left
+
+    async def _resolve(self, letter: Letter) -> None:
+        """Note that nothing is left to redrive: the delivery was accepted after all."""
+        fact = marking_fact(
+            letter,
+            action=RESOLVED,
+            by=self._who.by,
+            at=self._desk.clock.now(),
+            reason="it was sent: its acceptance came late",
+            detail=Mark(matter=letter.matter, plan=self._plan.id),
+            occasion=letter.matter,
+        )
+        await insist(lambda: self._desk.producer.append([audit_record(fact)]))
+        self._resolved += 1
+
+    def _learn_own_mark(self, fact: AuditFact) -> None:
+        """What earlier runs of this plan redrove is not redriven again, and its answers count."""
+        if fact.action == REDRIVEN:
+            with contextlib.suppress(DecodeError):  # `Marks` has warned of it.
+                mark = fact.detail_as(Mark)
+                if mark.plan == self._plan.id and mark.delivery_id is not None and mark.attempt is not None:
+                    self._answers.expect(mark.delivery_id, attempt=mark.attempt)
+
+    def _hold(self) -> TopicHold:
+        channels = {place.rpartition("/")[0] for place in self._plan.ends}
+        claim = TopicClaim(
+            topic="",
+            token=self._who.token,
+            plan=self._plan.id,
+            by=self._who.by,
+            host=self._who.host,
+            since=self._desk.clock.now(),
+        )
+        return TopicHold(self._desk, [dead_topic(channel) for channel in channels], claim=claim)
+
+    def _started(self) -> AuditFact:
+        return self._fact(STARTED, detail=Start(plan=self._plan, pace=self._pace), ended=None)
+
+    async def _tell_end(self, ending: Ending) -> None:
+        fact = self._fact(ENDED, detail=ending, ended=f"{ending.ended}: {ending.message}")
+        await insist(lambda: self._desk.producer.append([audit_record(fact)]))
+
+    def _fact(self, action: str, *, detail: Fact, ended: str | None) -> AuditFact:
+        subject = f"plan/{self._plan.id}"
+        return AuditFact(
+            id=audit_id(action=action, subject=subject, occasion=self._who.token),
+            action=action,
+            subject=subject,
+            by=self._who.by,
+            at=self._desk.clock.now(),
+            reason=self._who.reason,
+            ended=ended,
+            detail=msgspec.to_builtins(detail),
+        )
+
+    def _ending(self, ended: str, message: str) -> Ending:
+        return Ending(
+            ended=ended, message=message, tally=self._answers.tally(), resolved=self._resolved, refused=self._refused
+        )
+
+
+async def _next_batch(letters: AsyncIterator[Letter], count: int) -> list[Letter]:
+    batch: list[Letter] = []
+    while len(batch) < count:
+        try:
+            batch.append(await anext(letters))
+        except StopAsyncIteration:
+            break
+    return batch
+
+
+async def _pause(seconds: float, stopping: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)

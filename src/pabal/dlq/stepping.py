@@ -1,0 +1,117 @@
+"""How a redrive goes on: a few first, then at a rate, and no further when they come back. Pure.
+
+    canary   send the first few; wait until each is answered
+    rate     send so many a second, as long as answers keep up
+    end      nothing is left to send: listen for what is not answered yet
+
+It stops by itself when too many come back, or when nothing is answered for too long (is a worker running?).
+"""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from pabal.dlq.answers import Tally
+from pabal.notification import Fact
+
+RECENT: Final = 100
+"""How many of those redriven last decide whether it goes on: enough for a ratio, few enough to notice a change."""
+
+MOST_AT_ONCE: Final = 100
+"""Letters that share an append and then its marks: what a crash between the two appends a second time."""
+
+_AHEAD_SECONDS: Final = 10.0
+"""How far sending may run ahead of the answers, at the rate asked for. What is unanswered cannot be called back."""
+
+_LEAST_AHEAD: Final = 100
+_LEAST_JUDGED: Final = 10
+
+
+class Pace(Fact, frozen=True, kw_only=True):
+    """How fast, and when to stop. `canary` letters first (0: none); then `per_second`; no further when more than
+    `max_return_ratio` of the recent ones came back, or nothing was heard for `patience_seconds`."""
+
+    canary: Annotated[int, msgspec.Meta(ge=0)] = 5
+    per_second: Annotated[float, msgspec.Meta(gt=0, le=10_000)] = 50.0
+    max_return_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
+    patience_seconds: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+
+
+class Send(msgspec.Struct, frozen=True, kw_only=True):
+    """Send up to so many now."""
+
+    most: int
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """Send nothing for now: `why`."""
+
+    why: Literal["canary", "answers", "last_answers"]
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """It is over. `ended`: how; `message`: in words for a person."""
+
+    ended: Literal["completed", "aborted", "unanswered"]
+    message: str
+
+
+Step = Send | Wait | Stop
+
+
+def next_step(pace: Pace, *, total: Tally, recent: Tally, is_exhausted: bool, silent_seconds: float) -> Step:
+    """What to do now. `recent`: of those redriven last; `is_exhausted`: no letter is left to send;
+    `silent_seconds`: since the last answer, or since the last one was sent if that is later."""
+    if is_exhausted and total.waiting == 0:
+        return Stop(ended="completed", message="every letter of the plan has been dealt with, and answered")
+    in_canary = total.redriven <= pace.canary
+    # A canary is judged as a whole; later a share of few would say nothing.
+    is_judged = total.waiting == 0 if in_canary else recent.answered >= _LEAST_JUDGED or total.waiting == 0
+    if is_judged and recent.return_ratio > pace.max_return_ratio:
+        back = recent.returned + recent.deferred
+        return Stop(
+            ended="aborted",
+            message=f"{back} of the last {recent.answered} that were answered came back or were refused again "
+            f"(limit {pace.max_return_ratio:.0%}); nothing more is redriven",
+        )
+    if total.waiting and silent_seconds >= pace.patience_seconds:
+        return Stop(
+            ended="unanswered",
+            message=f"{total.waiting} redriven deliveries were not heard of for {pace.patience_seconds:g} s: "
+            "is a worker running, and its breaker closed? The same command goes on from here",
+        )
+    if is_exhausted:
+        return Wait(why="last_answers")
+    if total.redriven < pace.canary:
+        return Send(most=pace.canary - total.redriven)
+    if in_canary and total.waiting:
+        return Wait(why="canary")
+    ahead = max(_LEAST_AHEAD, int(pace.per_second * _AHEAD_SECONDS)) - total.waiting
+    return Send(most=min(ahead, MOST_AT_ONCE)) if ahead > 0 else Wait(why="answers")
+
+
+class TokenBucket:
+    """Lets so many a second through, without saving up: after a pause there is a second's worth at most.
+
+    The time is passed in, in seconds of any clock that does not step back.
+    """
+
+    def __init__(self, *, per_second: float, now_seconds: float) -> None:
+        self._per_second = per_second
+        self._most = max(1.0, per_second)
+        self._tokens = min(1.0, self._most)
+        self._at = now_seconds
+
+    def available(self, *, now_seconds: float) -> int:
+        """How many may pass now."""
+        self._tokens = min(self._most, self._tokens + (now_seconds - self._at) * self._per_second)
+        self._at = now_seconds
+        return int(self._tokens)
+
+    def take(self, count: int) -> None:
+        """So many passed."""
+        self._tokens -= count
+
+    def seconds_until_one(self) -> float:
+        """How long until another may pass, as of the last look."""
+        return max(0.0, (1.0 - self._tokens) / self._per_second)

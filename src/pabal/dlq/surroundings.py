@@ -1,0 +1,89 @@
+"""What letters are judged against, read from the log and kept up to date: marks, suppressions, what was sent."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from pabal.audit import AuditFact, read_audit
+from pabal.broker.port import Record
+from pabal.codec import read_event
+from pabal.dlq.desk import CLOCK_SKEW, DeadLetters
+from pabal.dlq.marks import Marks
+from pabal.dlq.plan import World
+from pabal.dlq.selection import Selection
+from pabal.errors import DecodeError
+from pabal.notification import AUDIT_TOPIC, EVENTS_TOPIC, SUPPRESSIONS_TOPIC, DeliveryEvent
+
+
+class Surroundings:
+    """Made by `read`; `refresh` takes in what was appended since."""
+
+    def __init__(self, desk: DeadLetters, *, since: datetime) -> None:
+        self.marks = Marks()
+        self._desk = desk
+        self._candidates: set[bytes] = set()
+        self._suppressed: set[bytes] = set()
+        self._sent: set[str] = set()
+        self._audit = desk.tail(AUDIT_TOPIC, start=since - CLOCK_SKEW)
+        self._events = desk.tail(EVENTS_TOPIC, start=since - CLOCK_SKEW)
+        self._suppressions = desk.tail(SUPPRESSIONS_TOPIC, start=None)
+
+    @classmethod
+    async def read(
+        cls,
+        desk: DeadLetters,
+        selection: Selection,
+        *,
+        ends: Mapping[str, int],
+        on_fact: Callable[[AuditFact], None] | None = None,
+        on_event: Callable[[DeliveryEvent], bool] | None = None,
+    ) -> "Surroundings":
+        """Read all that concerns the letters that are meant. See `refresh` for what it calls back."""
+        since = await desk.oldest(selection)
+        surroundings = cls(desk, since=since or desk.clock.now())
+        async for letter in desk.scan(selection, ends=ends):
+            if letter.delivery is not None:
+                surroundings._candidates.add(letter.delivery.id.hex.encode())
+        await surroundings.refresh(on_fact=on_fact, on_event=on_event)
+        return surroundings
+
+    async def refresh(
+        self,
+        *,
+        on_fact: Callable[[AuditFact], None] | None = None,
+        on_event: Callable[[DeliveryEvent], bool] | None = None,
+    ) -> bool:
+        """Take in what is new. `on_fact` hears every audit fact, then `on_event` every event of the letters'
+        deliveries; returns whether `on_event` said yes to any."""
+        async for record in self._audit.read():
+            with contextlib.suppress(DecodeError):  # A fact of a later version says nothing about letters.
+                fact = read_audit(record)
+                self.marks.take(fact)
+                if on_fact is not None:
+                    on_fact(fact)
+        async for record in self._suppressions.read():
+            if record.key is not None:
+                (self._suppressed.discard if record.value is None else self._suppressed.add)(record.key)
+        changed = False
+        async for record in self._events.read():
+            if record.key in self._candidates:
+                changed |= self._hear(record, on_event)
+        return changed
+
+    def world(self) -> World:
+        """What letters are judged against now."""
+        return World(
+            now=self._desk.clock.now(),
+            channels=self._desk.channels.keys(),
+            suppressed=self._suppressed,
+            sent=self._sent,
+        )
+
+    def _hear(self, record: Record, on_event: Callable[[DeliveryEvent], bool] | None) -> bool:
+        try:
+            event = read_event(record)
+        except DecodeError:
+            return False  # A receipt, or a record of a later version.
+        if event.kind == "sent":
+            self._sent.add(event.delivery_id.hex)
+        return on_event(event) if on_event is not None else False
