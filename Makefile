@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help up install test check format bench lock clean
+.PHONY: help up install test check format bench chaos lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ format: $(VENV)/.dev ## Format the code and mend what the linter can
 
 bench: $(VENV)/.dev ## Measure every figure we claim; writes bench/out/*.json
 	$(BIN)/python -m bench
+
+chaos: $(VENV)/.dev ## Pull every plug on both logs and count (about half an hour); writes bench/out/chaos.jsonl
+	$(BIN)/python -m chaos
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/
 	$(BIN)/pip install --quiet uv

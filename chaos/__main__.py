@@ -1,24 +1,17 @@
 """`python -m chaos [NAME ...]`: pull the plugs, print the accounts, write bench/out/chaos.jsonl."""
 
 import asyncio
-import contextlib
 import sys
 import time
-from collections.abc import Iterable
-from pathlib import Path
 
 import click
-import msgspec
-from bench.lab import ROOT
 from rich.console import Console
 
 from chaos.account import Log, Row
+from chaos.rows import OUT, QUICK_OUT, record
 from chaos.run import QUICK, Scenario, Size, conduct
 from chaos.scenarios import SCENARIOS
 from pabal.testing.kafka import missing
-
-OUT = ROOT / "bench" / "out" / "chaos.jsonl"
-QUICK_OUT = ROOT / "bench" / "out" / "quick" / "chaos.jsonl"
 
 _LOGS: dict[str, tuple[Log, ...]] = {"embedded": ("embedded",), "kafka": ("kafka",), "all": ("embedded", "kafka")}
 
@@ -74,21 +67,6 @@ def _print(console: Console, row: Row, *, name: str, took: float) -> None:
     console.print(f" (duplicates allowed: {row.duplicates_allowed}) recovered after {row.recovered_after_seconds} s")
     for line in (*row.notes, *row.problems):
         console.print(f"    {line}", markup=False)
-
-
-def record(rows: Iterable[Row], file: Path) -> None:
-    """Write rows into the file, each in the place of the former one of the same failure and log."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    kept = {(row.failure, row.log): row for row in read_rows(file)}
-    kept |= {(row.failure, row.log): row for row in rows}
-    file.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in kept.values()))
-
-
-def read_rows(file: Path) -> list[Row]:
-    """The rows of a file; none if there is none."""
-    with contextlib.suppress(FileNotFoundError):
-        return [msgspec.json.decode(line, type=Row) for line in file.read_bytes().splitlines()]
-    return []
 
 
 if __name__ == "__main__":

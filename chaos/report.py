@@ -1,0 +1,60 @@
+"""The table of docs/guarantees.md, from what was measured last: `python -m chaos.report` (`--write` puts it there)."""
+
+import sys
+from collections.abc import Iterable, Mapping
+
+from bench.lab import ROOT
+
+from chaos.account import Row
+from chaos.rows import OUT, read_rows
+from chaos.scenarios import SCENARIOS
+
+PAGE = ROOT / "docs" / "guarantees.md"
+_BEGIN, _END = "<!-- chaos table: python -m chaos.report --write -->\n", "<!-- end of the chaos table -->\n"
+
+
+def table(rows: Iterable[Row], *, names: Mapping[str, str]) -> str:
+    """Markdown, a line per row; `names` gives each failure's scenario, for its command."""
+    lines = [
+        "| failure | log | accepted | sent | lost | again (bound) | uncertain | dead | recovered after | `python -m chaos` |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for row in rows:
+        cells = [row.failure, row.log, *map(_count, (row.accepted, row.sent, row.lost))]
+        cells.append(f"{_count(row.duplicated)} ({_count(row.duplicates_allowed)})")
+        cells += map(_count, (row.uncertain, row.dead))
+        recovered = row.recovered_after_seconds
+        cells.append("–" if recovered is None else f"{recovered:.1f} s")
+        cells.append(f"`{names.get(row.failure, '?')} --log {row.log}`")
+        lines.append(f"| {' | '.join(cells)} |{' **broken**' if row.problems else ''}")
+    return "\n".join(lines) + "\n"
+
+
+def _count(number: int | None) -> str:
+    return "–" if number is None else f"{number:,}"
+
+
+def written_into(page: str, new_table: str) -> str:
+    """The page with the table between its marks replaced. Raises ValueError when they are missing."""
+    before, _, rest = page.partition(_BEGIN)
+    _, mark, after = rest.partition(_END)
+    if not mark:
+        raise ValueError(f"{PAGE.name} lacks the marks of the chaos table")
+    return f"{before}{_BEGIN}{new_table}{_END}{after}"
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table, or write it into the page."""
+    names = {each.title: each.name for each in SCENARIOS}
+    order = list(names)
+    rows = [row for row in read_rows(OUT) if row.failure in names]
+    rows.sort(key=lambda row: (order.index(row.failure), row.log))
+    made = table(rows, names=names)
+    if arguments == ["--write"]:
+        PAGE.write_text(written_into(PAGE.read_text(), made))
+    else:
+        print(made, end="")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

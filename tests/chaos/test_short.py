@@ -1,0 +1,62 @@
+"""The short form of `make chaos`: some of its scenarios, in small counts, within CI's time."""
+
+import sys
+
+import pytest
+from chaos.account import Log
+from chaos.entry import STEPS
+from chaos.run import QUICK, Scenario, conduct
+from chaos.scenarios import SCENARIOS
+
+from pabal.testing.kafka import missing
+from tests.conftest import skip_without_kafka
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+
+EMBEDDED = (
+    "worker-in-a-burst",
+    "worker-sending-mail",
+    "worker-during-call",
+    "worker-after-finish",
+    "worker-after-append",
+    "api",
+    "delayline",
+    "zombie",
+    "disk-full",
+    "wall-clock",
+    "undecodable",
+)
+
+KAFKA = ("worker-in-a-burst", "frozen-leader", "no-brokers")
+
+
+async def prove(scenario: Scenario, *, log: Log) -> None:
+    row = await conduct(scenario, log=log, size=QUICK)
+    sys.stdout.write(f"{row}\n")
+
+    assert row.problems == ()
+    assert row.lost == 0
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+async def test_it_keeps_its_promises_on_the_embedded_log(name: str) -> None:
+    await prove(BY_NAME[name], log="embedded")
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("name", KAFKA)
+async def test_it_keeps_its_promises_on_kafka(name: str) -> None:
+    if reason := missing():
+        skip_without_kafka(reason)
+
+    await prove(BY_NAME[name], log="kafka")
+
+
+def test_every_step_of_the_protocol_has_its_scenario() -> None:
+    assert {f"worker-{step}" for step in STEPS} <= BY_NAME.keys()
+
+
+def test_names_and_titles_are_each_their_own() -> None:
+    assert len(BY_NAME) == len({scenario.title for scenario in SCENARIOS}) == len(SCENARIOS)
