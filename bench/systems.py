@@ -113,6 +113,8 @@ class Pabal:
         config.write_text(_CONFIG.format(key=as_toml(entry), secret=secret) + mail)
         self._options = ["--log", log_url, "--config", str(config), "--data", str(data)]
         self.run_once("topics", "create")
+        # On Kafka the log outlives the ledger of the Pabal before this one.
+        self.run_once("ledger", "adopt", "--yes")
 
     def start_api(self) -> Sequence[Program]:
         """See `System`."""

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 
 from pabal.broker.port import NewRecord, Record
-from pabal.cli.compose import Parts, create_topics, listen, open_parts, run_api, run_delayline, run_worker
+from pabal.cli.compose import Parts, adopt_ledger, create_topics, listen, open_parts, run_api, run_delayline, run_worker
 from pabal.codec import read_event
 from pabal.config import Settings
 from pabal.notification import EVENTS_TOPIC, DeliveryEvent
@@ -62,6 +62,8 @@ class Installation:
                 opening = open_parts(settings, log_url=log_url, data=Path(folder), environment=environment)
                 async with opening as parts:
                     await create_topics(parts, partitions=2, replication=None)
+                    # The Kafka is shared with other tests, each of which has a ledger of its own.
+                    await adopt_ledger(parts)
                     async with cls._roles(parts) as address, aiohttp.ClientSession() as http:
                         yield cls(parts, simulator, address, http)
 

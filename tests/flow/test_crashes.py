@@ -36,6 +36,7 @@ async def prove_complete(commands: Commands, accepted: list[str], *, crashes: in
 async def test_killing_pabal_up_in_the_middle_loses_nothing(tmp_path: Path, log_url: str) -> None:
     async with Commands.ready(tmp_path, log_url=log_url) as commands:
         assert await commands.run("topics", "create", "--partitions", "2") == 0, commands.printed()
+        assert await commands.run("ledger", "adopt", "--yes") == 0, commands.printed()
         up = await commands.start("up", "--port", str(commands.port))
         await commands.until_ready()
         accepted = await commands.ask_webhooks(COUNT)
@@ -51,6 +52,7 @@ async def test_killing_pabal_up_in_the_middle_loses_nothing(tmp_path: Path, log_
 async def test_killing_a_worker_in_the_middle_loses_nothing(tmp_path: Path, log_url: str) -> None:
     async with Commands.ready(tmp_path, log_url=log_url) as commands:
         assert await commands.run("topics", "create", "--partitions", "2") == 0, commands.printed()
+        assert await commands.run("ledger", "adopt", "--yes") == 0, commands.printed()
         await commands.start("api", "--port", str(commands.port))
         await commands.start("delayline")
         worker = await commands.start("worker", "--name", "one")

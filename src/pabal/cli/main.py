@@ -4,6 +4,7 @@ import click
 
 from pabal import __version__
 from pabal.cli.key import key
+from pabal.cli.ledger import ledger
 from pabal.cli.roles import api, delayline, worker
 from pabal.cli.simulator import simulator
 from pabal.cli.topics import topics
@@ -20,5 +21,5 @@ def main() -> None:
     """
 
 
-for command in (up, api, worker, delayline, topics, key, simulator):
+for command in (up, api, worker, delayline, topics, ledger, key, simulator):
     main.add_command(command)
