@@ -18,7 +18,7 @@ import msgspec
 from pabal.broker.port import Admin, NewRecord, Producer, Reader, Record
 from pabal.clock import Clock
 from pabal.codec import SCHEMA_HEADER
-from pabal.errors import ConfigError
+from pabal.errors import ConfigError, LedgerUnavailable
 from pabal.notification import OPS_TOPIC, Fact, Instant
 
 LEDGER_SCHEMA: Final = b"ledger/1"
@@ -55,13 +55,16 @@ class LedgerIdentity:
         ]
         return fold(records)
 
-    async def check(self, ledger_id: UUID, *, place: str) -> None:
+    async def check(self, ledger_id: UUID, *, place: str, may_be_first: bool = True) -> None:
         """Record this ledger as the log's if there is none. `place` says where it is, for the error.
 
         Raises:
             ConfigError: the log belongs to another ledger.
+            LedgerUnavailable: it belongs to none yet, and this one may not be the first.
         """
         found = await self.recorded()
+        if found is None and not may_be_first:
+            raise LedgerUnavailable("no worker has opened a ledger for this log yet")
         if found is None:
             await self._record(LedgerRecord(id=ledger_id, recorded_at=self._clock.now()))
             found = await self.recorded()

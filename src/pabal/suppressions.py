@@ -149,7 +149,7 @@ class GateFollower:
         self._known: set[bytes] = set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Follow until told to stop; what is away is waited for."""
+        """Follow until told to stop; what is away is waited for. Raises what no waiting mends (`runtime.insist`)."""
         while not stopping.is_set():
             try:
                 await self.follow()

@@ -5,6 +5,7 @@ that meets the delivery's record later finds the row and appends the same event 
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final
@@ -15,9 +16,11 @@ from pabal.api.endpoint import Call
 from pabal.api.keys import Keyring
 from pabal.api.lookups import Lookups, Waiting
 from pabal.api.messages import CancelledDelivery, CancelledNotification
+from pabal.api.problems import refuse_for_now
 from pabal.api.projection import Projection
 from pabal.clock import Clock
 from pabal.codec import event_record
+from pabal.errors import ConfigError
 from pabal.notification import DeliveryEvent, event_id
 from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.protocol import CancelAnswer
@@ -30,6 +33,9 @@ _ENDED: Final = frozenset(
     {"sent", "delivered", "bounced", "complained", "rejected", "expired", "suppressed", "discarded"}
 )
 """Where nothing can be taken back any more. Known from the store, because the ledger forgets old rows."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class Cancelling:
@@ -92,7 +98,13 @@ class Cancelling:
     async def _opened(self) -> Ledger:
         async with self._opening:
             if self._ledger is None:
-                self._ledger = await self._open_ledger()
+                try:
+                    self._ledger = await self._open_ledger()
+                except ConfigError as error:
+                    logger.error("nothing can be taken back here: %s", error)
+                    raise refuse_for_now(
+                        "ledger_unavailable", "this API is not configured with the workers' ledger; its log says more"
+                    ) from None
             return self._ledger
 
     def _prune_after(self, view: DeliveryView) -> float:

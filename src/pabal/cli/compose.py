@@ -127,14 +127,16 @@ async def check_topics(parts: Parts) -> None:
         )
 
 
-async def open_ledger(parts: Parts, *, worker: str) -> Ledger:
+async def open_ledger(parts: Parts, *, worker: str, may_be_first: bool = True) -> Ledger:
     """The ledger of this installation, as a new owner of that name.
+
+    Who is not a worker may not be the first: it could stand on another host, and its file be the wrong one.
 
     Raises ConfigError (also when the log belongs to another ledger), LedgerUnavailable, LogUnavailable.
     """
     ledger, place = await _open_any_ledger(parts, worker=worker)
     try:
-        await _with_identity(parts, lambda identity: identity.check(ledger.id, place=place))
+        await _with_identity(parts, lambda identity: identity.check(ledger.id, place=place, may_be_first=may_be_first))
     except BaseException:
         await ledger.close()
         raise
@@ -165,7 +167,7 @@ async def _open_any_ledger(parts: Parts, *, worker: str) -> tuple[Ledger, str]:
         from pabal.store.ledger_postgres import PostgresLedger
 
         return await PostgresLedger.open(setting, worker=worker), re.sub(r"//[^@/]*@", "//", setting)
-    path = Path(setting)
+    path = Path(setting.removeprefix("sqlite:"))
     path.parent.mkdir(parents=True, exist_ok=True)
     return await SqliteLedger.open(path, clock=parts.clock, worker=worker), setting
 
@@ -181,9 +183,12 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
             await publish_templates(templates.values(), producer=producer)
 
         async def open_client() -> Ledger:
-            ledger = await open_ledger(parts, worker=f"api-{secrets.token_hex(8)}")
+            ledger = await open_ledger(parts, worker=f"api-{secrets.token_hex(8)}", may_be_first=False)
             closing.push_async_callback(ledger.close)
             return ledger
+
+        store = open_store(settings, parts.data)
+        closing.push_async_callback(store.close)
 
         app = create_app(
             settings=settings.api,
@@ -195,7 +200,7 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
             clock=parts.clock,
             new_key=lambda: secrets.token_urlsafe(24),
             reader=parts.broker.reader(),
-            store=None,
+            store=store,
             open_ledger=open_client,
             receivers=make_receivers(settings, clock=parts.clock),
             tenants=settings.tenants,

@@ -5,10 +5,12 @@ from one moment to the next, for a share of requests or a path; and afterwards i
 when, by idempotency key, so that "lost" and "twice" are counted and not guessed.
 
 The parts: `behaviour` (what can be asked, as data), `script` (which behaviour is in force), `tally` (what
-arrived), `http` and `smtp` (the two protocols), `control` (calls while it runs), `simulator` (all of it together).
+arrived), `http` and `smtp` (the two protocols), `receipts` (what it reports later), `control` (calls while it runs),
+`simulator` (all of it together).
 """
 
 from pabal.simulator.behaviour import HttpBehaviour, Phase, Schedule, SmtpBehaviour, load_schedule
+from pabal.simulator.receipts import ReceiptOrder, Reported
 from pabal.simulator.simulator import Simulator
 from pabal.simulator.tally import Counts, Received
 
@@ -16,7 +18,9 @@ __all__ = [
     "Counts",
     "HttpBehaviour",
     "Phase",
+    "ReceiptOrder",
     "Received",
+    "Reported",
     "Schedule",
     "Simulator",
     "SmtpBehaviour",

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from pabal.simulator.behaviour import Phase, Schedule
+from pabal.simulator.receipts import ReceiptOrder, Reported
 from pabal.simulator.script import Script
 from pabal.simulator.tally import Tally
 
@@ -24,13 +25,22 @@ class ControlCalls:
         GET    /_control/arrivals           per key its arrival times in ns
         GET    /_control/arrivals/KEY       those of one key
         GET    /_control/requests           the last ones whole
+        POST   /_control/receipts           {"to": URL, "secret": "whsec_…", "kinds": ["delivered"], …}: report later
         DELETE /_control                    forget all counts
     """
 
-    def __init__(self, *, script: Script, tally: Tally, enter: Callable[[Phase | Schedule], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        *,
+        script: Script,
+        tally: Tally,
+        enter: Callable[[Phase | Schedule], Awaitable[None]],
+        report: Callable[[ReceiptOrder], Awaitable[Reported]],
+    ) -> None:
         self._script = script
         self._tally = tally
         self._enter = enter
+        self._report = report
 
     async def respond(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
         """Status and body of the answer: JSON, or a problem (RFC 9457)."""
@@ -49,6 +59,8 @@ class ControlCalls:
                 case "PUT", "/schedule":
                     await self._enter(msgspec.json.decode(body, type=Schedule))
                     return 200, _encode(self._script.phase)
+                case "POST", "/receipts":
+                    return 200, _encode(await self._report(msgspec.json.decode(body, type=ReceiptOrder)))
                 case "DELETE", "":
                     self._tally.forget()
                     return 200, b"{}"

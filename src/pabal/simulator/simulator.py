@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from random import Random
 from typing import Self
 
@@ -10,6 +11,7 @@ from pabal.simulator.behaviour import HttpBehaviour, Phase, Schedule, SmtpBehavi
 from pabal.simulator.control import ControlCalls
 from pabal.simulator.http import HttpConnection, is_half_open
 from pabal.simulator.listener import Listener
+from pabal.simulator.receipts import ReceiptOrder, Reported, make_callbacks, post_callbacks
 from pabal.simulator.script import Script
 from pabal.simulator.smtp import LINE_LIMIT, SmtpConversation
 from pabal.simulator.tally import Counts, Received, Tally
@@ -22,11 +24,14 @@ class Simulator:
     listeners are refused and opened again. `control_url` answers whatever the behaviour.
     """
 
-    def __init__(self, *, host: str, ports: tuple[int, int, int], random: Random, tally: Tally) -> None:
+    def __init__(
+        self, *, host: str, ports: tuple[int, int, int], random: Random, tally: Tally, now_ns: Callable[[], int]
+    ) -> None:
         self._host = host
         self._tally = tally
+        self._now_ns = now_ns
         self._script = Script(random=random, on_phase=self._apply)
-        self._control = ControlCalls(script=self._script, tally=tally, enter=self._enter)
+        self._control = ControlCalls(script=self._script, tally=tally, enter=self._enter, report=self.report)
         self._http = Listener(ports[0], open=self._open_http)
         self._smtp = Listener(ports[1], open=self._open_smtp)
         self._control_listener = Listener(ports[2], open=self._open_control)
@@ -59,6 +64,7 @@ class Simulator:
             ports=(port, smtp_port, control_port),
             random=random or Random(),
             tally=Tally(now_ns=now_ns, keep=keep),
+            now_ns=now_ns,
         )
         try:
             for listener in (simulator._http, simulator._smtp, simulator._control_listener):
@@ -136,6 +142,11 @@ class Simulator:
     async def follow(self, schedule: Schedule) -> None:
         """Begin this schedule."""
         await self._enter(schedule)
+
+    async def report(self, order: ReceiptOrder) -> Reported:
+        """Post receipts about mail that was kept, as a relay does later; returns once all were answered."""
+        now = datetime.fromtimestamp(self._now_ns() / 1e9, UTC)
+        return await post_callbacks(make_callbacks(self._tally.kept(), order), order, now=now)
 
     async def close(self) -> None:
         """Stop listening and cut every connection; idempotent."""

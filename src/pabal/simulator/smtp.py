@@ -9,6 +9,7 @@ from email.parser import BytesHeaderParser
 
 from pabal.simulator.behaviour import SmtpBehaviour, Stage
 from pabal.simulator.http import reset
+from pabal.simulator.receipts import queue_id
 from pabal.simulator.script import Script
 from pabal.simulator.tally import Tally
 
@@ -123,7 +124,7 @@ class SmtpConversation:
         )
         self._script.count_request()
         await self._rset_state()
-        await self._act(behaviour, "250 OK taken")
+        await self._act(behaviour, f"250 2.0.0 OK: queued as {queue_id(str(key or ''))}")
 
     async def _rset(self, argument: str) -> None:
         del argument
