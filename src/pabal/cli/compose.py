@@ -6,6 +6,7 @@ import re
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -23,9 +24,11 @@ from pabal.errors import ConfigError
 from pabal.ledger_identity import LedgerIdentity
 from pabal.providers.port import ProviderContext, TakesReceipts
 from pabal.providers.registry import create_provider
+from pabal.recorder.recorder import Recorder
 from pabal.store.ledger import SqliteLedger
 from pabal.store.port import Ledger, Store
 from pabal.store.sql import SqlStore, store_url
+from pabal.suppressions import Suppressor
 from pabal.template import Template
 from pabal.templates import TemplateLibrary, load_templates, publish_templates
 from pabal.topics.spec import topics_for
@@ -240,6 +243,26 @@ async def run_worker(
 async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | None) -> None:
     """The `delayline` role."""
     await DelayLine(broker=parts.broker, channels=parts.settings.channels, clock=parts.clock, name=name).run(stopping)
+
+
+async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | None) -> None:
+    """The `recorder` role."""
+    settings = parts.settings
+    async with contextlib.AsyncExitStack() as closing:
+        store = open_store(settings, parts.data)
+        closing.push_async_callback(store.close)
+        producer = parts.broker.producer()
+        closing.push_async_callback(producer.close)
+        recorder = Recorder(
+            broker=parts.broker,
+            store=store,
+            channels=settings.channels,
+            retention=timedelta(seconds=settings.store.retention_seconds),
+            clock=parts.clock,
+            follow=Suppressor(store=store, producer=producer).follow,
+            name=name,
+        )
+        await recorder.run(stopping)
 
 
 def open_store(settings: Settings, data: Path) -> Store:
