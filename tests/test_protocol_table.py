@@ -154,7 +154,7 @@ def test_a_taken_over_record_is_found_again_by_its_own_copy() -> None:
 def test_a_claim_whose_call_may_not_be_repeated_becomes_uncertain() -> None:
     after, answer = ask(theirs(), msgspec.structs.replace(OURS, may_repeat=False), now_seconds=100.0)
 
-    assert answer == Resume(attempt=2, verdict=UNCERTAIN, outcome=CRASHED, owner=7, token=70)
+    assert answer == Resume(attempt=2, verdict=UNCERTAIN, outcome=CRASHED, owner=7, token=70, provider="smtp")
     assert after == theirs(state="decided", owner=7, token=70, verdict=UNCERTAIN, outcome=CRASHED)
 
 
@@ -166,7 +166,33 @@ def test_a_record_that_loses_a_worker_with_each_call_is_dead_lettered() -> None:
         assert isinstance(answer, Call)
     row, answer = ask(row)
 
-    assert answer == Resume(attempt=2 + MAX_TAKEOVERS, verdict=UNCERTAIN, outcome=CRASHED, owner=7, token=70)
+    assert answer == Resume(
+        attempt=2 + MAX_TAKEOVERS, verdict=UNCERTAIN, outcome=CRASHED, owner=7, token=70, provider="smtp"
+    )
+
+
+def test_a_lost_call_is_followed_by_none_at_another_provider() -> None:
+    row = theirs()
+    at_another = msgspec.structs.replace(OURS, provider="backup")
+
+    assert ask(row, at_another, now_seconds=100.0) == (row, Held(seconds=0.0, provider="smtp"))
+
+
+@pytest.mark.parametrize(
+    ("row", "provider"),
+    [
+        (theirs(state="decided", verdict=RETRY, outcome=BUSY), None),
+        (theirs(state="decided", verdict=RETRY, outcome=CRASHED), "smtp"),
+        (theirs(state="decided", verdict=RETRY, outcome=BUSY, takeovers=1), "smtp"),
+        (theirs(state="decided", verdict=Done(), outcome=TAKEN, accepted=2, takeovers=1), None),
+    ],
+    ids=["refused", "unknown", "refused after a lost call", "accepted"],
+)
+def test_what_is_told_again_names_the_provider_that_may_have_taken_it(row: Row, provider: str | None) -> None:
+    _, answer = ask(row)
+
+    assert isinstance(answer, Resume)
+    assert answer.provider == provider
 
 
 def test_what_is_decided_but_not_settled_is_told_again() -> None:

@@ -66,6 +66,7 @@ class Park(_Value, frozen=True, kw_only=True):
     """Wait without a call: attempt and rung stay as they are, the record's `parks` goes up by one."""
 
     due: datetime
+    reason: str | None = None
 
 
 class DeadLetter(_Value, frozen=True, kw_only=True):

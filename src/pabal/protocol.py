@@ -6,7 +6,8 @@ followed by a crash, a second copy of the record, or a former owner that wakes u
 
 * One claim permits one call, without exception.
 * Once an acceptance is known (`Row.accepted`) nothing is claimed again: whatever was decided becomes `Done`.
-* A claim whose lease ended is *taken over*: its call counts as unknown, and the next call has the next number.
+* A claim whose lease ended is *taken over*: its call counts as unknown, and the next call has the next number. It is
+  made at the same provider, which alone can recognise it.
 * A verdict is decided once. Who comes second gets the stored one (`Resume`), or nothing to do (`GHOST`).
 * Once *cancelled*, nothing is called again; only the call under way may still end as it ends.
 
@@ -117,19 +118,27 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Another claim's lease is alive for `seconds` more: wait in memory and ask again."""
+    """Another claim's lease is alive for `seconds` more: wait in memory and ask again.
+
+    `provider`: it has ended, but the lost call was made at that provider: ask again naming it, and no other.
+    """
 
     seconds: float
+    provider: str | None = None
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Decided, but its records may be missing: append them (again), then settle `owner`'s `token`."""
+    """Decided, but its records may be missing: append them (again), then settle `owner`'s `token`.
+
+    `provider`: a call of its may have been taken, so what follows must be its as well (None: no such call).
+    """
 
     attempt: int
     verdict: Verdict
     outcome: Outcome | None
     owner: int
     token: int
+    provider: str | None = None
 
 
 class Ghost(msgspec.Struct, frozen=True, gc=False):
@@ -280,6 +289,8 @@ def _next_attempt(row: Row, ask: Claim) -> int:
 def _take_over(row: Row, ask: Claim, *, now_seconds: float) -> tuple[Row, ClaimAnswer]:
     """The lease ended without a word: the call counts as unknown; may it be repeated, it is, at once."""
     attempt = max(row.attempt, ask.source.attempt - 1)
+    if ask.provider != row.provider:
+        return row, Held(seconds=0.0, provider=row.provider)
     if ask.may_repeat and row.takeovers < MAX_TAKEOVERS and not row.cancelled:
         return _start(row, ask, attempt=attempt + 1, now_seconds=now_seconds, takeover=1)
     uncertain = DeadLetter(error_class="uncertain", message="a worker was lost during the call; it may have been sent")
@@ -333,7 +344,12 @@ def _resume(row: Row) -> Resume:
         outcome=row.outcome,
         owner=row.owner,
         token=row.token,
+        provider=row.provider if _may_have_been_taken(row) else None,
     )
+
+
+def _may_have_been_taken(row: Row) -> bool:
+    return not row.accepted and (row.takeovers > 0 or isinstance(row.outcome, Unknown))
 
 
 def _decided(row: Row) -> Decided:

@@ -114,7 +114,12 @@ class AnswerLaws(LedgerHarness):
 
         assert answer == Decided(attempt=1, verdict=verdict)
         assert await b.claim(delivery) == Resume(
-            attempt=1, verdict=verdict, outcome=outcome, owner=claim.owner, token=claim.token
+            attempt=1,
+            verdict=verdict,
+            outcome=outcome,
+            owner=claim.owner,
+            token=claim.token,
+            provider=claim.provider if isinstance(outcome, Unknown) else None,
         )
 
     @pytest.mark.parametrize("verdict", _VERDICTS, ids=repr)

@@ -14,8 +14,9 @@ from pabal.channels.port import Channel, Rendered
 from pabal.clock import Clock
 from pabal.codec import cut_record, event_record
 from pabal.errors import RecordRefused, TemplateError
+from pabal.guard import Permit
 from pabal.notification import Content, Delivery, NotificationClass, TemplateRef, suppression_key
-from pabal.outcome import Accepted, DeadLetter, Expired, Outcome, Unknown, Verdict
+from pabal.outcome import Accepted, DeadLetter, Expired, Outcome, Park, Unknown, Verdict
 from pabal.policy import IDEMPOTENCY_HORIZON, ClassSettings
 from pabal.protocol import Call, Claim, ClaimAnswer, Decided, Finish, Ghost, Held, Late, Resume, Source
 from pabal.providers.port import Provider
@@ -42,11 +43,23 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Carrier(msgspec.Struct, frozen=True, kw_only=True):
-    """How one channel is carried: what it can say, who carries it, and under which configured name."""
+    """How one channel is carried: what it can say, who carries it, and under which configured name.
+
+    `others` are the channel's further providers; `weight` is this one's part among them. `rate_per_second`: how many
+    calls it may be given (None: any number), by all workers together.
+    """
 
     channel: Channel
     provider: Provider
     provider_name: str
+    weight: int = 1
+    rate_per_second: float | None = None
+    others: tuple["Carrier", ...] = ()
+
+    @property
+    def by_name(self) -> Mapping[str, "Carrier"]:
+        """This one and the others."""
+        return {each.provider_name: each for each in (self, *self.others)}
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -64,6 +77,15 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     token: int
 
 
+class _Trip(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Who carries a delivery this time, with whose permission, and the record that it came from."""
+
+    carrier: Carrier
+    permit: Permit | None
+    origin: Record
+    group: str
+
+
 class Deliverer:
     """Sees deliveries of one channel through: claim → send → decide → finish (`call`), append → settle (`tell`)."""
 
@@ -79,8 +101,8 @@ class Deliverer:
         tracing: Tracing | None = None,
     ) -> None:
         self._channel = carrier.channel
-        self._provider = carrier.provider
-        self._provider_name = carrier.provider_name
+        self._carrier = carrier
+        self._carriers = carrier.by_name
         self._classes = classes
         self._ledger = ledger
         self._producer = producer
@@ -89,40 +111,75 @@ class Deliverer:
         self._tracing = tracing
         # A timer for each call would cost more than looking at all of them once a second.
         self._sending: dict[asyncio.Task[Any], float] = {}
-        self._lease_seconds = carrier.provider.timeout_seconds + LEASE_SLACK_SECONDS
 
-    async def call(self, delivery: Delivery, *, origin: Record, group: str) -> "End | Held | None":
+    async def call(
+        self, delivery: Delivery, *, origin: Record, group: str, permit: Permit | None = None
+    ) -> "End | Held | None":
         """Claim, call, decide, finish: one record, up to a verdict that is stored.
+
+        `permit` names the provider and is told how the call goes; without one there is no guard, and the delivery's
+        own provider or the channel's first is called.
 
         Returns what is still to be appended; or that another claim is alive, and when to ask again; or None: there is
         nothing to do, the offset counts.
         """
+        name = permit.provider if permit is not None else delivery.provider
+        carrier = self._carriers[name] if name is not None else self._carrier
+        trip = _Trip(carrier=carrier, permit=permit, origin=origin, group=group)
         rendered = self._render(delivery, delivery.content or await self._content_of(delivery.template))
         asked_at = self._clock.boot_seconds()
-        ask = self._claim(delivery, refusal=rendered if isinstance(rendered, DeadLetter) else None)
+        ask = self._claim(delivery, carrier=carrier, refusal=rendered if isinstance(rendered, DeadLetter) else None)
         match await self._insist_on_claim(delivery.id, ask):
             case Call(attempt=attempt, took_over=took_over) if isinstance(rendered, Rendered):
-                if self._outlives_lease(asked_at):
+                if self._outlives_lease(asked_at, carrier=carrier):
                     await insist(lambda: self._ledger.release(delivery.id, owner=ask.owner, token=ask.token))
                     return Held(seconds=0.0)
-                called = delivery if attempt == delivery.attempt else msgspec.structs.replace(delivery, attempt=attempt)
+                called = delivery if attempt == delivery.attempt else _pinned(delivery, ask.provider, attempt=attempt)
                 is_traced = self._tracing is not None or delivery.traceparent is not None
                 send = self._send_traced if is_traced else self._send
-                outcome, told = await send(called, rendered, origin=origin, group=group)
-                records = await self._finish(called, outcome, ask=ask, told=told)
+                outcome, told = await send(called, rendered, trip)
+                records = await self._finish(called, outcome, ask=ask, trip=trip, told=told)
                 records += self._closed_as_unknown(delivery, up_to=took_over + 1, told=told)
                 return End(records=records, claim=Claimed(delivery=delivery.id, owner=ask.owner, token=ask.token))
-            case Resume(attempt=attempt, verdict=verdict, outcome=outcome, owner=owner, token=token):
-                told = self._told(origin=origin, group=group)
+            case answer:
+                return self._without_call(delivery, answer, trip)
+
+    async def refuse(
+        self, delivery: Delivery, verdict: Verdict, *, provider: str | None, origin: Record, group: str
+    ) -> "End | Held | None":
+        """Decide without a call: the guard parks a delivery, or nobody is there to carry it. Answers as `call` does.
+
+        `provider` is whose refusal it is. A park beyond the delivery's expiry is the expiry.
+        """
+        if isinstance(verdict, Park) and verdict.due >= delivery.expires_at:
+            verdict = Expired()
+        carrier = self._carriers.get(provider or "", self._carrier)
+        ask = self._claim(delivery, carrier=carrier, refusal=verdict)
+        if provider is not None and provider not in self._carriers:
+            # What a provider may have taken that is gone, nobody can repeat there.
+            ask = msgspec.structs.replace(ask, provider=provider, may_repeat=False)
+        trip = _Trip(carrier=carrier, permit=None, origin=origin, group=group)
+        return self._without_call(delivery, await self._insist_on_claim(delivery.id, ask), trip)
+
+    def _without_call(self, delivery: Delivery, answer: ClaimAnswer, trip: _Trip) -> "End | Held | None":
+        """What follows a claim that permitted nothing."""
+        match answer:
+            case Resume(attempt=attempt, verdict=verdict, outcome=outcome, owner=owner, token=token, provider=provider):
+                told = self._told(trip)
+                if provider is not None:
+                    told = msgspec.structs.replace(told, provider=provider)
+                    delivery = _pinned(delivery, provider, attempt=delivery.attempt)
                 records = records_of_verdict(delivery, verdict, attempt=attempt, outcome=outcome, told=told)
                 records += self._closed_as_unknown(delivery, up_to=attempt, told=told)
                 return End(records=records, claim=Claimed(delivery=delivery.id, owner=owner, token=token))
-            case Held(seconds=seconds):
-                return Held(seconds=min(seconds, HELD_RECHECK_SECONDS))
+            case Held(seconds=seconds, provider=provider):
+                return Held(seconds=min(seconds, HELD_RECHECK_SECONDS), provider=provider)
             case Ghost():
                 return None
-            case answer:
+            case Call():
                 raise AssertionError(f"{answer} for a claim that carried a refusal")
+            case _ as never:
+                assert_never(never)
 
     async def tell(self, ends: "Sequence[End]") -> None:
         """Append what the ends mean; from then on everything about their records is in the log: their offsets count."""
@@ -174,18 +231,18 @@ class Deliverer:
             # Content that the API would not have accepted, from a record of somebody else's.
             return DeadLetter(error_class="unrenderable", message=str(error))
 
-    def _claim(self, delivery: Delivery, *, refusal: Verdict | None) -> Claim:
+    def _claim(self, delivery: Delivery, *, carrier: Carrier, refusal: Verdict | None) -> Claim:
         now = self._clock.now()
         kept_until = max(delivery.expires_at + timedelta(days=1), delivery.accepted_at + IDEMPOTENCY_HORIZON)
         return Claim(
             source=Source(delivery.attempt, delivery.parks),
             owner=self._ledger.owner,
             token=self._ledger.new_token(),
-            lease_seconds=self._lease_seconds,
-            provider=self._provider_name,
+            lease_seconds=carrier.provider.timeout_seconds + LEASE_SLACK_SECONDS,
+            provider=carrier.provider_name,
             may_repeat=may_call_again(
                 settings=self._classes[delivery.class_],
-                deduplicates_for=self._provider.deduplicates_for,
+                deduplicates_for=carrier.provider.deduplicates_for,
                 # Of a call that was never heard of again nobody knows when it was; at the earliest:
                 first_called_at=delivery.first_failed_at or delivery.send_at or delivery.accepted_at,
                 now=now,
@@ -195,40 +252,46 @@ class Deliverer:
             recipient=suppression_key(tenant=delivery.tenant, channel=delivery.channel, address=delivery.address),
         )
 
-    def _outlives_lease(self, asked_at: float) -> bool:
+    def _outlives_lease(self, asked_at: float, *, carrier: Carrier) -> bool:
         """Whether a call begun now could outlast its claim (the process was stopped, or the ledger slow)."""
-        longest_call = self._provider.timeout_seconds + _CALL_SLACK_SECONDS
-        return self._clock.boot_seconds() + longest_call > asked_at + self._lease_seconds
+        longest_call = carrier.provider.timeout_seconds + _CALL_SLACK_SECONDS
+        return (
+            self._clock.boot_seconds() + longest_call
+            > asked_at + carrier.provider.timeout_seconds + LEASE_SLACK_SECONDS
+        )
 
-    async def _send_traced(
-        self, delivery: Delivery, rendered: Rendered, *, origin: Record, group: str
-    ) -> tuple[Outcome, Told]:
+    async def _send_traced(self, delivery: Delivery, rendered: Rendered, trip: _Trip) -> tuple[Outcome, Told]:
         """`_send` as a part of the delivery's trace; where nobody traces, the caller's trace goes on as it came."""
         if self._tracing is None:
             carrying = msgspec.structs.replace(rendered, traceparent=read_traceparent(delivery.traceparent))
-            return await self._send(delivery, carrying, origin=origin, group=group)
+            return await self._send(delivery, carrying, trip)
         span = self._tracing.send(
-            delivery, attempt=delivery.attempt, provider=self._provider_name, origin=origin, group=group
+            delivery,
+            attempt=delivery.attempt,
+            provider=trip.carrier.provider_name,
+            origin=trip.origin,
+            group=trip.group,
         )
         outcome: Outcome | None = None
         try:
             carrying = msgspec.structs.replace(rendered, traceparent=span.traceparent)
-            outcome, told = await self._send(delivery, carrying, origin=origin, group=group)
+            outcome, told = await self._send(delivery, carrying, trip)
         finally:
             span.end(outcome)
         return outcome, told
 
-    async def _send(
-        self, delivery: Delivery, rendered: Rendered, *, origin: Record, group: str
-    ) -> tuple[Outcome, Told]:
+    async def _send(self, delivery: Delivery, rendered: Rendered, trip: _Trip) -> tuple[Outcome, Told]:
+        provider, name, permit = trip.carrier.provider, trip.carrier.provider_name, trip.permit
         began = self._clock.boot_seconds()
         task = asyncio.current_task()
         assert task is not None
-        self._sending[task] = began + self._provider.timeout_seconds + _CALL_SLACK_SECONDS
+        self._sending[task] = began + provider.timeout_seconds + _CALL_SLACK_SECONDS
+        if permit is not None:
+            permit.call(began)
         outcome: Outcome
         try:
             outcome = _storable(
-                await self._provider.send(
+                await provider.send(
                     rendered, to=delivery.address, tenant=delivery.tenant, idempotency_key=delivery.idempotency_key
                 )
             )
@@ -239,21 +302,28 @@ class Deliverer:
             outcome = Unknown(reason="the provider did not keep its own timeout")
         except Exception as error:
             # A defect of the provider's code: what became of the call is not known, and that is what we say.
-            logger.exception("provider %s failed on delivery %s", self._provider_name, delivery.id)
-            outcome = Unknown(reason=f"{type(error).__name__} in provider {self._provider_name}")
+            logger.exception("provider %s failed on delivery %s", name, delivery.id)
+            outcome = Unknown(reason=f"{type(error).__name__} in provider {name}")
         finally:
             self._sending.pop(task, None)
-        return outcome, self._told(origin=origin, group=group, began=began)
+        ended = self._clock.boot_seconds()
+        if permit is not None:
+            permit.end(outcome, ended)
+        return outcome, self._told(trip, latency_seconds=ended - began)
 
-    async def _finish(self, delivery: Delivery, outcome: Outcome, *, ask: Claim, told: Told) -> list[NewRecord]:
+    async def _finish(
+        self, delivery: Delivery, outcome: Outcome, *, ask: Claim, trip: _Trip, told: Told
+    ) -> list[NewRecord]:
         """Store how the call ended; what is to be appended follows from the verdict that holds."""
         verdict = decide(
             delivery,
             outcome,
             settings=self._classes[delivery.class_],
-            deduplicates_for=self._provider.deduplicates_for,
+            deduplicates_for=trip.carrier.provider.deduplicates_for,
             now=told.at,
         )
+        if isinstance(outcome, Unknown):
+            delivery = _pinned(delivery, ask.provider, attempt=delivery.attempt)
         end = Finish(attempt=delivery.attempt, owner=ask.owner, token=ask.token, outcome=outcome, verdict=verdict)
         match await insist(lambda: self._ledger.finish(delivery.id, end)):
             case Decided(attempt=attempt, verdict=verdict):
@@ -275,15 +345,19 @@ class Deliverer:
             for attempt in range(delivery.attempt, up_to)
         ]
 
-    def _told(self, *, origin: Record, group: str, began: float | None = None) -> Told:
-        latency_seconds = None if began is None else self._clock.boot_seconds() - began
+    def _told(self, trip: _Trip, *, latency_seconds: float | None = None) -> Told:
         return Told(
             at=self._clock.now(),
-            provider=self._provider_name,
-            origin=origin,
-            group=group,
+            provider=trip.carrier.provider_name,
+            origin=trip.origin,
+            group=trip.group,
             latency_seconds=latency_seconds,
         )
+
+
+def _pinned(delivery: Delivery, provider: str, *, attempt: int) -> Delivery:
+    """The delivery as `attempt`, which no other may carry from now on: this one may have taken it."""
+    return msgspec.structs.replace(delivery, attempt=attempt, provider=provider)
 
 
 def _storable(outcome: Outcome) -> Outcome:

@@ -53,9 +53,10 @@ def records_of_verdict(
                 first_failed_at=delivery.first_failed_at or told.at,
             )
             return [_delayed(following, due=due, now=told.at), event_record(msgspec.structs.replace(event, due=due))]
-        case Park(due=due):
+        case Park(due=due, reason=reason):
             following = msgspec.structs.replace(delivery, attempt=attempt, parks=delivery.parks + 1)
-            return [_delayed(following, due=due, now=told.at), event_record(msgspec.structs.replace(event, due=due))]
+            parked = msgspec.structs.replace(event, due=due, detail=reason)
+            return [_delayed(following, due=due, now=told.at), event_record(parked)]
         case DeadLetter(error_class=error_class, message=message):
             dead = dead_record(
                 told.origin,
