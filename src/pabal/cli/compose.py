@@ -182,6 +182,8 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
     async with contextlib.AsyncExitStack() as closing:
         producer = parts.broker.producer(deadline_seconds=settings.api.append_timeout_seconds)
         closing.push_async_callback(producer.close)
+        store = open_store(settings, parts.data)
+        closing.push_async_callback(store.close)
         if templates:
             await publish_templates(templates.values(), producer=producer)
 

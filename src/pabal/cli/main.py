@@ -5,6 +5,7 @@ import click
 from pabal import __version__
 from pabal.cli.key import key
 from pabal.cli.ledger import ledger
+from pabal.cli.recorder import recorder, store
 from pabal.cli.roles import api, delayline, worker
 from pabal.cli.simulator import simulator
 from pabal.cli.topics import topics
@@ -17,9 +18,9 @@ def main() -> None:
     """Pabal: a notification platform on Kafka whose operating rules are part of the program.
 
     `pabal up` starts everything on one machine. In production the roles run apart, on Kafka: `pabal topics create`
-    once, then `pabal api`, `pabal worker` and `pabal delayline`, each as often as needed.
+    once, then `pabal api`, `pabal worker`, `pabal delayline` and `pabal recorder`, each as often as needed.
     """
 
 
-for command in (up, api, worker, delayline, topics, ledger, key, simulator):
+for command in (up, api, worker, delayline, recorder, topics, store, ledger, key, simulator):
     main.add_command(command)

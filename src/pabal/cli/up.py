@@ -24,6 +24,7 @@ from pabal.cli.compose import (
     open_parts,
     run_api,
     run_delayline,
+    run_recorder,
     run_worker,
     serve,
 )
@@ -55,7 +56,7 @@ allow = ["127.0.0.0/8", "::1/128"]    # may call this machine; without it only p
 @click.option("--smtp-port", type=int, default=1025, show_default=True, help="Port of the inbox's SMTP server.")
 @with_clear_errors
 def up(log_url: str | None, config: Path | None, data: Path, port: int | None, inbox_port: int, smtp_port: int) -> None:
-    """Run every role in this process: API, worker, delay line.
+    """Run every role in this process: API, worker, delay line, recorder.
 
     Without --log it keeps everything in an embedded log under --data: nothing to install, durable, and a second start
     goes on where the first stopped. Without --config it makes a development key and lets webhooks call this machine.
@@ -96,6 +97,7 @@ async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.s
         group.create_task(run_api(parts, stopping, listening=listening))
         group.create_task(run_worker(parts, stopping, name=name))
         group.create_task(run_delayline(parts, stopping, name=name))
+        group.create_task(run_recorder(parts, stopping, name=name))
         group.create_task(_say_stopping(stopping))
 
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
+from pabal.errors import StoreUnavailable
 from pabal.notification import Receipt
 from pabal.store import queries
 from pabal.store._database import Database
@@ -70,4 +72,8 @@ class ConnectedStore:
 def _sqlalchemy_url(url: str) -> URL:
     if url.startswith("sqlite:"):
         return URL.create("sqlite", database=url.removeprefix("sqlite:"))
-    return make_url(url).set(drivername="postgresql+psycopg")
+    try:
+        return make_url(url).set(drivername="postgresql+psycopg")
+    except ArgumentError:
+        # Not the error's own words: they may hold a password.
+        raise StoreUnavailable("the store's URL cannot be read; write postgresql://USER:PASSWORD@HOST/NAME") from None

@@ -4,6 +4,7 @@ SQLite migrates by itself: the file belongs to one host, and can be built again.
 which some may be older, so a person says when (`pabal store migrate`); until then every call says so.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,6 +16,8 @@ from sqlalchemy.engine import URL
 from pabal.errors import StoreRefused, StoreUnavailable
 from pabal.store.migrations import VERSION_TABLE
 from pabal.store.schema import REVISION
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -144,7 +147,9 @@ class Database:
 
     def _open(self) -> sa.Engine:
         if self.is_sqlite:
-            Path(self._url.database or "").parent.mkdir(parents=True, exist_ok=True)
+            path = Path(self._url.database or "")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)  # it holds addresses; SQLite gives its other files the same mode
             arguments: dict[str, Any] = {"timeout": PATIENCE_SECONDS}
         else:
             arguments = {"connect_timeout": int(PATIENCE_SECONDS), "application_name": "pabal store"}
@@ -188,6 +193,7 @@ def _version(connection: sa.Connection) -> str | None:
 
 
 def _upgrade(connection: sa.Connection, *, place: str, found: str | None) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every plugin it finds
     # Loaded only when there is something to migrate.
     from alembic import command
     from alembic.config import Config
@@ -202,6 +208,7 @@ def _upgrade(connection: sa.Connection, *, place: str, found: str | None) -> Non
         raise StoreUnavailable(
             f"the tables of the store at {place} are at {found}, which this Pabal ({REVISION}) does not know: {error}"
         ) from error
+    logger.info("the tables of the store at %s are at %s now (they were at %s)", place, REVISION, found or "nothing")
 
 
 def _first_line(error: BaseException) -> str:

@@ -42,18 +42,19 @@ _SENT: Final = 2 * _FAMILY
 
 _RANKS: Final[Mapping[str, tuple[int, DeliveryStatus]]] = {
     "scheduled": (0, "scheduled"),
-    "queued": (1, "accepted"),
-    "parked": (2, "deferred"),
-    "deferred": (3, "deferred"),
-    "unknown": (4, "deferred"),
-    "expired": (5, "expired"),
-    "suppressed": (6, "suppressed"),
-    "rejected": (7, "rejected"),
-    "dead_lettered": (8, "dead_lettered"),
-    "redriven": (9, "deferred"),
+    "redriven": (1, "deferred"),
+    "queued": (2, "accepted"),
+    "parked": (3, "deferred"),
+    "deferred": (4, "deferred"),
+    "unknown": (5, "deferred"),
+    "expired": (6, "expired"),
+    "suppressed": (7, "suppressed"),
+    "rejected": (8, "rejected"),
+    "dead_lettered": (9, "dead_lettered"),
     "discarded": (10, "discarded"),
 }
-"""Rank and status of what was not sent. `queued` is no event: the delivery's record in its own topic."""
+"""Rank and status of what was not sent. `queued` is no event: the delivery's record in its own topic. `redriven` bears
+the attempt that it makes possible, `discarded` that of the dead letter."""
 
 _SENT_RANKS: Final[Mapping[ReceiptKind, tuple[int, DeliveryStatus]]] = {
     "deferred": (0, "sent"),

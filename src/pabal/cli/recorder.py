@@ -1,0 +1,147 @@
+"""`pabal recorder`: what happens goes into the store; `pabal store`: the store itself."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pabal.cli.compose import check_topics, open_parts, open_store, run_recorder
+from pabal.cli.options import common_options, run_role, settings_of, url_of, with_clear_errors
+from pabal.clock import SystemClock
+from pabal.recorder.rebuild import Rebuilt, rebuild
+from pabal.store.port import DeliveryView
+from pabal.store.sql import SqlStore
+
+_MOST_SHOWN = 100
+
+
+@click.group(invoke_without_command=True)
+@common_options
+@click.option("--name", help="A name that survives restarts: a restarted recorder takes its own place at once.")
+@click.pass_context
+@with_clear_errors
+def recorder(context: click.Context, log_url: str | None, config: Path | None, data: Path, name: str | None) -> None:
+    """Record what happens to deliveries in the store, so that it can be looked up.
+
+    Recorders share the partitions of their topics; more than one is seldom needed.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    settings = settings_of(config)
+    url = url_of(log_url, settings)
+
+    async def main(stopping: asyncio.Event) -> None:
+        async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
+            await check_topics(parts)
+            await run_recorder(parts, stopping, name=name)
+
+    run_role(main)
+
+
+@recorder.command("rebuild")
+@common_options
+@with_clear_errors
+def rebuild_command(log_url: str | None, config: Path | None, data: Path) -> None:
+    """Read into the store what the log still holds.
+
+    Older rows stay as they are, nothing is counted twice, and recorders may go on meanwhile. Use it after a power
+    failure of the store's machine, with a new store, or when a recorder says that unread records were deleted.
+    """
+    settings = settings_of(config)
+    url = url_of(log_url, settings)
+
+    async def run() -> Rebuilt:
+        store = open_store(settings, data)
+        try:
+            async with open_parts(settings, log_url=url, data=data) as parts:
+                with _progress() as progress:
+                    task = progress.add_task("records", total=None)
+                    return await rebuild(
+                        broker=parts.broker,
+                        store=store,
+                        channels=settings.channels,
+                        on_progress=lambda read, total: progress.update(task, completed=read, total=total),
+                    )
+        finally:
+            await store.close()
+
+    rebuilt = asyncio.run(run())
+    click.echo(f"{rebuilt.records} records were read into the store")
+    if rebuilt.undecodable or rebuilt.refused:
+        click.echo(f"{rebuilt.undecodable} could not be read, {rebuilt.refused} not be stored; they were skipped")
+    if rebuilt.released:
+        click.echo(f"on {rebuilt.released} partitions unread records are gone; recorders go on with what is left")
+
+
+@click.group()
+def store() -> None:
+    """The store: what happened to deliveries, for whoever looks it up."""
+
+
+@store.command()
+@common_options
+@with_clear_errors
+def migrate(log_url: str | None, config: Path | None, data: Path) -> None:
+    """Bring the store's tables to this version of Pabal.
+
+    In SQLite it happens by itself. In PostgreSQL it is done once per version that says so, before or while its
+    processes start: they wait for it.
+    """
+    del log_url
+    settings = settings_of(config)
+
+    async def run() -> str | None:
+        opened = open_store(settings, data)
+        assert isinstance(opened, SqlStore)
+        try:
+            return await opened.migrate()
+        finally:
+            await opened.close()
+
+    before = asyncio.run(run())
+    click.echo(f"the store's tables are up to date (they were at {before or 'nothing'})")
+
+
+@store.command()
+@common_options
+@with_clear_errors
+def unaccounted(log_url: str | None, config: Path | None, data: Path) -> None:
+    """List deliveries whose time is over and of which no record says how they ended.
+
+    Exit status 1 if there is any: each would be a loss. docs/store.md tells what to do.
+    """
+    del log_url
+    settings = settings_of(config)
+
+    async def run() -> list[DeliveryView]:
+        opened = open_store(settings, data)
+        try:
+            return list(await opened.unaccounted(now=SystemClock().now(), limit=_MOST_SHOWN + 1))
+        finally:
+            await opened.close()
+
+    found = asyncio.run(run())
+    if not found:
+        click.echo("every delivery is accounted for")
+        return
+    Console(soft_wrap=True).print(_table(found[:_MOST_SHOWN]))
+    more = "the oldest of them" if len(found) > _MOST_SHOWN else "all of them"
+    raise click.ClickException(f"{min(len(found), _MOST_SHOWN)} deliveries are unaccounted ({more} are shown)")
+
+
+def _table(found: list[DeliveryView]) -> Table:
+    table = Table("delivery", "tenant", "channel", "class", "attempt", "last heard of", "expired")
+    for view in found:
+        heard, expired = (f"{at:%Y-%m-%d %H:%M:%S}" if at else "?" for at in (view.updated_at, view.expires_at))
+        table.add_row(str(view.id), view.tenant, view.channel, view.class_, str(view.attempt), heard, expired)
+    return table
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+    )

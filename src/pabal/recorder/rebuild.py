@@ -1,0 +1,85 @@
+"""Reads what the log still holds into the store again. What is older stays as it stands there: a fold deletes nothing.
+
+It runs beside recorders or without any; both may fold the same records at once.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+import msgspec
+
+from pabal.broker.port import Admin, Broker, TopicPartition, Watermarks
+from pabal.errors import UnknownTopic
+from pabal.recorder.folding import Folder
+from pabal.recorder.reading import recorded_topics
+from pabal.recorder.recorder import GROUP
+from pabal.store.port import Store, StoredFact
+
+_BATCH: Final = 1000
+
+
+class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read: `records`, of which some could not be read (`undecodable`) or not be folded (`refused`).
+
+    `released`: partitions of which unread records were deleted, and whose group may go on now.
+    """
+
+    records: int
+    undecodable: int
+    refused: int
+    released: int
+
+
+async def rebuild(
+    *, broker: Broker, store: Store, channels: Collection[str], on_progress: Callable[[int, int], None]
+) -> Rebuilt:
+    """Fold every record up to the present; `on_progress` is told how many of how many were read.
+
+    Raises LogError, StoreUnavailable; it can be repeated.
+    """
+    admin, reader = broker.admin(), broker.reader()
+    try:
+        marks = await _watermarks(admin, channels)
+        total = sum(mark.high - mark.low for mark in marks.values())
+        folder = Folder(store)
+        read = 0
+        facts: list[StoredFact] = []
+        on_progress(0, total)
+        for partition, mark in marks.items():
+            done = mark.low
+            async for records in reader.read(partition, stop=mark.high):
+                read += len(records)
+                facts += folder.decode(records)
+                if len(facts) >= _BATCH:
+                    await folder.fold(facts)
+                    facts = []
+                done = records[-1].offset + 1
+                on_progress(read, total)
+            total -= mark.high - done  # what retention or compaction has removed
+        await folder.fold(facts)
+        on_progress(read, total)
+        released = await _release(admin, marks)
+        return Rebuilt(records=read, undecodable=folder.undecodable, refused=folder.refused, released=released)
+    finally:
+        await reader.close()
+        await admin.close()
+
+
+async def _watermarks(admin: Admin, channels: Collection[str]) -> Mapping[TopicPartition, Watermarks]:
+    marks: dict[TopicPartition, Watermarks] = {}
+    for topic in recorded_topics(channels):
+        try:
+            marks.update(await admin.watermarks(topic))
+        except UnknownTopic:
+            continue  # a channel that was never in use here
+    return marks
+
+
+async def _release(admin: Admin, marks: Mapping[TopicPartition, Watermarks]) -> int:
+    """Where the group's next record was deleted, let it go on with the first there is. Raises LogError: it has
+    members."""
+    committed = await admin.committed(GROUP, {partition.topic for partition in marks})
+    gone = {partition: mark.low for partition, mark in marks.items() if committed.get(partition, mark.low) < mark.low}
+    if gone:
+        await admin.reset_offsets(GROUP, gone)
+    return len(gone)

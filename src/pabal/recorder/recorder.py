@@ -1,0 +1,212 @@
+"""The role itself: poll, fold, commit, in one loop; and the upkeep beside it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Final
+
+from pabal.broker.port import Broker, Record, TopicPartition
+from pabal.clock import Clock
+from pabal.errors import LogUnavailable, OffsetOutOfRange, StoreUnavailable, UnknownTopic
+from pabal.progress import Progress
+from pabal.recorder.folding import Folder
+from pabal.recorder.reading import recorded_topics
+from pabal.runtime import commit_progress, unless_revoked
+from pabal.store.port import Store, StoredFact
+
+logger = logging.getLogger(__name__)
+
+GROUP: Final = "pabal.recorder"
+
+COMMIT_EVERY_SECONDS: Final = 1.0
+
+GATHER_SECONDS: Final = 0.1
+"""How long records gather between two polls that did not fill a batch. A transaction costs about as much for 1 fact as
+for 20, so this bounds what a trickle costs: ten transactions a second. It is also how far look-ups are behind."""
+
+BATCH: Final = 1000
+"""Records in one transaction: some 40 ms of a thread's work."""
+
+PRUNE_EVERY_SECONDS: Final = 600.0
+LOOK_EVERY_SECONDS: Final = 60.0
+REMIND_AFTER_SECONDS: Final = 3600.0
+"""An alarm that stands is raised again after this long, one that changes at once."""
+
+_POLL_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
+_MOST_COUNTED = 10_000
+
+
+class Recorder:
+    """Records what happens on some channels. `run` once."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        store: Store,
+        channels: Collection[str],
+        retention: timedelta,
+        clock: Clock,
+        follow: Callable[[Sequence[StoredFact]], Awaitable[None]] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """`follow` is called with facts that were folded, before their offsets count; it may be called again with the
+        same. `retention` is how long what ended is remembered."""
+        self.unaccounted = 0
+        self._store = store
+        self._folder = Folder(store)
+        self._follow = follow
+        self._retention = retention
+        self._clock = clock
+        self._pending: list[tuple[Record, Progress]] = []
+        self._progress: dict[TopicPartition, Progress] = {}
+        self._paused: set[TopicPartition] = set()
+        self._outage_seconds = 0.0
+        self._is_behind = True
+        self._committed_at = clock.boot_seconds()
+        self._alarmed_at = float("-inf")
+        self._consumer = broker.consumer(GROUP, recorded_topics(channels), self, instance=name)
+
+    @property
+    def undecodable(self) -> int:
+        """Records that could not be read since the start."""
+        return self._folder.undecodable
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Record until `stopping` is set, then commit and leave. Raises OffsetOutOfRange: unread records are gone."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                upkeep = [group.create_task(each()) for each in (self._prune, self._look)]
+                while not stopping.is_set():
+                    await self._record_some(stopping)
+                for task in upkeep:
+                    task.cancel()
+        finally:
+            try:
+                await commit_progress(self._consumer, self._progress, group=GROUP)
+            finally:
+                await self._consumer.close()
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Assignment.assigned`."""
+        for partition in partitions:
+            self._progress[partition] = Progress()
+            self._paused.discard(partition)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """See `Assignment.revoked`: what is not folded yet is read again by the next owner."""
+        self._paused.difference_update(partitions)
+        given_up = {partition: self._progress.pop(partition, None) for partition in partitions}
+        return {
+            partition: offset
+            for partition, progress in given_up.items()
+            if progress is not None and (offset := progress.next_offset) is not None
+        }
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Assignment.lost`."""
+        self.revoked(partitions)
+
+    async def _record_some(self, stopping: asyncio.Event) -> None:
+        """One poll and what it brings. While the store is away, polls are the pause between two tries."""
+        self._receive(await self._poll())
+        self._is_behind = len(self._pending) >= BATCH
+        if self._pending:
+            try:
+                await self._fold()
+            except StoreUnavailable as error:
+                await self._hold_back(error)
+            else:
+                await self._go_on()
+        if self._clock.boot_seconds() - self._committed_at >= COMMIT_EVERY_SECONDS:
+            self._committed_at = self._clock.boot_seconds()
+            await commit_progress(self._consumer, self._progress, group=GROUP)
+        if not self._is_behind and not self._outage_seconds:
+            await _wait(stopping, seconds=GATHER_SECONDS)
+
+    async def _poll(self) -> Collection[Record]:
+        try:
+            return await self._consumer.poll(limit=BATCH, timeout_seconds=self._outage_seconds or _POLL_SECONDS)
+        except OffsetOutOfRange as error:
+            raise OffsetOutOfRange(f"{error}; the store lacks them. Go on with: pabal recorder rebuild") from error
+        except (LogUnavailable, UnknownTopic) as error:
+            logger.warning("%s: %s", GROUP, error)
+            await asyncio.sleep(_POLL_SECONDS)
+            return ()
+
+    def _receive(self, records: Collection[Record]) -> None:
+        for record in records:
+            progress = self._progress.get(record.topic_partition)
+            if progress is not None:  # else revoked between the poll and now: the next owner reads it
+                progress.receive((record.offset,))
+                self._pending.append((record, progress))
+
+    async def _fold(self) -> None:
+        facts = self._folder.decode(record for record, _ in self._pending)
+        await self._folder.fold(facts)
+        if self._follow is not None:
+            await self._follow(facts)
+        for record, progress in self._pending:
+            progress.done(record.offset)
+        self._pending.clear()
+
+    async def _hold_back(self, error: StoreUnavailable) -> None:
+        self._outage_seconds = min(max(self._outage_seconds * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+        logger.warning("waiting %.1f s: %s", self._outage_seconds, error)
+        flowing = self._progress.keys() - self._paused
+        await unless_revoked(self._consumer.pause(flowing))
+        self._paused |= flowing
+
+    async def _go_on(self) -> None:
+        self._outage_seconds = 0.0
+        if self._paused:
+            await unless_revoked(self._consumer.resume(self._paused))
+            self._paused.clear()
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                pruned = await self._store.prune(before=self._clock.now() - self._retention)
+            except StoreUnavailable as error:
+                logger.warning("cannot forget what is old yet: %s", error)
+            else:
+                if pruned:
+                    logger.info("forgot %d deliveries that ended long ago", pruned)
+            await asyncio.sleep(PRUNE_EVERY_SECONDS)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            # What is behind has not read yet how they ended.
+            if not self._is_behind and not self._outage_seconds:
+                await self.look_for_unaccounted()
+
+    async def look_for_unaccounted(self) -> None:
+        """Count what is unaccounted, and say so if there is any."""
+        try:
+            found = await self._store.unaccounted(now=self._clock.now(), limit=_MOST_COUNTED)
+        except StoreUnavailable as error:
+            logger.warning("cannot look for unaccounted deliveries yet: %s", error)
+            return
+        now = self._clock.boot_seconds()
+        is_new = len(found) != self.unaccounted
+        self.unaccounted = len(found)
+        if found and (is_new or now - self._alarmed_at >= REMIND_AFTER_SECONDS):
+            self._alarmed_at = now
+            logger.error(
+                "%d deliveries are unaccounted: their time is over and no record says how they ended. The oldest is "
+                "%s (%s, expired %s). See docs/store.md, Unaccounted",
+                len(found),
+                found[0].id,
+                found[0].channel,
+                found[0].expires_at or "at an unknown time",
+            )
+
+
+async def _wait(stopping: asyncio.Event, *, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stopping.wait(), seconds)
+    except TimeoutError:
+        return
