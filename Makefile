@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help up install test check format bench chaos lock clean
+.PHONY: help up install test check format contracts bench chaos lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 up: $(VENV)/.runtime ## Install what is missing and start every role on the embedded log
 	@exec $(BIN)/pabal up
@@ -27,6 +27,9 @@ check: $(VENV)/.dev ## Format, lint, types, import contracts, tests: what CI run
 format: $(VENV)/.dev ## Format the code and mend what the linter can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+contracts: $(VENV)/.dev ## Write the records' schemas and the topics' description into contracts/
+	$(BIN)/python -m pabal.contracts
 
 bench: $(VENV)/.dev ## Measure every figure we claim; writes bench/out/*.json
 	$(BIN)/python -m bench
