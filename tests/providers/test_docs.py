@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +10,13 @@ import msgspec
 import pytest
 import standardwebhooks
 
+from pabal.clock import ManualClock
+from pabal.notification import Receipt
+from pabal.providers.port import CallbackRequest, ProviderContext, TakesReceipts
 from pabal.providers.registry import find_providers
+from pabal.providers.signatures import read_secret, sign
+from pabal.providers.smtp import create as create_smtp
+from pabal.providers.smtp.receipts import Reported
 from pabal.providers.webhook import WebhookOptions, WebhookProvider
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -62,3 +68,40 @@ def test_the_receiver_of_the_guide_takes_each_delivery_once(
     assert statuses == [204, 204]
     assert forged == 401
     assert capsys.readouterr().out == "new: Order 17 shipped\n"
+
+
+def smtp_receipts(body: bytes, headers: Mapping[str, str], *, now: datetime) -> Sequence[Receipt]:
+    clock = ManualClock(now)
+    options = {"host": "mx.example.com", "sender": "shop@example.com", "receipt_secrets": [SECRET]}
+    provider = create_smtp(options, ProviderContext(clock=clock, name="smtp"))
+    assert isinstance(provider, TakesReceipts)
+    return provider.receipts(CallbackRequest(headers=headers, body=body))
+
+
+def test_the_callback_of_the_guide_is_a_hard_bounce() -> None:
+    [example] = re.findall(r"^POST /v1/receipts/smtp.*?\n\n(.*?)```", DOCS, re.DOTALL | re.MULTILINE)
+    now = datetime.now(UTC)
+
+    [receipt] = smtp_receipts(
+        example.encode(), sign(example.encode(), key=read_secret(SECRET), message_id="m", at=now), now=now
+    )
+
+    assert (receipt.kind, receipt.is_permanent) == ("bounced", True)
+    assert str(receipt.delivery_id) == "ed19d4a3-93a3-5c3a-9e05-0c9ad0a36a7d"
+
+
+def test_the_adapter_of_the_guide_makes_what_the_provider_takes() -> None:
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL) if "def adapt" in block]
+    namespace: dict[str, Callable[..., tuple[bytes, dict[str, str]]]] = {}
+    exec(code, namespace)
+    now, key = datetime.now(UTC), uuid.uuid4()
+    notice = {"id": "n1", "code": "550", "time": now.isoformat(), "message-id": f"<{key}@example.com>"}
+
+    body, headers = namespace["adapt"](notice, secret=SECRET, now=now)
+
+    [receipt] = smtp_receipts(body, headers, now=now)
+    assert (receipt.delivery_id, receipt.is_permanent) == (key, True)
+
+
+def test_every_field_of_a_report_is_explained() -> None:
+    assert {field.name for field in msgspec.structs.fields(Reported) if f"`{field.name}`" not in DOCS} == set()

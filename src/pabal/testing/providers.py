@@ -15,8 +15,9 @@ from typing import ClassVar, assert_never
 import pytest
 
 from pabal.channels.port import Rendered
+from pabal.errors import ReceiptRefused
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected, Unknown
-from pabal.providers.port import Provider
+from pabal.providers.port import CallbackRequest, Provider, TakesReceipts
 
 _RESPONSE_BYTES = 2048
 
@@ -59,6 +60,11 @@ class FarSide(ABC):
     @abstractmethod
     def arrived(self) -> Sequence[str]:
         """The idempotency keys of the requests that arrived whole, refused and unanswered ones too, in order."""
+
+    def callback(self) -> CallbackRequest | None:
+        """A genuine callback that reports something, as it posts one now; None: it posts none, or the provider takes
+        none. Then the laws of receipts are skipped."""
+        return None
 
 
 class ProviderContract(ABC):
@@ -201,6 +207,37 @@ class ProviderContract(ABC):
         assert [type(outcome) for outcome in outcomes] == [Accepted, Accepted]
         assert set(far.arrived()) == {"key-1"}
 
+    async def test_a_callback_is_read_the_same_each_time(self, far: FarSide, provider: Provider) -> None:
+        """Far sides repeat their callbacks; what comes twice is known by its id."""
+        receiver, callback = _receiving(far, provider)
+
+        first, again = receiver.receipts(callback), receiver.receipts(callback)
+
+        assert first
+        assert list(first) == list(again)
+        assert len({receipt.id for receipt in first}) == len(first)
+
+    async def test_a_receipt_names_what_it_speaks_of(self, far: FarSide, provider: Provider) -> None:
+        """By our key or by the far side's own, and when it was."""
+        receiver, callback = _receiving(far, provider)
+
+        for receipt in receiver.receipts(callback):
+            assert receipt.delivery_id is not None or receipt.provider_id
+            assert receipt.at.tzinfo is not None
+            assert receipt.provider
+
+    async def test_a_callback_that_proves_nothing_is_refused(self, far: FarSide, provider: Provider) -> None:
+        """Whoever could forge one could suppress any address."""
+        receiver, callback = _receiving(far, provider)
+        forgeries = (
+            CallbackRequest(headers={}, body=callback.body),
+            CallbackRequest(headers=callback.headers, body=callback.body + b" "),
+        )
+
+        for forgery in forgeries:
+            with pytest.raises(ReceiptRefused):
+                receiver.receipts(forgery)
+
     async def test_closing_is_idempotent(self, far: FarSide) -> None:
         """Used or not: whoever stops a program closes everything, some of it twice."""
         unused, used = far.connect(), far.connect()
@@ -239,6 +276,14 @@ def _check(outcome: Outcome) -> None:
             assert_never(outcome)
     assert reason
     assert len((response or "").encode()) <= _RESPONSE_BYTES
+
+
+def _receiving(far: FarSide, provider: Provider) -> tuple[TakesReceipts, CallbackRequest]:
+    callback = far.callback()
+    if callback is None:
+        pytest.skip("this far side posts no callbacks")
+    assert isinstance(provider, TakesReceipts)
+    return provider, callback
 
 
 async def _hang(far: FarSide) -> None:

@@ -12,6 +12,7 @@ from aiosmtpd import smtp as aiosmtpd
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 
 from pabal.clock import Clock, SystemClock
+from pabal.providers.signatures import read_secret
 from pabal.providers.smtp.options import SmtpOptions
 from pabal.providers.smtp.provider import SmtpProvider
 
@@ -207,6 +208,7 @@ def provider(
         SmtpOptions(port=port, **given),
         tls=tls,
         clock=clock or SystemClock(),
+        receipt_keys=[read_secret(secret) for secret in given.get("receipt_secrets", ())],
         idle_seconds=idle_seconds,
         transactions_per_connection=per_connection,
     )

@@ -3,14 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from uuid import uuid4
 
+import msgspec
 from aiosmtpd import smtp as aiosmtpd
 from aiosmtpd.smtp import Envelope, Session
 
 from pabal.channels.port import Rendered
-from pabal.providers.port import Provider
+from pabal.providers.port import CallbackRequest, Provider
+from pabal.providers.signatures import read_secret, sign
 from pabal.testing import FarSide, ProviderContract
 from tests.providers.smtp.servers import Recorder, parse, provider, serve
+
+SECRET = "whsec_YSBzZWNyZXQgb2YgdGhlIHJlbGF5"
 
 
 class Mailbox(Recorder):
@@ -39,7 +45,16 @@ class MailServer(FarSide):
         self._is_up = False
 
     def connect(self) -> Provider:
-        return provider(self._port, timeout_seconds=self.timeout_seconds)
+        return provider(self._port, timeout_seconds=self.timeout_seconds, receipt_secrets=(SECRET,))
+
+    def callback(self) -> CallbackRequest:
+        at = datetime.now(UTC)
+        reports = [
+            {"event": "1", "kind": "delivered", "at": at, "message_id": f"<{uuid4()}@example.com>"},
+            {"event": "2", "kind": "bounced", "at": at, "provider_id": "4WxYz", "permanent": True},
+        ]
+        body = msgspec.json.encode({"receipts": reports})
+        return CallbackRequest(headers=sign(body, key=read_secret(SECRET), message_id="m", at=at), body=body)
 
     async def accept(self) -> None:
         self._mailbox.answer = "250 OK"

@@ -1,0 +1,138 @@
+"""`POST /v1/receipts/{provider}`: what a provider reports stands in the log, and nobody else's word does."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from pabal.api.receipts import MAX_CALLBACK_BYTES, MAX_RAW_BYTES
+from pabal.clock import ManualClock
+from pabal.codec import read_receipt
+from pabal.errors import LogUnavailable, ReceiptRefused, UnreadableReceipt
+from pabal.notification import Receipt, receipt_id
+from pabal.providers.port import CallbackRequest, ProviderContext, TakesReceipts
+from pabal.providers.signatures import read_secret, sign
+from pabal.providers.smtp import create
+from tests.api.lab import Lab, Reply, as_record
+from tests.api.test_notifications import check_problem
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Relay:
+    """A provider of a third party's: takes whatever names an event, and says what it is told to say."""
+
+    def __init__(self, *, fails: Exception | None = None) -> None:
+        self.asked: list[CallbackRequest] = []
+        self._fails = fails
+
+    def receipts(self, request: CallbackRequest) -> Sequence[Receipt]:
+        self.asked.append(request)
+        if self._fails is not None:
+            raise self._fails
+        return [
+            Receipt(id=receipt_id(provider="relay", event=event), provider="relay", kind="delivered", at=AT)
+            for event in request.body.decode("latin-1").split()
+        ]
+
+
+async def report(lab: Lab, body: bytes, *, provider: str = "relay", headers: Sequence[tuple[str, str]] = ()) -> Reply:
+    return await lab.post(body, path=f"/v1/receipts/{provider}", key=None, content_type="text/plain", headers=headers)
+
+
+async def test_what_a_provider_reports_stands_in_the_log() -> None:
+    relay = Relay()
+    lab = Lab(receivers={"relay": relay})
+
+    reply = await report(lab, b"one two", headers=[("X-Relay", "Yes")])
+
+    assert (reply.status, reply.json) == (202, {"receipts": 2})
+    receipts = [read_receipt(as_record(record)) for record in lab.log.records]
+    assert [receipt.id for receipt in receipts] == [receipt_id(provider="relay", event=each) for each in ("one", "two")]
+    assert [receipt.raw for receipt in receipts] == ["one two", "one two"]
+    assert relay.asked[0].headers["x-relay"] == "Yes"
+
+
+async def test_a_callback_that_reports_nothing_of_interest_is_taken_and_nothing_appended() -> None:
+    lab = Lab(receivers={"relay": Relay()})
+
+    assert (await report(lab, b"")).json == {"receipts": 0}
+    assert lab.log.appends == []
+
+
+async def test_the_raw_callback_is_kept_cut_and_as_text() -> None:
+    lab = Lab(receivers={"relay": Relay()})
+
+    await report(lab, b"event\0\xff" + b"x" * MAX_RAW_BYTES)
+
+    raw = read_receipt(as_record(lab.log.records[0])).raw or ""
+    assert raw.startswith("event\ufffd\ufffd")
+    assert MAX_RAW_BYTES - 3 <= len(raw.encode()) <= MAX_RAW_BYTES
+
+
+@pytest.mark.parametrize("provider", ["nobody", "webhook", "a%2Fb", "ä"])
+async def test_a_provider_that_takes_no_receipts_is_not_found(provider: str) -> None:
+    check_problem(await report(Lab(receivers={"relay": Relay()}), b"one", provider=provider), "not_found")
+
+
+async def test_what_does_not_prove_its_origin_is_refused() -> None:
+    lab = Lab(receivers={"relay": Relay(fails=ReceiptRefused("no signature fits"))})
+
+    reply = await report(lab, b"one")
+
+    assert check_problem(reply, "receipt_refused")["detail"] == "no signature fits"
+    assert "www-authenticate" in reply.headers
+    assert lab.log.appends == []
+
+
+async def test_what_cannot_be_read_is_refused_with_the_place() -> None:
+    lab = Lab(receivers={"relay": Relay(fails=UnreadableReceipt("$.receipts[0].at: expected a time"))})
+
+    assert "$.receipts[0].at" in check_problem(await report(lab, b"one"), "unreadable_receipt")["detail"]
+
+
+async def test_a_defect_of_the_providers_is_a_problem_and_not_a_silent_loss(caplog: pytest.LogCaptureFixture) -> None:
+    lab = Lab(receivers={"relay": Relay(fails=ZeroDivisionError())})
+
+    check_problem(await report(lab, b"one"), "internal_error")
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_while_the_log_is_away_the_provider_is_told_to_come_again() -> None:
+    lab = Lab(receivers={"relay": Relay()})
+    lab.log.fails = LogUnavailable("no leader")
+
+    reply = await report(lab, b"one")
+
+    check_problem(reply, "log_unavailable")
+    assert reply.headers["retry-after"] == "2"
+
+
+async def test_a_callback_beyond_all_reason_is_refused_unread() -> None:
+    relay = Relay()
+
+    check_problem(await report(Lab(receivers={"relay": relay}), b"x" * (MAX_CALLBACK_BYTES + 1)), "body_too_large")
+
+    assert relay.asked == []
+
+
+async def test_the_smtp_providers_signed_format_is_taken_over_http() -> None:
+    secret = f"whsec_{b64encode(b'a secret of the relay').decode()}"
+    options = {"host": "mx.example.com", "sender": "shop@example.com", "receipt_secrets": [secret]}
+    smtp = create(options, ProviderContext(clock=ManualClock(), name="smtp"))
+    assert isinstance(smtp, TakesReceipts)
+    lab = Lab(receivers={"smtp": smtp})
+    bounce: dict[str, Any] = {"event": "e1", "kind": "bounced", "at": AT, "permanent": True, "delivery_id": UUID(int=7)}
+    body = msgspec.json.encode({"receipts": [bounce]})
+    signed = sign(body, key=read_secret(secret), message_id="m", at=lab.clock.now())
+
+    taken = await report(lab, body, provider="smtp", headers=list(signed.items()))
+    forged = await report(lab, body + b" ", provider="smtp", headers=list(signed.items()))
+
+    assert (taken.status, forged.status) == (202, 401)
+    [receipt] = [read_receipt(as_record(record)) for record in lab.log.records]
+    assert (receipt.delivery_id, receipt.is_permanent) == (UUID(int=7), True)
