@@ -122,6 +122,11 @@ class Tally:
     """Claims that were alive when their worker crashed, or whose lease ended before they were finished."""
     uncertain_by_takeover: Counter[int] = field(default_factory=Counter)
     calls_by_source: Counter[tuple[int, Source]] = field(default_factory=Counter)
+    called_after_cancel: int = 0
+    """Calls that whoever took the delivery back was not told of."""
+    cancelled_except: dict[int, set[ClaimName]] = field(default_factory=dict)
+    """Deliveries that were taken back, and the claims whose calls may have been under way at that moment."""
+    called_while_suppressed: int = 0
     unheard_acceptances: set[int] = field(default_factory=set)
     """Accepted by a call that was given up, whose worker crashed before it could say so, with no record left to ask."""
 

@@ -10,6 +10,8 @@ worker that still owns the partition.
 from itertools import count
 from typing import assert_never
 
+import msgspec
+
 from pabal import protocol
 from pabal.outcome import (
     Accepted,
@@ -20,10 +22,25 @@ from pabal.outcome import (
     Refused,
     Rejected,
     RetryAt,
+    Suppressed,
     Unknown,
     Verdict,
 )
-from pabal.protocol import Call, Claim, Decided, Finish, Ghost, Held, Late, Resume, Row, Source
+from pabal.protocol import (
+    Call,
+    CancelAnswer,
+    Claim,
+    ClaimAnswer,
+    Decided,
+    Finish,
+    FinishAnswer,
+    Ghost,
+    Held,
+    Late,
+    Resume,
+    Row,
+    Source,
+)
 from tests.protocol_facts import (
     DUE,
     LADDER_LENGTH,
@@ -56,6 +73,7 @@ class World:
         self.events: list[Event] = []
         self.workers: list[Worker] = []
         self.ended_owners: set[int] = set()
+        self.suppressed: set[int] = set()
         self.now_seconds = 0.0
         self.tally = Tally()
         self._owner_numbers = count(1)
@@ -76,6 +94,32 @@ class World:
     def redrive(self, dead: Record) -> None:
         """An operator sends a dead letter back."""
         self._append(Record(dead.delivery, attempt=dead.attempt + 1, rung=0, parks=0))
+
+    def cancel(self, delivery: int) -> CancelAnswer:
+        """Who asked for it takes it back."""
+        before = self.rows.get(delivery)
+        row, answer = protocol.cancel(before, prune_after=0.0)
+        self._store(delivery, row)
+        if answer != "too_late":
+            under_way = {ClaimName(row.owner, row.token)} if answer == "in_flight" else set()
+            # A zombie's claim was taken over already; that it may overlap is said of it, not of the cancel.
+            zombies = {
+                ClaimName(worker.owner, task.token)
+                for worker in self.workers
+                for task in worker.tasks
+                if task.record.delivery == delivery and task.phase == "permitted"
+                if (worker.owner, task.token) != (row.owner, row.token)
+            }
+            self.tally.cancelled_except.setdefault(delivery, under_way | zombies)
+        return answer
+
+    def suppress(self, delivery: int) -> None:
+        """Its address must not be written to from now on."""
+        self.suppressed.add(delivery)
+
+    def unsuppress(self, delivery: int) -> None:
+        """Its address may be written to again."""
+        self.suppressed.discard(delivery)
 
     def advance(self, seconds: float) -> None:
         self.now_seconds += seconds
@@ -172,12 +216,10 @@ class World:
             case "decided":
                 self._append_verdict_event(task)
             case "appended":
-                assert task.settles is not None
-                worker.waiting_settles.append((task.record.delivery, task.settles))
+                self._settle(worker, task)
                 task.phase = "done"
             case "late":
-                assert task.outcome is not None
-                self.events.append(Event(task.record.delivery, task.attempt, kind_of_outcome(task.outcome)))
+                self._append_late_event(task)
                 task.phase = "done"
             case "done":
                 raise AssertionError("a task that is done takes no step")
@@ -186,28 +228,20 @@ class World:
 
     def _ask(self, worker: Worker, task: Task, *, refusal: Verdict | None, loses_answer: bool) -> None:
         delivery = task.record.delivery
+        ask = self._claim_of(worker, task, refusal=refusal)
         self._write_settles(worker)
         before = self.rows.get(delivery)
-        row, answer = protocol.claim(
-            before,
-            Claim(
-                source=Source(task.record.attempt, task.record.parks),
-                owner=worker.owner,
-                token=task.token,
-                lease_seconds=LEASE_SECONDS,
-                provider="provider",
-                may_repeat=self.may_repeat[delivery],
-                refusal=refusal,
-            ),
-            now_seconds=self.now_seconds,
-            lease_left=self.lease_left,
-        )
+        if delivery in self.suppressed and ask.refusal is None:
+            ask = msgspec.structs.replace(ask, refusal=Suppressed())
+        row, answer = protocol.claim(before, ask, now_seconds=self.now_seconds, lease_left=self.lease_left)
         self._store(delivery, row)
         self._count_takeover(before, row, delivery)
         if isinstance(answer, Call):
-            assert refusal is None
+            assert ask.refusal is None
             assert not answer.took_over or self.may_repeat[delivery]
             self.tally.claimed_after_acceptance += delivery in self.tally.known_taken
+            self.tally.called_while_suppressed += delivery in self.suppressed
+        self._on_claim(worker, task, answer, loses_answer=loses_answer)
         if loses_answer:
             return
         match answer:
@@ -222,6 +256,17 @@ class World:
                 task.phase = "done"
             case _ as never:
                 assert_never(never)
+
+    def _claim_of(self, worker: Worker, task: Task, *, refusal: Verdict | None) -> Claim:
+        return Claim(
+            source=Source(task.record.attempt, task.record.parks),
+            owner=worker.owner,
+            token=task.token,
+            lease_seconds=LEASE_SECONDS,
+            provider="provider",
+            may_repeat=self.may_repeat[task.record.delivery],
+            refusal=refusal,
+        )
 
     def _count_takeover(self, before: Row | None, after: Row | None, delivery: int) -> None:
         if before is None or after is None or before.state != "claimed" or after == before:
@@ -238,37 +283,33 @@ class World:
     def _release(self, worker: Worker, task: Task) -> None:
         delivery = task.record.delivery
         self._store(delivery, protocol.release(self.rows.get(delivery), owner=worker.owner, token=task.token))
+        self._on_release(worker, task)
         task.phase, task.token = "asking", next(self._tokens)
 
     def _call(self, worker: Worker, task: Task, *, outcome: OutcomeWord) -> None:
         delivery = task.record.delivery
-        self.tally.calls_by_claim[delivery, ClaimName(worker.owner, task.token)] += 1
+        name = ClaimName(worker.owner, task.token)
+        self.tally.calls_by_claim[delivery, name] += 1
+        self.tally.called_after_cancel += name not in self.tally.cancelled_except.get(delivery, {name})
         self.tally.calls_by_attempt[delivery, task.attempt] += 1
         self.tally.calls_by_source[delivery, Source(task.record.attempt, task.record.parks)] += 1
         if outcome in ("accepted", "unknown"):
             self.tally.taken.add(delivery)
         task.phase, task.outcome = "called", OUTCOMES[outcome]
+        self._on_call(task)
 
     def _finish(self, worker: Worker, task: Task, *, loses_answer: bool) -> None:
         delivery = task.record.delivery
         assert task.outcome is not None
         self._write_settles(worker)
         before = self.rows.get(delivery)
-        row, answer = protocol.finish(
-            before,
-            Finish(
-                attempt=task.attempt,
-                owner=worker.owner,
-                token=task.token,
-                outcome=task.outcome,
-                verdict=self._verdict(task),
-            ),
-        )
+        row, answer = protocol.finish(before, self._finish_of(worker, task))
         self._store(delivery, row)
         if isinstance(task.outcome, Accepted):
             self.tally.known_taken.add(delivery)
             assert before is not None
             task.accepted_late |= before.token != task.token
+        self._on_finish(worker, task, answer, loses_answer=loses_answer)
         if loses_answer:
             return
         match answer:
@@ -279,6 +320,16 @@ class World:
                 task.phase = "late"
             case _ as never:
                 assert_never(never)
+
+    def _finish_of(self, worker: Worker, task: Task) -> Finish:
+        assert task.outcome is not None
+        return Finish(
+            attempt=task.attempt,
+            owner=worker.owner,
+            token=task.token,
+            outcome=task.outcome,
+            verdict=self._verdict(task),
+        )
 
     def _verdict(self, task: Task) -> Verdict:
         match task.outcome:
@@ -320,6 +371,28 @@ class World:
             self.events.append(Event(record.delivery, unknown, "unknown"))
         self.events.append(Event(record.delivery, task.attempt, kind_of_verdict(task.verdict)))
         task.phase = "appended"
+
+    def _append_late_event(self, task: Task) -> None:
+        assert task.outcome is not None
+        self.events.append(Event(task.record.delivery, task.attempt, kind_of_outcome(task.outcome)))
+
+    def _settle(self, worker: Worker, task: Task) -> None:
+        assert task.settles is not None
+        worker.waiting_settles.append((task.record.delivery, task.settles))
+
+    # For whoever does the same with the real thing (protocol_real.py)
+
+    def _on_claim(self, worker: Worker, task: Task, answer: ClaimAnswer, *, loses_answer: bool) -> None:
+        """The claim was answered so."""
+
+    def _on_release(self, worker: Worker, task: Task) -> None:
+        """The claim was given back."""
+
+    def _on_call(self, task: Task) -> None:
+        """The provider was called, and answered the task's outcome."""
+
+    def _on_finish(self, worker: Worker, task: Task, answer: FinishAnswer, *, loses_answer: bool) -> None:
+        """The end of the call was stored, and answered so."""
 
     # The stores
 

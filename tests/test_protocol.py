@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pabal.outcome import Accepted, DeadLetter, Done, Expired, Park, Refused, Verdict
+from pabal.outcome import Accepted, Cancelled, DeadLetter, Done, Expired, Park, Refused, Suppressed, Verdict
 from pabal.protocol import MAX_TAKEOVERS
 from tests.protocol_facts import DUE, LEASE_SECONDS, OutcomeWord, Phase, Task, Worker, kind_of_verdict
 from tests.protocol_model import World
@@ -52,6 +52,15 @@ class SendProtocol(RuleBasedStateMachine):
     @rule(pick=PICK)
     def redrive_a_dead_letter(self, pick: int) -> None:
         self.world.redrive(self.world.dead_letters[pick % len(self.world.dead_letters)])
+
+    @rule(pick=PICK)
+    def take_a_delivery_back(self, pick: int) -> None:
+        self.world.cancel(pick % len(self.world.may_repeat))
+
+    @rule(pick=PICK, lifts=st.booleans())
+    def suppress_an_address(self, pick: int, lifts: bool) -> None:
+        change = self.world.unsuppress if lifts else self.world.suppress
+        change(pick % len(self.world.may_repeat))
 
     @rule(seconds=st.sampled_from((LEASE_SECONDS / 2, LEASE_SECONDS, LEASE_SECONDS)))
     def let_leases_end(self, seconds: float) -> None:
@@ -161,6 +170,14 @@ class SendProtocol(RuleBasedStateMachine):
         assert self.world.tally.claimed_after_acceptance == 0
 
     @invariant()
+    def what_was_taken_back_is_not_called_but_for_the_call_under_way(self) -> None:
+        assert self.world.tally.called_after_cancel == 0
+
+    @invariant()
+    def a_suppressed_address_is_not_called(self) -> None:
+        assert self.world.tally.called_while_suppressed == 0
+
+    @invariant()
     def a_verdict_is_decided_once(self) -> None:
         for verdicts in self.world.tally.verdicts.values():
             assert len(verdicts - {Done()}) <= 1
@@ -198,7 +215,7 @@ class SendProtocol(RuleBasedStateMachine):
             else:
                 assert delivery not in world.tally.known_taken
                 assert row.state == "decided"
-                assert isinstance(row.verdict, DeadLetter | Expired | Refused)
+                assert isinstance(row.verdict, DeadLetter | Expired | Refused | Cancelled | Suppressed)
                 assert (row.attempt, kind_of_verdict(row.verdict)) in said
                 assert row.source == max(world.sources(delivery))
             if isinstance(row.verdict, DeadLetter):
@@ -206,6 +223,7 @@ class SendProtocol(RuleBasedStateMachine):
         self.one_claim_permits_one_call()
         self.one_attempt_is_one_call()
         self.nothing_is_claimed_after_a_stored_acceptance()
+        self.what_was_taken_back_is_not_called_but_for_the_call_under_way()
         self.a_verdict_is_decided_once()
         self.only_calls_that_were_under_way_become_uncertain()
         self.records_stay_near_one_for_each_verdict()
