@@ -14,8 +14,8 @@ from tests.dlq.letters import NOW, a_delivery, a_letter
         (Selection(channels=("webhook",)), True),
         (Selection(channels=("email", "webhook")), True),
         (Selection(channels=("email",)), False),
-        (Selection(reasons=("exhausted",)), True),
-        (Selection(reasons=("uncertain",)), False),
+        (Selection(error_classes=("exhausted",)), True),
+        (Selection(error_classes=("uncertain",)), False),
         (Selection(providers=("webhook",)), True),
         (Selection(providers=("smtp",)), False),
         (Selection(tenants=("shop",)), True),
@@ -73,9 +73,9 @@ def test_letters_are_counted_by_what_they_share_the_most_frequent_first() -> Non
         a_letter(a_delivery(3), error_class="uncertain"),
     ]
 
-    groups = count_by([(letter, "open") for letter in letters], dimensions=("channel", "reason"), now=NOW)
+    groups = count_by([(letter, "open") for letter in letters], dimensions=("channel", "error_class"), now=NOW)
 
-    assert [(group.values["reason"], group.count) for group in groups] == [("exhausted", 2), ("uncertain", 1)]
+    assert [(group.values["error_class"], group.count) for group in groups] == [("exhausted", 2), ("uncertain", 1)]
     assert (groups[0].oldest, groups[0].newest) == (early, NOW)
 
 

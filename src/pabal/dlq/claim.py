@@ -16,13 +16,13 @@ from pabal.notification import OPS_TOPIC, Fact, Instant
 
 CLAIM_SCHEMA: Final = b"redrive-claim/1"
 LEASE_SECONDS: Final = 15.0
-RENEW_SECONDS: Final = 5.0
+"""How long a claim holds without a word; it is renewed three times as often."""
 
 _KEY_PREFIX: Final = b"redrive/"
 
 
 class TopicClaim(Fact, frozen=True, kw_only=True):
-    """Who redrives from a dead topic. `token` is the run's own."""
+    """Who redrives from a dead topic. `token` is the run's own; it holds for `lease_seconds` after its record."""
 
     topic: str
     token: str
@@ -30,6 +30,7 @@ class TopicClaim(Fact, frozen=True, kw_only=True):
     by: str
     host: str
     since: Instant
+    lease_seconds: float = LEASE_SECONDS
 
 
 class Claims:
@@ -54,18 +55,17 @@ class Claims:
         except msgspec.DecodeError:
             return  # Made by a version that says it otherwise: it cannot be held against anyone here.
         held = self._held.get(topic)
-        if held is None or held[0].token == claim.token or record.timestamp - held[1] > LEASE_SECONDS:
+        if held is None or held[0].token == claim.token or record.timestamp - held[1] > held[0].lease_seconds:
             self._held[topic] = (claim, record.timestamp)
 
     def holder(self, topic: str, *, now: datetime) -> TopicClaim | None:
         """Who holds the topic now; None: nobody, or a lease that ended."""
-        held = self._held.get(topic)
-        return held[0] if held and now.timestamp() - held[1] <= LEASE_SECONDS else None
+        return self._held[topic][0] if self.seconds_left(topic, now=now) > 0 else None
 
     def seconds_left(self, topic: str, *, now: datetime) -> float:
         """How long the present lease still holds, unless it is renewed."""
         held = self._held.get(topic)
-        return max(0.0, LEASE_SECONDS - (now.timestamp() - held[1])) if held else 0.0
+        return max(0.0, held[1] + held[0].lease_seconds - now.timestamp()) if held else 0.0
 
     def holders(self, *, now: datetime) -> list[TopicClaim]:
         """Every live claim."""

@@ -269,15 +269,16 @@ def discard_records(letter: Letter, *, by: str, at: datetime, reason: str) -> li
     fact = marking_fact(letter, action=DISCARDED, by=by, at=at, reason=reason, detail=mark, occasion=letter.matter)
     records = [audit_record(fact)]
     if delivery is not None:
-        event = told(letter, kind="discarded", attempt=delivery.attempt, at=at, detail=f"{by}: {reason}")
+        event = told(letter, kind="discarded", at=at, detail=f"{by}: {reason}")
         records.append(event_record(event))
     return records
 
 
-def told(letter: Letter, *, kind: EventKind, attempt: int, at: datetime, detail: str) -> DeliveryEvent:
-    """What is told of a letter's delivery when a person decides on it."""
+def told(letter: Letter, *, kind: EventKind, at: datetime, detail: str) -> DeliveryEvent:
+    """What is told of a letter's delivery when a person decides on it: of the attempt that was given up."""
     delivery = letter.delivery
     assert delivery is not None
+    attempt = delivery.attempt
     return DeliveryEvent(
         id=event_id(delivery.id, attempt=attempt, kind=kind),
         kind=kind,

@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from datetime import datetime
 from typing import Final
 
 import msgspec
 
-from pabal.dlq.claim import RENEW_SECONDS, Claims, TopicClaim, claim_record, release_record
+from pabal.dlq.claim import Claims, TopicClaim, claim_record, release_record
 from pabal.dlq.desk import DeadLetters
 from pabal.errors import ConfigError
 from pabal.notification import OPS_TOPIC
@@ -24,6 +23,7 @@ class TopicHold:
         self._claims_wanted = [msgspec.structs.replace(claim, topic=topic) for topic in sorted(topics)]
         self._claims = Claims()
         self._tail = desk.tail(OPS_TOPIC, start=None)
+        self._renew_seconds = claim.lease_seconds / 3
         self._renewed_at = 0.0
 
     async def take(self, *, stopping: asyncio.Event, on_wait: Callable[[TopicClaim, float], None]) -> None:
@@ -37,25 +37,28 @@ class TopicHold:
 
     async def renew(self) -> None:
         """Keep the claims, if it is time. Raises ConfigError when they were lost (this process stood still)."""
-        if self._desk.clock.boot_seconds() - self._renewed_at >= RENEW_SECONDS:
+        if self._desk.clock.boot_seconds() - self._renewed_at >= self._renew_seconds:
             await self._append_claims()
 
     async def release(self) -> None:
         """Let go of what is held. What cannot be told now ends with the lease."""
         await self._read()
-        now = self._desk.clock.now()
-        held = [wanted.topic for wanted in self._claims_wanted if self._is_own(wanted, self._holder(wanted, now=now))]
+        held = [wanted.topic for wanted in self._claims_wanted if self._is_own(wanted, self._holder(wanted))]
         if held:
             await self._desk.producer.append([release_record(topic) for topic in held])
 
     async def _append_claims(self) -> None:
         # Of two claims that cross in the log the first holds: who holds is known only by reading on.
-        await self._desk.producer.append([claim_record(wanted) for wanted in self._claims_wanted])
-        await self._read()
-        for wanted in self._claims_wanted:
-            holder = self._holder(wanted, now=self._desk.clock.now())
-            if not self._is_own(wanted, holder):
-                raise _held(holder or wanted)
+        missing = self._claims_wanted
+        while missing:
+            await self._desk.producer.append([claim_record(wanted) for wanted in self._claims_wanted])
+            await self._read()
+            holders = [(wanted, self._holder(wanted)) for wanted in self._claims_wanted]
+            for wanted, holder in holders:
+                if holder is not None and not self._is_own(wanted, holder):
+                    raise _held(holder)
+            # Appended in the moment in which the former lease ended, by the record's own time just before it.
+            missing = [wanted for wanted, holder in holders if holder is None]
         self._renewed_at = self._desk.clock.boot_seconds()
 
     async def _wait_for_former_run(
@@ -63,7 +66,7 @@ class TopicHold:
     ) -> None:
         await self._read()
         left = self._claims.seconds_left(wanted.topic, now=self._desk.clock.now())
-        while (holder := self._holder(wanted, now=self._desk.clock.now())) is not None and not stopping.is_set():
+        while (holder := self._holder(wanted)) is not None and not stopping.is_set():
             seconds = self._claims.seconds_left(wanted.topic, now=self._desk.clock.now())
             if holder.plan != wanted.plan or seconds > left:
                 raise _held(holder)
@@ -76,8 +79,8 @@ class TopicHold:
         async for record in self._tail.read():
             self._claims.take(record)
 
-    def _holder(self, wanted: TopicClaim, *, now: datetime) -> TopicClaim | None:
-        return self._claims.holder(wanted.topic, now=now)
+    def _holder(self, wanted: TopicClaim) -> TopicClaim | None:
+        return self._claims.holder(wanted.topic, now=self._desk.clock.now())
 
     @staticmethod
     def _is_own(wanted: TopicClaim, holder: TopicClaim | None) -> bool:

@@ -72,7 +72,7 @@ class Plan(Fact, frozen=True, kw_only=True):
     rules: Rules
     ends: dict[str, int]
     counts: dict[str, int]
-    reasons: dict[str, int]
+    error_classes: dict[str, int]
 
     @property
     def redrives(self) -> int:

@@ -15,7 +15,7 @@ async def make_plan(desk: DeadLetters, selection: Selection, *, rules: Rules, pl
     surroundings = await Surroundings.read(desk, selection, ends=ends)
     world = surroundings.world()
     fates: Counter[Fate] = Counter()
-    reasons: Counter[str] = Counter()
+    error_classes: Counter[str] = Counter()
     seen: set[str] = set()
     async with contextlib.aclosing(desk.scan(selection, ends=ends)) as letters:
         async for letter in letters:
@@ -27,7 +27,7 @@ async def make_plan(desk: DeadLetters, selection: Selection, *, rules: Rules, pl
             fate = judge(surroundings.marks.corrected(letter), state=state, rules=rules, world=world)
             fates[fate] += 1
             if fate == "redrive":
-                reasons[letter.error_class] += 1
+                error_classes[letter.error_class] += 1
     return Plan(
         id=plan_id,
         made_at=world.now,
@@ -36,5 +36,5 @@ async def make_plan(desk: DeadLetters, selection: Selection, *, rules: Rules, pl
         rules=rules,
         ends=ends,
         counts={fate: fates[fate] for fate in FATES if fates[fate]},
-        reasons=dict(reasons.most_common()),
+        error_classes=dict(error_classes.most_common()),
     )

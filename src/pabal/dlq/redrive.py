@@ -16,7 +16,7 @@ import msgspec
 from pabal.audit import AuditFact, audit_id, audit_record
 from pabal.codec import delivery_record, event_record
 from pabal.dlq.answers import Answers, Tally
-from pabal.dlq.claim import TopicClaim
+from pabal.dlq.claim import LEASE_SECONDS, TopicClaim
 from pabal.dlq.desk import DeadLetters, told
 from pabal.dlq.hold import TopicHold
 from pabal.dlq.letter import Letter
@@ -59,12 +59,13 @@ class Ending(Fact, frozen=True, kw_only=True):
 
 
 class Who(msgspec.Struct, frozen=True, kw_only=True):
-    """Who redrives, where, and why. `token` is this run's own."""
+    """Who redrives, where, and why. `token` is this run's own, `lease_seconds` how long its claim outlives it."""
 
     by: str
     host: str
     reason: str
     token: str
+    lease_seconds: float = LEASE_SECONDS
 
 
 class Watcher:
@@ -191,7 +192,7 @@ class Redrive:
                 occasion=self._plan.id,
             )
             detail = f"{self._who.by}: {self._who.reason}"
-            event = told(letter, kind="redriven", attempt=delivery.attempt, at=at, detail=detail)
+            event = told(letter, kind="redriven", at=at, detail=detail)
             records += [audit_record(fact), event_record(event)]
         if records:
             await insist(lambda: self._desk.producer.append(records))
@@ -248,6 +249,7 @@ class Redrive:
             by=self._who.by,
             host=self._who.host,
             since=self._desk.clock.now(),
+            lease_seconds=self._who.lease_seconds,
         )
         return TopicHold(self._desk, [dead_topic(channel) for channel in channels], claim=claim)
 

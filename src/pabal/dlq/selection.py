@@ -14,8 +14,8 @@ from pabal.dlq.marks import State
 from pabal.errors import ConfigError
 from pabal.notification import Fact, Instant
 
-Dimension = Literal["channel", "reason", "provider", "tenant", "class", "state", "age"]
-"""What dead letters may be counted by. `reason` is the error class."""
+Dimension = Literal["channel", "error_class", "provider", "tenant", "class", "state", "age"]
+"""What dead letters may be counted by. The error class says why."""
 
 DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
 
@@ -32,7 +32,7 @@ class Selection(Fact, frozen=True, kw_only=True):
     """
 
     channels: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
+    error_classes: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ def matches(selection: Selection, letter: Letter) -> bool:
     """Whether the letter is meant. Bytes that cannot be read have no tenant, class or delivery."""
     return (
         _fits(selection.channels, letter.id.channel)
-        and _fits(selection.reasons, letter.error_class)
+        and _fits(selection.error_classes, letter.error_class)
         and _fits(selection.providers, letter.provider)
         and _fits(selection.tenants, letter.tenant)
         and _fits(selection.classes, letter.class_)
@@ -106,7 +106,7 @@ def _value(letter: Letter, state: State, dimension: Dimension, *, now: datetime)
     match dimension:
         case "channel":
             return letter.id.channel
-        case "reason":
+        case "error_class":
             return letter.error_class
         case "provider":
             return letter.provider
