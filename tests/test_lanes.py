@@ -66,3 +66,32 @@ def test_everything_put_in_comes_out_once_and_in_order_per_key(
         numbers = [number for c, k, number in out if (c, k) == (class_, key)]
         assert numbers == sorted(numbers)
     assert len(set(out)) == len(puts)
+
+
+def test_one_tenants_two_thousand_do_not_stand_before_anothers_one() -> None:
+    lanes: Lanes[str] = Lanes(WEIGHTS)
+    for number in range(2000):
+        lanes.put("many", class_="bulk", key=number, tenant="loud")
+    lanes.put("one", class_="bulk", key=0, tenant="quiet")
+
+    assert "one" in {lanes.take(), lanes.take()}
+
+
+def test_tenants_take_turns_and_keep_the_order_of_their_own() -> None:
+    lanes: Lanes[tuple[str, int]] = Lanes(WEIGHTS)
+    for tenant in ("a", "b", "c"):
+        for number in range(3 if tenant == "b" else 5):
+            lanes.put((tenant, number), class_="bulk", key=number, tenant=tenant)
+
+    taken = [lanes.take() for _ in range(13)]
+
+    assert taken[:9] == [(tenant, number) for number in range(3) for tenant in ("a", "b", "c")]
+    assert taken[9:] == [("a", 3), ("c", 3), ("a", 4), ("c", 4)]
+
+
+def test_the_same_order_key_of_two_tenants_is_two_lanes() -> None:
+    lanes: Lanes[str] = Lanes(WEIGHTS)
+    lanes.put("a", class_="bulk", key="order-17", tenant="a")
+    lanes.put("b", class_="bulk", key="order-17", tenant="b")
+
+    assert {lanes.take(), lanes.take()} == {"a", "b"}

@@ -16,10 +16,24 @@ calls go well. Providers get their weight back in tenths.
 State. In memory, per worker: another worker finds out for itself within `minimum_calls`. Nothing here reads a clock.
 """
 
+from pabal.guard.brake import Brake
 from pabal.guard.callee import Callee
-from pabal.guard.guard import Full, Guard, Guarded, GuardSettings, InLine, NoSuchProvider, ParkFor, Permit, Shut
+from pabal.guard.guard import (
+    DEFAULT_GUARD,
+    Full,
+    Guard,
+    Guarded,
+    GuardSettings,
+    InLine,
+    NoSuchProvider,
+    ParkFor,
+    Permit,
+    Shut,
+)
 
 __all__ = [
+    "DEFAULT_GUARD",
+    "Brake",
     "Callee",
     "Full",
     "Guard",

@@ -4,50 +4,80 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection, Coroutine, Mapping
-from typing import Any
+from datetime import timedelta
+from typing import Any, assert_never
+
+import msgspec
 
 from pabal.clock import Clock
 from pabal.codec import dead_record
 from pabal.errors import DecodeError
+from pabal.guard import Callee, Full, Guard, InLine, NoSuchProvider, ParkFor, Permit, Shut
 from pabal.lanes import Lanes
+from pabal.notification import Delivery
+from pabal.outcome import DeadLetter, Park, Verdict
 from pabal.protocol import Held
 from pabal.worker.deliver import Deliverer, End
-from pabal.worker.intake import Item
+from pabal.worker.intake import Intake, Item
+from pabal.worker.lines import Lines
 
 logger = logging.getLogger(__name__)
 
 MOST_TOLD = 200
 """Verdicts that share an append: enough to make it cheap, few enough to fit its deadline after an outage."""
 
+MOST_PARKED = 100
+"""Deliveries that are parked at once: others are called in between."""
+
+LOOK_EVERY_SECONDS = 0.05
+"""How often the guard is asked again while something waits for it."""
+
 
 class Dispatch:
-    """One channel: takes the next item by class weight while a call slot is free, and runs it to its end."""
+    """One channel: takes the next item by class weight while a call slot is free, and runs it to its end.
+
+    Before an item gets a slot the guard is asked; what it refuses waits in a line of its own, is parked, or, if it is
+    the whole channel that is refused, stops the taking.
+    """
 
     def __init__(
         self,
         *,
         deliverer: Deliverer,
+        guard: Guard,
         channel: str,
         concurrency: int,
         weights: Mapping[str, int],
         clock: Clock,
     ) -> None:
         self._deliverer = deliverer
+        self._guard = guard
         self._channel = channel
         self._free = concurrency
         self._clock = clock
         self._lanes: Lanes[Item] = Lanes(weights)
         self._again: deque[Item] = deque()
+        self._lines: Lines[Item] = Lines()
+        self._refused: list[tuple[Item, Verdict, str | None]] = []
+        self._is_refusing = False
+        self._withheld: list[Item] = []
         self._running: set[asyncio.Task[None]] = set()
         self._untold: list[tuple[Item, End]] = []
         self._is_telling = False
         self._stopped = False
+        self._is_refused = False
+        self._look_at: float | None = None
+        self._intakes: Collection[Intake] = ()
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def feed_from(self, intakes: Collection[Intake]) -> None:
+        """These put items here; they are held back while every provider refuses."""
+        self._intakes = intakes
 
     def put(self, items: Collection[Item]) -> None:
         """Queue items behind those of their order keys, and start what can be started."""
         for item in items:
-            self._lanes.put(item, class_=item.intake.class_, key=item.lane)
+            self._lanes.put(item, class_=item.intake.class_, key=item.lane, tenant=item.tenant)
         self._start()
 
     async def drain(self, *, deadline_seconds: float) -> int:
@@ -71,45 +101,183 @@ class Dispatch:
         """Start nothing more."""
         self._stopped = True
 
+    def release_withheld(self) -> None:
+        """The brake was released: unreadable records that waited for a person go to the dead topic after all."""
+        self._again.extend(self._withheld)
+        self._withheld.clear()
+        self._start()
+
     def _start(self) -> None:
         """Fill the free call slots."""
-        while self._free > 0 and (item := self._next()) is not None:
+        while self._free > 0 and (ready := self._next()) is not None:
             self._free -= 1
-            self._spawn(self._occupy_slot(item))
+            self._spawn(self._occupy_slot(*ready))
 
-    def _next(self) -> Item | None:
-        """The item that goes next, if any may."""
+    def _next(self) -> tuple[Item, Permit | None] | None:
+        """The item that goes next, if any may, and the permit for its call (bytes nobody can read need none)."""
         while not self._stopped:
+            if self._lines.stirred and (ready := self._next_in_line()) is not None:
+                return ready
             item = self._again.popleft() if self._again else self._lanes.take()
-            if item is None or item.intake.is_current(item):
-                return item
-            self._end(item)  # Its partition has gone to another member, who has it too.
+            if item is None:
+                return None
+            if not item.intake.is_current(item):
+                self._end(item)  # Its partition has gone to another member, who has it too.
+            elif isinstance(item.delivery, DecodeError):
+                if not item.intake.is_braked:
+                    return item, None
+                self._withheld.append(item)
+            else:
+                match self._admit(item.delivery):
+                    case Permit() as permit:
+                        return item, permit
+                    case Full() | Shut():
+                        self._again.appendleft(item)
+                        self._is_refused = True
+                        self._look_soon()
+                        return None
+                    case refusal:
+                        self._put_aside(item, refusal)
         return None
+
+    def _admit(self, delivery: Delivery) -> Permit | InLine | ParkFor | Full | Shut | NoSuchProvider:
+        return self._guard.admit(
+            tenant=delivery.tenant,
+            address=delivery.address,
+            pinned=delivery.provider,
+            parks=delivery.parks,
+            now=self._clock.boot_seconds(),
+        )
+
+    def _next_in_line(self) -> tuple[Item, Permit] | None:
+        """The head of a line whose callee may have room again."""
+        while (head := self._lines.next_head()) is not None:
+            callee, item = head
+            if not item.intake.is_current(item):
+                self._lines.take_head(callee)
+                self._end(item)
+                continue
+            assert isinstance(item.delivery, Delivery)
+            permit = self._admit(item.delivery)
+            if isinstance(permit, Permit):
+                self._lines.take_head(callee)
+                return item, permit
+            self._lines.settle(callee)
+        return None
+
+    def _put_aside(self, item: Item, refusal: InLine | ParkFor | NoSuchProvider) -> None:
+        """What is refused alone, and not the whole channel with it."""
+        match refusal:
+            case InLine(callee):
+                now = self._clock.boot_seconds()
+                if self._lines.length(callee) < callee.room(now):
+                    self._lines.join(callee, item)
+                    self._look_soon()
+                else:
+                    self._park(item, callee, now=now)
+            case ParkFor(seconds, by):
+                self._refuse(item, self._park_for(seconds, by=by), provider=None)
+            case NoSuchProvider(name):
+                message = f"it must be carried by provider {name!r}, which is not configured for {self._channel}"
+                self._refuse(item, DeadLetter(error_class="no_such_provider", message=message), provider=name)
+            case _ as never:
+                assert_never(never)
+
+    def _park(self, item: Item, callee: Callee, *, now: float) -> None:
+        assert isinstance(item.delivery, Delivery)
+        seconds = callee.park_seconds(parks=item.delivery.parks, now=now)
+        self._refuse(item, self._park_for(seconds, by=callee.name), provider=None)
+
+    def _park_for(self, seconds: float, *, by: str) -> Park:
+        return Park(due=self._clock.now() + timedelta(seconds=seconds), reason=f"not taken for now by {by}")
+
+    def _refuse(self, item: Item, verdict: Verdict, *, provider: str | None) -> None:
+        self._refused.append((item, verdict, provider))
+        if not self._is_refusing:
+            self._is_refusing = True
+            self._spawn(self._decide_refused())
+
+    async def _decide_refused(self) -> None:
+        """Store and tell what is decided without a call: outside the call slots, which those who are called need."""
+        while self._refused and not self._stopped:
+            batch, self._refused = self._refused[:MOST_PARKED], self._refused[MOST_PARKED:]
+            ends = await asyncio.gather(
+                *(
+                    self._deliverer.refuse(
+                        item.delivery, verdict, provider=provider, origin=item.origin, group=item.intake.group
+                    )
+                    for item, verdict, provider in batch
+                    if isinstance(item.delivery, Delivery)
+                )
+            )
+            for (item, _, _), end in zip(batch, ends, strict=True):
+                self._after(item, end)
+        self._is_refusing = False
+
+    def _look_soon(self) -> None:
+        """Ask the guard again in a moment: circuits reopen and rates go on by time alone."""
+        if self._look_at is None and not self._stopped:
+            loop = asyncio.get_running_loop()
+            self._look_at = loop.time() + LOOK_EVERY_SECONDS
+            loop.call_at(self._look_at, self._look)
+
+    def _look(self) -> None:
+        loop_time = asyncio.get_running_loop().time()
+        assert self._look_at is not None
+        was_late = loop_time - self._look_at > LOOK_EVERY_SECONDS
+        self._look_at = None
+        self._is_refused = False
+        if not was_late:  # Else it is we who were busy or stopped, and calls may have ended that we have not seen.
+            now = self._clock.boot_seconds()
+            for callee, item in self._lines.trim(lambda callee: callee.room(now)):
+                self._park(item, callee, now=now)
+        self._lines.stir_all()
+        is_shut = self._guard.is_shut()
+        for intake in self._intakes:
+            intake.hold("guard") if is_shut else intake.let_go("guard")
+        self._start()
+        if is_shut or self._is_refused or self._lines:
+            self._look_soon()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
 
-    async def _occupy_slot(self, item: Item) -> None:
+    async def _occupy_slot(self, item: Item, permit: Permit | None) -> None:
         """One item to its stored verdict, then the next, as long as there are any: a task for each would cost more."""
-        following: Item | None = item
+        ready: tuple[Item, Permit | None] | None = (item, permit)
         try:
-            while following is not None:
-                await self._call(following)
-                following = self._next()
+            while ready is not None:
+                await self._call(*ready)
+                ready = self._next()
         finally:
             self._free += 1
 
-    async def _call(self, item: Item) -> None:
-        if isinstance(item.delivery, DecodeError):
-            end: End | Held | None = self._burial(item, item.delivery)
-        else:
-            end = await self._deliverer.call(item.delivery, origin=item.origin, group=item.intake.group)
+    async def _call(self, item: Item, permit: Permit | None) -> None:
+        if permit is None or isinstance(item.delivery, DecodeError):
+            assert isinstance(item.delivery, DecodeError)
+            self._after(item, self._burial(item, item.delivery))
+            return
+        try:
+            end = await self._deliverer.call(item.delivery, origin=item.origin, group=item.intake.group, permit=permit)
+        finally:
+            permit.release(self._clock.boot_seconds())
+            if self._lines:
+                self._lines.stir(permit.callee)
+        self._after(item, end)
+
+    def _after(self, item: Item, end: End | Held | None) -> None:
+        """What follows one look at an item: it is over, it is looked at again, or its records are told."""
         match end:
             case None:
                 self._end(item)
-            case Held(seconds=seconds):
+            case Held(seconds=seconds, provider=provider):
+                if provider is not None:
+                    assert isinstance(item.delivery, Delivery)
+                    item = msgspec.structs.replace(
+                        item, delivery=msgspec.structs.replace(item.delivery, provider=provider)
+                    )
                 asyncio.get_running_loop().call_later(seconds, self._ask_again, item)
             case End():
                 self._untold.append((item, end))
@@ -143,7 +311,7 @@ class Dispatch:
 
     def _end(self, item: Item) -> None:
         item.intake.done(item)
-        self._lanes.leave(class_=item.intake.class_, key=item.lane)
+        self._lanes.leave(class_=item.intake.class_, key=item.lane, tenant=item.tenant)
 
     def _ask_again(self, item: Item) -> None:
         self._again.append(item)

@@ -1,15 +1,18 @@
 """One class of one channel: polls its group's partitions, decodes, and commits what is done."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Collection, Hashable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Hashable, Mapping
+from typing import Literal, Protocol
 
 import msgspec
 
 from pabal.broker.port import Broker, Consumer, Record, TopicPartition
+from pabal.clock import Clock
 from pabal.codec import read_delivery
 from pabal.errors import DecodeError, LogUnavailable, UnknownTopic
+from pabal.guard import Brake
 from pabal.notification import Delivery, NotificationClass, deliveries_topic
 from pabal.progress import Progress
 from pabal.runtime import commit_progress, unless_revoked
@@ -19,19 +22,24 @@ logger = logging.getLogger(__name__)
 COMMIT_EVERY_SECONDS = 1.0
 """How often progress is committed: what a crash replays is about that much, and the ledger answers for it."""
 
+Hold = Literal["guard", "brake"]
+"""Why an intake takes nothing: every provider of its channel refuses, or too much of what it reads is unreadable."""
+
 _POLL_SECONDS = 1.0
 _PAUSED_POLL_SECONDS = 0.1
 _POLL_LIMIT = 500
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
-    """A record in flight. `delivery` is the error when the bytes cannot be read; `lane` is then the record's own."""
+    """A record in flight. `delivery` is the error when the bytes cannot be read; `lane` is then the record's own, and
+    there is no `tenant`."""
 
     delivery: Delivery | DecodeError
     origin: Record
     intake: "Intake"
     progress: Progress
     lane: Hashable
+    tenant: str | None
 
 
 class Put(Protocol):
@@ -43,24 +51,43 @@ class Put(Protocol):
 
 
 class Intake:
-    """A member of one class's consumer group, with a window on what it has in flight."""
+    """A member of one class's consumer group, with a window on what it has in flight.
+
+    It can be held back, for as many reasons as there are: then it stays a member and takes nothing. `brake` counts what
+    cannot be read, and `on_braked` hears when that is too much: a person must let it go again.
+    """
 
     def __init__(
-        self, *, broker: Broker, channel: str, class_: NotificationClass, window: int, put: Put, instance: str | None
+        self,
+        *,
+        broker: Broker,
+        channel: str,
+        class_: NotificationClass,
+        window: int,
+        put: Put,
+        instance: str | None,
+        brake: Brake,
+        on_braked: Callable[["Intake", DecodeError], None],
+        clock: Clock,
     ) -> None:
+        self.channel = channel
         self.class_ = class_
         self.group = f"pabal.worker.{channel}.{class_}"
+        self.topic = deliveries_topic(channel, class_)
         self._window = window
         # Polling again for each single record that ends would cost a poll per record.
         self._low_water = window * 3 // 4
         self._put = put
         self._in_flight = 0
         self._room = asyncio.Event()
+        self._holds: set[Hold] = set()
+        self._let_go = asyncio.Event()
+        self.brake = brake
+        self._on_braked = on_braked
+        self._clock = clock
         self._progress: dict[TopicPartition, Progress] = {}
         self._paused: set[TopicPartition] = set()
-        self._consumer: Consumer = broker.consumer(
-            self.group, [deliveries_topic(channel, class_)], self, instance=instance
-        )
+        self._consumer: Consumer = broker.consumer(self.group, [self.topic], self, instance=instance)
 
     async def run(self, stopping: asyncio.Event, drained: asyncio.Event) -> None:
         """Take records until `stopping`; then only stay a member until `drained`, so that the end can be committed.
@@ -69,6 +96,9 @@ class Intake:
             LogError: the group cannot be read any more: unread records were deleted, or this member was fenced.
         """
         while not stopping.is_set():
+            if self._holds:
+                await self._sit_out(stopping)
+                continue
             if self._in_flight >= self._window:
                 await self._wait_for_room()
                 continue
@@ -108,6 +138,26 @@ class Intake:
         """Whether the item's partition is still held under the assignment it was read in."""
         return self._progress.get(item.origin.topic_partition) is item.progress
 
+    def hold(self, why: Hold) -> None:
+        """Take nothing more, until `let_go`."""
+        self._holds.add(why)
+
+    def let_go(self, why: Hold) -> None:
+        """Go on, unless there is another reason not to. Harmless when it was not held."""
+        if why in self._holds:
+            self._holds.remove(why)
+            self._let_go.set()
+
+    @property
+    def is_braked(self) -> bool:
+        """Whether unreadable records wait for a person."""
+        return "brake" in self._holds
+
+    @property
+    def partitions(self) -> int:
+        """How many it has."""
+        return len(self._progress)
+
     @property
     def in_flight(self) -> int:
         """Records taken from the log and not ended."""
@@ -135,16 +185,39 @@ class Intake:
 
     def _receive(self, records: Collection[Record]) -> None:
         items = []
+        first_error: DecodeError | None = None
+        unreadable = 0
         for record in records:
             progress = self._progress.get(record.topic_partition)
             if progress is None:
                 continue  # Revoked between the poll and now: the next owner reads it.
             progress.receive((record.offset,))
             delivery = _read(record)
-            lane: Hashable = record if isinstance(delivery, DecodeError) else (delivery.tenant, delivery.lane)
-            items.append(Item(delivery=delivery, origin=record, intake=self, progress=progress, lane=lane))
+            lane: Hashable
+            if isinstance(delivery, DecodeError):
+                lane, tenant, first_error, unreadable = record, None, first_error or delivery, unreadable + 1
+            else:
+                lane, tenant = delivery.lane, delivery.tenant
+            items.append(
+                Item(delivery=delivery, origin=record, intake=self, progress=progress, lane=lane, tenant=tenant)
+            )
         self._in_flight += len(items)
+        now = self._clock.boot_seconds()
+        if self.brake.note(read=len(items), unreadable=unreadable, now=now) and not self.is_braked:
+            assert first_error is not None
+            self.hold("brake")
+            self._on_braked(self, first_error)
         self._put(items)
+
+    async def _sit_out(self, stopping: asyncio.Event) -> None:
+        """Stay a member and take nothing while held; all stays paused, as resuming would fetch it in vain."""
+        while self._holds and not stopping.is_set():
+            self._let_go.clear()
+            await unless_revoked(self._consumer.pause(set(self._progress) - self._paused))
+            self._receive(await self._poll(limit=1, timeout_seconds=_PAUSED_POLL_SECONDS))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._let_go.wait(), _PAUSED_POLL_SECONDS)
+        await unless_revoked(self._consumer.resume(set(self._progress) - self._paused))
 
     async def _wait_for_room(self) -> None:
         """Wait for the window, and keep polling (paused) so that the group does not take us for dead."""

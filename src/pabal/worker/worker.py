@@ -2,16 +2,21 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from pabal.broker.port import Broker
 from pabal.clock import Clock
 from pabal.config import ChannelSettings, WorkerSettings
+from pabal.guard import DEFAULT_GUARD, Brake, Callee, Guard, Guarded, GuardSettings
 from pabal.notification import CLASSES, Content, NotificationClass, TemplateRef
 from pabal.policy import ClassSettings
+from pabal.providers.port import KnowsHosts
 from pabal.runtime import insist
 from pabal.store.port import Ledger
 from pabal.tracing.port import Tracing
+from pabal.worker.braking import Braking
 from pabal.worker.deliver import Carrier, Deliverer
 from pabal.worker.dispatch import Dispatch
 from pabal.worker.intake import COMMIT_EVERY_SECONDS, Intake
@@ -20,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _PRUNE_EVERY_SECONDS = 600.0
 _WATCH_EVERY_SECONDS = 1.0
+_SHARE_EVERY_SECONDS = 2.0
 
 
 class Worker:
@@ -38,13 +44,19 @@ class Worker:
         clock: Clock,
         name: str | None = None,
         tracing: Tracing | None = None,
+        guard: GuardSettings = DEFAULT_GUARD,
+        random: Callable[[], float] = random.random,
     ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._clock = clock
         self._producer = broker.producer()
         weights: dict[str, int] = {class_: classes[class_].weight for class_ in CLASSES}
+        self._admin = broker.admin()
+        self._reader = broker.reader()
+        self._braking = Braking(reader=self._reader, producer=self._producer, clock=clock)
         self._dispatches: list[Dispatch] = []
+        self._guards: list[tuple[Guard, list[Intake]]] = []
         self._intakes: list[Intake] = []
         for channel, carrier in carriers.items():
             deliverer = Deliverer(
@@ -56,15 +68,22 @@ class Worker:
                 clock=clock,
                 tracing=tracing,
             )
+            channel_guard = Guard(
+                providers={name: _guarded(each) for name, each in carrier.by_name.items()},
+                concurrency=channels[channel].concurrency,
+                settings=guard,
+                random=random,
+                on_change=_say_change,
+            )
             dispatch = Dispatch(
                 deliverer=deliverer,
+                guard=channel_guard,
                 channel=channel,
                 concurrency=channels[channel].concurrency,
                 weights=weights,
                 clock=clock,
             )
-            self._dispatches.append(dispatch)
-            self._intakes += [
+            intakes = [
                 Intake(
                     broker=broker,
                     channel=channel,
@@ -72,18 +91,29 @@ class Worker:
                     window=settings.window,
                     put=dispatch.put,
                     instance=name,
+                    brake=Brake(ratio=guard.brake_ratio, records=guard.brake_records),
+                    on_braked=self._braking.on_braked,
+                    clock=clock,
                 )
                 for class_ in CLASSES
             ]
+            dispatch.feed_from(intakes)
+            self._braking.attend(intakes, dispatch)
+            self._dispatches.append(dispatch)
+            self._guards.append((channel_guard, intakes))
+            self._intakes += intakes
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Send until `stopping` is set, then drain, commit and leave. Raises what made it fail, in order as well."""
         drained = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
+                # What was braked before this start is braked from the first record on.
+                await insist(self._braking.hear)
                 for intake in self._intakes:
                     group.create_task(intake.run(stopping, drained))
-                upkeep = [group.create_task(each()) for each in (self._commit, self._watch_calls, self._prune)]
+                duties = (self._commit, self._watch_calls, self._prune, self._share_rates, self._braking.run)
+                upkeep = [group.create_task(each()) for each in duties]
                 upkeep += [group.create_task(_raise(dispatch.failure)) for dispatch in self._dispatches]
                 await stopping.wait()
                 await self._drain()
@@ -96,6 +126,8 @@ class Worker:
             for error in filter(None, closed):
                 logger.error("leaving a group: %s", error)
             await self._producer.close()
+            await self._reader.close()
+            await self._admin.close()
 
     async def _drain(self) -> None:
         for dispatch in self._dispatches:
@@ -116,6 +148,17 @@ class Worker:
             await asyncio.sleep(_WATCH_EVERY_SECONDS)
             for dispatch in self._dispatches:
                 dispatch.cancel_overdue()
+            for guard, _ in self._guards:
+                guard.forget_idle(self._clock.boot_seconds())
+
+    async def _share_rates(self) -> None:
+        """A provider's rate is for all workers together: each has as much of it as of the partitions."""
+        guards = [(guard, intakes) for guard, intakes in self._guards if guard.has_rates]
+        while guards:
+            for guard, intakes in guards:
+                total = sum([len(await insist(partial(self._admin.watermarks, each.topic))) for each in intakes])
+                guard.share_rates(sum(each.partitions for each in intakes) / max(total, 1))
+            await asyncio.sleep(_SHARE_EVERY_SECONDS)
 
     async def _prune(self) -> None:
         while True:
@@ -123,6 +166,22 @@ class Worker:
             if pruned:
                 logger.info("forgot %d deliveries whose time is over", pruned)
             await asyncio.sleep(_PRUNE_EVERY_SECONDS)
+
+
+def _guarded(carrier: Carrier) -> Guarded:
+    provider = carrier.provider
+    return Guarded(
+        host_of=provider.host_of if isinstance(provider, KnowsHosts) else None,
+        weight=carrier.weight,
+        rate_per_second=carrier.rate_per_second,
+    )
+
+
+def _say_change(callee: Callee, now: float) -> None:
+    if callee.state == "open":
+        logger.warning("circuit open: %s is not called for %.0f s", callee.name, callee.circuit.reopens_in(now))
+    else:
+        logger.warning("circuit closed: %s is called again, slowly at first", callee.name)
 
 
 async def _raise(failure: "asyncio.Future[None]") -> None:

@@ -1,0 +1,150 @@
+"""The brake on unreadable records, as all workers share it: said and released in `pabal.ops`.
+
+A worker that brakes a class writes `brake/<channel>/<class>`; every worker of that class hears it and stops taking as
+well. `pabal brake release` writes the answer under the same key. A worker that starts reads what holds.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from pabal.broker.port import NewRecord, Producer, Reader, Record, TopicPartition
+from pabal.clock import Clock
+from pabal.errors import DecodeError, LogError, OffsetOutOfRange
+from pabal.notification import OPS_TOPIC, Fact, Instant
+from pabal.runtime import insist
+from pabal.worker.dispatch import Dispatch
+from pabal.worker.intake import Intake
+
+logger = logging.getLogger(__name__)
+
+BRAKE_SCHEMA = b"brake/1"
+
+_LOOK_EVERY_SECONDS = 1.0
+
+
+class BrakeState(Fact, frozen=True, kw_only=True):
+    """What holds for one class of one channel (schema `brake/1`). `released`: not to be braked before `until`."""
+
+    state: Literal["braked", "released"]
+    at: Instant
+    reason: str
+    until: Instant | None = None
+
+
+def brake_key(channel: str, class_: str) -> bytes:
+    """The key of its record in `pabal.ops`."""
+    return f"brake/{channel}/{class_}".encode()
+
+
+def brake_record(channel: str, class_: str, state: BrakeState) -> NewRecord:
+    """The record that says so."""
+    return NewRecord(
+        topic=OPS_TOPIC,
+        key=brake_key(channel, class_),
+        value=msgspec.json.encode(state),
+        headers=(("schema", BRAKE_SCHEMA),),
+    )
+
+
+def read_brake(record: Record) -> BrakeState | None:
+    """What a record of `pabal.ops` says about a brake; None when it speaks of something else, or says nothing."""
+    if record.header("schema") != BRAKE_SCHEMA or record.value is None:
+        return None
+    try:
+        return msgspec.json.decode(record.value, type=BrakeState)
+    except msgspec.DecodeError as error:
+        logger.warning("%s@%d is not a brake's state: %s", OPS_TOPIC, record.offset, error)
+        return None
+
+
+class Braking:
+    """Tells and hears the brakes of one worker."""
+
+    def __init__(self, *, reader: Reader, producer: Producer, clock: Clock) -> None:
+        self._reader = reader
+        self._producer = producer
+        self._clock = clock
+        self._braked: asyncio.Queue[NewRecord] = asyncio.Queue()
+        self._offset: int | None = None
+        self._intakes: dict[bytes, tuple[Intake, Dispatch]] = {}
+
+    def attend(self, intakes: Collection[Intake], dispatch: Dispatch) -> None:
+        """These are to hear of their brakes."""
+        for intake in intakes:
+            self._intakes[brake_key(intake.channel, intake.class_)] = (intake, dispatch)
+
+    def on_braked(self, intake: Intake, error: DecodeError) -> None:
+        """An intake has braked by itself."""
+        reason = f"{intake.brake.unreadable} of {intake.brake.read} records cannot be read, such as: {error}"
+        state = BrakeState(state="braked", at=self._clock.now(), reason=reason)
+        self._say(intake, reason)
+        self._braked.put_nowait(brake_record(intake.channel, intake.class_, state))
+
+    async def run(self) -> None:
+        """Tell and hear, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publish())
+            group.create_task(self._listen())
+
+    async def hear(self) -> None:
+        """Read what has been written since the last time, and let it hold."""
+        heard: dict[bytes, BrakeState] = {}
+        partition = TopicPartition(OPS_TOPIC, 0)
+        async for batch in self._reader.read(partition, start=self._offset):
+            for record in batch:
+                self._offset = record.offset + 1
+                state = read_brake(record)
+                if state is not None and record.key in self._intakes:
+                    heard[record.key] = state
+        for key, state in heard.items():
+            self._apply(*self._intakes[key], state)
+
+    async def _publish(self) -> None:
+        while True:
+            record = await self._braked.get()
+            await insist(lambda: self._producer.append([record]))  # noqa: B023 - awaited before the next is taken
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self.hear()
+            except OffsetOutOfRange:
+                self._offset = None  # Compaction took what we had read up to.
+            except LogError as error:
+                logger.warning("cannot read %s: %s", OPS_TOPIC, error)
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+    def _apply(self, intake: Intake, dispatch: Dispatch, state: BrakeState) -> None:
+        if state.state == "braked":
+            if not intake.is_braked:
+                intake.hold("brake")
+                self._say(intake, state.reason)
+            return
+        now = self._clock.now()
+        left = ((state.until or now) - now).total_seconds()
+        intake.brake.release(until=self._clock.boot_seconds() + left)
+        if intake.is_braked:
+            intake.let_go("brake")
+            dispatch.release_withheld()
+            logger.warning("brake released: %s %s: %s", intake.channel, intake.class_, state.reason)
+
+    def _say(self, intake: Intake, reason: str) -> None:
+        logger.error(
+            "brake on: %s %s takes nothing more: %s. Undo what was deployed, or let them be dead-lettered with: "
+            "pabal brake release %s %s --reason WHY",
+            intake.channel,
+            intake.class_,
+            reason,
+            intake.channel,
+            intake.class_,
+        )
+
+
+def released(*, at: datetime, until: datetime, reason: str) -> BrakeState:
+    """The state that a person's release writes."""
+    return BrakeState(state="released", at=at, until=until, reason=reason)
