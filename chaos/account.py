@@ -91,6 +91,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     quick: bool = False
 
 
+def true_statuses(delivery: str, *, arrived: Mapping[str, Sequence[int]], told: Mapping[str, Told]) -> frozenset[str]:
+    """What the store may say of a delivery, given what happened to it. One that was sent stays sent."""
+    known = told.get(delivery, Told())
+    if "sent" in known.kinds or (delivery in arrived and not known.explains):
+        return frozenset({"sent", "delivered"})
+    if known.dead:
+        return frozenset({"dead_lettered", "discarded"})
+    return frozenset(known.kinds & FINAL_WITHOUT_A_SEND)
+
+
 def is_accounted_for(delivery: str, *, arrived: Mapping[str, Sequence[int]], told: Mapping[str, Told]) -> bool:
     """Whether a delivery has arrived or the log says why it did not."""
     return delivery in arrived or (delivery in told and told[delivery].explains)

@@ -20,7 +20,7 @@ _LOG_ERRORS = 3  # syslog(3)'s number, for librdkafka
 async def kill_one_broker(run: Run) -> Allowed:
     """SIGKILL of the one that leads most of the deliveries, and its restart, under load."""
     cluster = _cluster(run)
-    await run.pabal.start("api", "delayline", "worker-1")
+    await run.pabal.start_all("worker-1")
     async with run.steady_load():
         await run.until_arrived(run.size.kill_at)
         broker = await _leader(cluster)
@@ -36,7 +36,7 @@ async def kill_one_broker(run: Run) -> Allowed:
 async def freeze_the_leader(run: Run) -> Allowed:
     """SIGSTOP: its connections stay open and nothing answers, longer than the cluster waits for it."""
     cluster = _cluster(run)
-    await run.pabal.start("api", "delayline", "worker-1")
+    await run.pabal.start_all("worker-1")
     async with run.steady_load():
         await run.until_arrived(run.size.kill_at)
         broker = await _leader(cluster)
@@ -52,7 +52,7 @@ async def freeze_the_leader(run: Run) -> Allowed:
 async def kill_every_broker(run: Run) -> Allowed:
     """No log at all: the API answers 503 with Retry-After, and everything recovers by itself."""
     cluster = _cluster(run)
-    await run.pabal.start("api", "delayline", "worker-1")
+    await run.pabal.start_all("worker-1")
     async with run.steady_load():
         await run.until_arrived(run.size.kill_at)
         for broker in _ALL:

@@ -14,14 +14,18 @@ _SLOW = {"latency_seconds": 0.05}
 
 _STEP_SLOTS = 16
 _RESTART_AFTER_SECONDS = 2.0
+_VICTIMS = ("worker-1", "worker-2", "worker-1", "worker-2", "api", "delayline", "recorder")
 _FROZEN_SECONDS = 12.0
 """Longer than a session (6 s) and than a claim's lease (call timeout 2 s + 5 s)."""
+
+_SHORT_LADDER = "[classes.standard]\nladder_seconds = [5, 5, 30]"
+"""So that a run need not wait half a minute for what has to be tried again."""
 
 
 async def kill_worker_in_a_burst(run: Run) -> Allowed:
     """The comparison of docs/why.md: killed in mid-burst, started again two seconds later."""
     run.far_side.answer(http=_SLOW)
-    await run.pabal.start("api", "delayline", "worker-1")
+    await run.pabal.start_all("worker-1")
     run.load.burst(run.size.burst, to=run.webhook)
     await run.until_arrived(run.size.kill_at)
     run.pabal.kill("worker-1")
@@ -34,7 +38,7 @@ async def kill_worker_in_a_burst(run: Run) -> Allowed:
 async def kill_worker_sending_mail(run: Run) -> Allowed:
     """A receiver that does not deduplicate, and says so: what was in the air is `uncertain`, never sent again."""
     run.far_side.answer(smtp=_SLOW)
-    await run.pabal.start("api", "delayline", "worker-1")
+    await run.pabal.start_all("worker-1")
     run.load.burst(run.size.burst // 2, to=run.mail)
     await run.until_arrived(run.size.kill_at // 2)
     run.pabal.kill("worker-1")
@@ -48,7 +52,7 @@ async def kill_worker_at(run: Run, *, step: str) -> Allowed:
     """SIGKILL at one step of the protocol, under load."""
     run.far_side.answer(http=_SLOW)
     at = 1 if step.endswith("commit") else run.size.steps_killed_at
-    await run.pabal.start("api", "delayline")
+    await run.pabal.start_all()
     await run.pabal.start("worker-1", environment={"CHAOS_DIE_AT": f"{step}:{at}"})
     run.load.burst(run.size.burst // 2, to=run.webhook)
     await run.pabal.dies("worker-1", within_seconds=40)
@@ -74,14 +78,14 @@ async def kill_at_random(run: Run) -> Allowed:
     """Roles killed one after the other, at random, under load; started again within two seconds."""
     dice = random.Random(run.size.burst)
     run.far_side.answer(http=_SLOW)
-    await run.pabal.start("api", "delayline", "worker-1", "worker-2")
+    await run.pabal.start_all("worker-1", "worker-2")
     workers_killed = 0
     async with run.steady_load():
         loop = asyncio.get_running_loop()
         until = loop.time() + run.size.storm_seconds
         while loop.time() < until:
             await run.while_loaded(dice.uniform(0.5, 3.0))
-            name = dice.choice(("worker-1", "worker-2", "worker-1", "worker-2", "api", "delayline"))
+            name = dice.choice(_VICTIMS)
             workers_killed += name.startswith("worker")
             run.pabal.kill(name)
             await asyncio.sleep(dice.uniform(0.0, 2.0))
@@ -93,7 +97,7 @@ async def kill_at_random(run: Run) -> Allowed:
 
 async def kill_api(run: Run) -> Allowed:
     """Callers repeat with their keys what they were not answered; it is sent once."""
-    await run.pabal.start("api", "delayline", "worker-1")
+    await run.pabal.start_all("worker-1")
     async with run.steady_load():
         for _ in range(3):
             await run.while_loaded(run.size.storm_seconds / 12)
@@ -106,28 +110,41 @@ async def kill_api(run: Run) -> Allowed:
 
 async def kill_delayline(run: Run) -> Allowed:
     """Killed while it holds what is to be retried, and again while it releases it."""
-    await run.pabal.start("api", "delayline-1", "worker-1")
+    await run.pabal.start_all("worker-1")
     run.far_side.answer(http={"status": 503})
     run.load.burst(run.size.burst // 4, to=run.webhook)
     await run.until_arrived(run.size.burst // 4)
     await asyncio.sleep(1.0)
     run.far_side.forget()
     run.far_side.answer()
-    run.pabal.kill("delayline-1")
+    run.pabal.kill("delayline")
     await asyncio.sleep(_RESTART_AFTER_SECONDS)
-    await run.pabal.start("delayline-1")
+    await run.pabal.start("delayline")
     await run.until_arrived(1)
-    run.pabal.kill("delayline-1")
+    run.pabal.kill("delayline")
     await asyncio.sleep(_RESTART_AFTER_SECONDS)
     run.fault_over()
-    await run.pabal.start("delayline-1")
+    await run.pabal.start("delayline")
+    return Allowed(duplicates=0)
+
+
+async def kill_recorder(run: Run) -> Allowed:
+    """The store falls behind and catches up; nothing that is sent depends on it."""
+    await run.pabal.start_all("worker-1")
+    async with run.steady_load():
+        for _ in range(3):
+            await run.while_loaded(run.size.storm_seconds / 12)
+            run.pabal.kill("recorder")
+            await asyncio.sleep(1.0)
+            run.fault_over()
+            await run.pabal.start("recorder")
     return Allowed(duplicates=0)
 
 
 async def freeze_worker(run: Run) -> Allowed:
     """The zombie: frozen past its session and its leases, then going on as if nothing had happened."""
     run.far_side.answer(http=_SLOW)
-    await run.pabal.start("api", "delayline", "worker-1", "worker-2")
+    await run.pabal.start_all("worker-1", "worker-2")
     run.load.burst(run.size.burst, to=run.webhook)
     await run.until_arrived(run.size.kill_at)
     run.pabal.freeze("worker-1")
@@ -140,7 +157,7 @@ async def freeze_worker(run: Run) -> Allowed:
 async def storm_of_rebalances(run: Run) -> Allowed:
     """Workers that join and leave in good order every two seconds."""
     run.far_side.answer(http=_SLOW)
-    await run.pabal.start("api", "delayline", "worker-0")
+    await run.pabal.start_all("worker-0")
     async with run.steady_load():
         loop = asyncio.get_running_loop()
         until = loop.time() + run.size.storm_seconds / 2
@@ -180,9 +197,15 @@ SCENARIOS = (
         name="delayline",
         title="delayline SIGKILLed twice, holding and releasing retries",
         do=kill_delayline,
-        setting=Setting(config="[classes.standard]\nladder_seconds = [5, 5, 30]"),
+        setting=Setting(config=_SHORT_LADDER),
     ),
-    Scenario(name="zombie", title="worker SIGSTOPped past its session, then continued", do=freeze_worker),
+    Scenario(name="recorder", title="recorder SIGKILLed three times under load", do=kill_recorder),
+    Scenario(
+        name="zombie",
+        title="worker SIGSTOPped past its session, then continued",
+        do=freeze_worker,
+        setting=Setting(config=_SHORT_LADDER),
+    ),
     Scenario(name="rebalance-storm", title="workers joining and leaving every 2 s", do=storm_of_rebalances),
 )
 """In the order of the table."""

@@ -19,7 +19,11 @@ from bench.lab import FarSide, Lab, Program, accepts, free_port
 from chaos.account import Log
 from chaos.disk import small_disk
 from chaos.failed import RunFailed
+from pabal.cli.compose import open_store
+from pabal.config import load_settings
+from pabal.store.port import Store
 from pabal.testing.kafka import KafkaCluster
+from pabal.testing.postgres import PostgresServer
 
 IN_FLIGHT = 128
 """Call slots of the webhook channel in one worker: the most that one crash can leave unknown."""
@@ -31,6 +35,9 @@ PARTITIONS = 4
 
 _CONFIG = """\
 ledger = "{ledger}"
+
+[store]
+url = "{store}"
 
 [[api.keys]]
 tenant = "shop"
@@ -81,29 +88,35 @@ class Receiver(FarSide):
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scenario runs on: brokers of a Kafka, more lines of configuration, a small disk for the roles' data."""
+    """What a scenario runs on: brokers of a Kafka, more lines of configuration, a small disk for the roles' data, and
+    whether ledger and store are in a PostgreSQL instead of SQLite files."""
 
     brokers: int = 1
     config: str = ""
     has_small_disk: bool = False
+    has_postgres: bool = False
 
 
 class Installation:
     """Roles by name (`worker-1`), started, killed, frozen. Leave the context of `opened` to end them all."""
 
-    def __init__(self, lab: Lab, setting: Setting, *, folder: Path, far_side: Receiver) -> None:
+    def __init__(
+        self, lab: Lab, setting: Setting, *, folder: Path, far_side: Receiver, postgres: PostgresServer | None
+    ) -> None:
         self.port = free_port()
         self.api_key = f"pabal_{secrets.token_urlsafe(16)}"
         self.folder = folder
         self.far_side = far_side
         self.log_url = f"sqlite:{folder / 'log.db'}"
         self.cluster: KafkaCluster | None = None
+        self.postgres = postgres
         self.programs: dict[str, Program] = {}
         self._lab = lab
         self._setting = setting
         (folder / "pabal.toml").write_text(
             _CONFIG.format(
-                ledger=folder / "ledger.db",
+                ledger=postgres.url() if postgres else f"sqlite:{folder / 'ledger.db'}",
+                store=postgres.url() if postgres else f"sqlite:{folder / 'store.db'}",
                 key_hash=hashlib.sha256(self.api_key.encode()).hexdigest(),
                 secret=f"whsec_{b64encode(bytes(range(32))).decode()}",
                 smtp_port=far_side.smtp_port,
@@ -120,7 +133,11 @@ class Installation:
             folder = lab.new_directory("pabal")
             if setting.has_small_disk:
                 await closing.enter_async_context(small_disk(folder))
-            pabal = cls(lab, setting, folder=folder, far_side=_start_far_side(lab))
+            postgres = None
+            if setting.has_postgres:
+                postgres = await asyncio.to_thread(PostgresServer.start, settings={"fsync": "on"})
+                closing.callback(postgres.stop)
+            pabal = cls(lab, setting, folder=folder, far_side=_start_far_side(lab), postgres=postgres)
             try:
                 await pabal._prepare(directory, log=log)
                 yield pabal
@@ -143,8 +160,23 @@ class Installation:
             self.log_url = f"kafka://{self.cluster.bootstrap}"
             command += [f"--replication={brokers}"]
         program = self._launch("topics", *command)
-        if await asyncio.to_thread(program.wait, 60) != 0:
-            raise RunFailed(f"the topics could not be made:\n{said_by(program)}")
+        await _succeeds(program)
+        if self.postgres is not None:
+            await _succeeds(self._launch("store", "store", "migrate"))
+
+    async def start_all(self, *workers: str) -> None:
+        """Start every role, with workers of these names."""
+        await self.start("api", "delayline", "recorder", *workers)
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[Store]:
+        """The store, to be looked into."""
+        settings = load_settings(self.folder / "pabal.toml", environment={})
+        store = open_store(settings, self.folder)
+        try:
+            yield store
+        finally:
+            await store.close()
 
     async def start(self, *names: str, environment: Mapping[str, str] | None = None) -> None:
         """Start roles and wait until an API among them is ready. `worker-2` is a worker of that name."""
@@ -223,6 +255,11 @@ class Installation:
 def said_by(program: Program) -> str:
     """The end of what a program printed."""
     return program.log.read_text(errors="replace")[-_OUTPUT_SHOWN:]
+
+
+async def _succeeds(program: Program) -> None:
+    if await asyncio.to_thread(program.wait, 60) != 0:
+        raise RunFailed(f"pabal {program.name} failed:\n{said_by(program)}")
 
 
 def _start_far_side(lab: Lab) -> Receiver:

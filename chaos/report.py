@@ -16,7 +16,7 @@ _BEGIN, _END = "<!-- chaos table: python -m chaos.report --write -->\n", "<!-- e
 def table(rows: Iterable[Row], *, names: Mapping[str, str]) -> str:
     """Markdown, a line per row; `names` gives each failure's scenario, for its command."""
     lines = [
-        "| failure | log | accepted | sent | lost | again (bound) | uncertain | dead | recovered after | `python -m chaos` |",
+        "| failure | log | accepted | sent | lost | again (bound) | uncertain | dead | recovered | `python -m chaos` |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for row in rows:

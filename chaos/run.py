@@ -5,17 +5,28 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 
-from chaos.account import Account, Allowed, Log, Row, broken_promises, is_accounted_for, take_account
+from chaos.account import (
+    Account,
+    Allowed,
+    Log,
+    Row,
+    Told,
+    broken_promises,
+    is_accounted_for,
+    take_account,
+    true_statuses,
+)
 from chaos.failed import RunFailed
 from chaos.installation import Installation, Receiver, Setting
 from chaos.load import Load, UnexpectedAnswer
-from chaos.witness import Witness
+from chaos.witness import Witness, recorded_statuses
 from pabal.cli.compose import open_broker
 from pabal.clock import SystemClock
 from pabal.config import Settings
@@ -24,6 +35,7 @@ from pabal.errors import LogError
 _COMPLETE_WITHIN_SECONDS = 120.0
 _TOLD_WITHIN_SECONDS = 30.0
 _LOOK_EVERY_SECONDS = 1.0
+_AFTER_EVERY_EXPIRY = timedelta(days=30)
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +137,8 @@ async def conduct(scenario: Scenario, *, log: Log, size: Size, keep: bool = Fals
             run = Run(pabal, log=log, size=size)
             try:
                 allowed = await scenario.do(run)
-                account = await _account_for(run, within_seconds=scenario.complete_within_seconds)
+                account, told = await _account_for(run, within_seconds=scenario.complete_within_seconds)
+                await _look_into_store(run, told=told)
                 problems = [*run.problems, *broken_promises(account, allowed)]
                 row = _with_counts(row, account, allowed=allowed)
             except (RunFailed, UnexpectedAnswer, ExceptionGroup, TimeoutError) as error:
@@ -156,7 +169,7 @@ def _with_counts(row: Row, account: Account, *, allowed: Allowed) -> Row:
     )
 
 
-async def _account_for(run: Run, *, within_seconds: float) -> Account:
+async def _account_for(run: Run, *, within_seconds: float) -> tuple[Account, Mapping[str, Told]]:
     """Wait until every accepted delivery is accounted for and told of, or until that has taken too long."""
     await asyncio.wait_for(run.load.answered(), within_seconds)
     broker = await open_broker(run.pabal.log_url, settings=Settings(), clock=SystemClock())
@@ -171,10 +184,30 @@ async def _account_for(run: Run, *, within_seconds: float) -> Account:
                 deadline = min(deadline, time.monotonic() + _TOLD_WITHIN_SECONDS)
             if (account.lost == 0 and account.untold == 0) or time.monotonic() > deadline:
                 _explain_missing(run, witness)
-                return account
+                return account, witness.told
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
     finally:
         await broker.close()
+
+
+async def _look_into_store(run: Run, *, told: Mapping[str, Told]) -> None:
+    """Wait until the store tells the truth about every delivery; what it does not is a problem."""
+    arrived = run.far_side.arrived()
+    true = {each: true_statuses(each, arrived=arrived, told=told) for each in run.load.accepted}
+    deadline = time.monotonic() + _TOLD_WITHIN_SECONDS
+    async with run.pabal.store() as store:
+        while True:
+            said = await recorded_statuses(store)
+            wrong = [each for each, statuses in true.items() if said.get(each) not in statuses]
+            if not wrong or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        unaccounted = await store.unaccounted(now=SystemClock().now() + _AFTER_EVERY_EXPIRY, limit=3)
+    if wrong:
+        examples = ", ".join(f"{each}: {said.get(each)}, not {'/'.join(true[each])}" for each in wrong[:3])
+        run.problems.append(f"the store is wrong about {len(wrong)} deliveries, such as {examples}")
+    if unaccounted:
+        run.problems.append(f"unaccounted, says the store: {', '.join(str(each.id) for each in unaccounted)}, …")
 
 
 async def _look(witness: Witness, *, until: float) -> None:

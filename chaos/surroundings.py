@@ -5,6 +5,7 @@ from pathlib import Path
 
 from chaos.account import Allowed
 from chaos.disk import fill, integrity
+from chaos.failed import RunFailed
 from chaos.installation import Setting
 from chaos.run import Run, Scenario
 from pabal.broker.port import NewRecord
@@ -22,7 +23,7 @@ _TOPIC = deliveries_topic("webhook", "standard")
 async def fill_the_disk(run: Run) -> Allowed:
     """No room for the embedded log and the ledger, then room again; nobody is restarted."""
     ballast = run.pabal.folder / "ballast"
-    await run.pabal.start("api", "delayline", "worker-1")
+    await run.pabal.start_all("worker-1")
     async with run.steady_load():
         await run.until_arrived(run.size.kill_at)
         fill(ballast)
@@ -33,10 +34,28 @@ async def fill_the_disk(run: Run) -> Allowed:
         await run.while_loaded(_STEP_SECONDS)
     if "disk is full" not in run.pabal.printed():
         run.problems.append("nothing that was printed says that the disk is full")
-    for name in ("log.db", "ledger.db"):
+    for name in ("log.db", "ledger.db", "store.db"):
         if (verdict := integrity(run.pabal.folder / name)) != "ok":
             run.problems.append(f"{name} is damaged: {verdict}")
     run.notes.append(f"{run.load.refused['503']} requests answered 503 meanwhile")
+    return Allowed(duplicates=0)
+
+
+async def restart_postgres(run: Run) -> Allowed:
+    """The database of ledger and store restarted in order, then killed and gone for a while, under load."""
+    server = run.pabal.postgres
+    if server is None:
+        raise RunFailed("this scenario needs a PostgreSQL")
+    await run.pabal.start_all("worker-1")
+    async with run.steady_load():
+        await run.until_arrived(run.size.kill_at)
+        await asyncio.to_thread(server.restart)
+        await run.while_loaded(_STEP_SECONDS)
+        await asyncio.to_thread(server.kill)
+        await run.while_loaded(run.size.outage_seconds / 2)
+        run.fault_over()
+        await asyncio.to_thread(server.launch)
+        await run.while_loaded(_STEP_SECONDS)
     return Allowed(duplicates=0)
 
 
@@ -45,7 +64,7 @@ async def step_the_wall_clock(run: Run) -> Allowed:
     clock = run.pabal.folder / "wall-clock"
     clock.write_text("0")
     stepped = {"CHAOS_WALL_CLOCK": str(clock)}
-    await run.pabal.start("api", "delayline", "worker-1", environment=stepped)
+    await run.pabal.start("api", "delayline", "recorder", "worker-1", environment=stepped)
     run.far_side.answer(http={"status": 503})
     run.load.burst(run.size.burst // 10, to=run.webhook)
     await run.until_arrived(run.size.burst // 10)
@@ -69,7 +88,7 @@ def _write_whole(file: Path, text: str) -> None:
 
 async def write_nonsense(run: Run) -> Allowed:
     """Records nobody can read among good ones: one in twenty."""
-    await run.pabal.start("api", "delayline", "worker-1")
+    await run.pabal.start_all("worker-1")
     nonsense = run.size.burst // 20
     broker = await open_broker(run.pabal.log_url, settings=Settings(), clock=SystemClock())
     try:
@@ -93,6 +112,12 @@ SCENARIOS = (
         do=fill_the_disk,
         logs=("embedded",),
         setting=Setting(has_small_disk=True),
+    ),
+    Scenario(
+        name="postgres",
+        title="PostgreSQL of ledger and store restarted, then SIGKILLed and gone for 10 s, under load",
+        do=restart_postgres,
+        setting=Setting(has_postgres=True),
     ),
     Scenario(
         name="wall-clock",

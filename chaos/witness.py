@@ -8,6 +8,10 @@ from pabal.broker.port import Broker, Record, TopicPartition
 from pabal.codec import read_delivery, read_event
 from pabal.errors import DecodeError
 from pabal.notification import EVENTS_TOPIC
+from pabal.store.port import DeliveryFilter, Store
+
+TENANT = "shop"
+_PAGE = 500
 
 
 class Witness:
@@ -73,3 +77,15 @@ class Witness:
     def _explain(self, told: Told, record: Record) -> None:
         if told.explained_ns is None:
             told.explained_ns = int(record.timestamp * 1e9)
+
+
+async def recorded_statuses(store: Store) -> dict[str, str]:
+    """Per delivery id of the one tenant what the store says of it. Raises StoreUnavailable."""
+    statuses: dict[str, str] = {}
+    cursor = None
+    while True:
+        page = await store.deliveries(DeliveryFilter(), tenant=TENANT, limit=_PAGE, cursor=cursor)
+        statuses |= {str(view.id): view.status for view in page.deliveries}
+        cursor = page.next_cursor
+        if cursor is None:
+            return statuses

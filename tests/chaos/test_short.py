@@ -20,7 +20,6 @@ EMBEDDED = (
     "worker-sending-mail",
     "worker-during-call",
     "worker-after-finish",
-    "worker-after-append",
     "api",
     "delayline",
     "zombie",
@@ -29,7 +28,7 @@ EMBEDDED = (
     "undecodable",
 )
 
-KAFKA = ("worker-in-a-burst", "frozen-leader", "no-brokers")
+KAFKA = ("worker-in-a-burst", "no-brokers")
 
 
 async def prove(scenario: Scenario, *, log: Log) -> None:
