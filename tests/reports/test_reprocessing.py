@@ -2,7 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pabal.reports.reprocessing import Reprocessed, Share, report_reprocessing, share_of
+from pabal.reports.reprocessing import Share, report_reprocessing, share_of
+from pabal.store.port import Reprocessed
 
 DAY = datetime(2026, 1, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -29,6 +30,7 @@ def test_where_a_delivery_counts(
     sent_after: timedelta | None, discarded_after: timedelta | None, as_of_after: timedelta, share: Share
 ) -> None:
     delivery = Reprocessed(
+        channel="webhook",
         first_dead_lettered_at=DAY,
         sent_at=DAY + sent_after if sent_after else None,
         discarded_at=DAY + discarded_after if discarded_after else None,
@@ -39,10 +41,10 @@ def test_where_a_delivery_counts(
 
 def test_the_rate_is_of_those_that_are_mature_and_not_discarded_and_the_others_are_shown() -> None:
     deliveries = [
-        *(Reprocessed(first_dead_lettered_at=DAY, sent_at=DAY + HOUR) for _ in range(3)),
-        Reprocessed(first_dead_lettered_at=DAY),
-        Reprocessed(first_dead_lettered_at=DAY, discarded_at=DAY + HOUR),
-        Reprocessed(first_dead_lettered_at=DAY + 23 * HOUR, sent_at=DAY + 23 * HOUR),
+        *(Reprocessed(channel="webhook", first_dead_lettered_at=DAY, sent_at=DAY + HOUR) for _ in range(3)),
+        Reprocessed(channel="webhook", first_dead_lettered_at=DAY),
+        Reprocessed(channel="webhook", first_dead_lettered_at=DAY, discarded_at=DAY + HOUR),
+        Reprocessed(channel="webhook", first_dead_lettered_at=DAY + 23 * HOUR, sent_at=DAY + 23 * HOUR),
     ]
 
     report = report_reprocessing(deliveries, since=DAY, until=DAY + 24 * HOUR, as_of=DAY + 30 * HOUR)
@@ -54,9 +56,9 @@ def test_the_rate_is_of_those_that_are_mature_and_not_discarded_and_the_others_a
 
 def test_the_window_is_closed_at_its_start_and_open_at_its_end() -> None:
     deliveries = [
-        Reprocessed(first_dead_lettered_at=DAY - SOON),
-        Reprocessed(first_dead_lettered_at=DAY),
-        Reprocessed(first_dead_lettered_at=DAY + HOUR),
+        Reprocessed(channel="webhook", first_dead_lettered_at=DAY - SOON),
+        Reprocessed(channel="webhook", first_dead_lettered_at=DAY),
+        Reprocessed(channel="webhook", first_dead_lettered_at=DAY + HOUR),
     ]
 
     report = report_reprocessing(deliveries, since=DAY, until=DAY + HOUR, as_of=DAY + 48 * HOUR)
@@ -67,3 +69,15 @@ def test_the_window_is_closed_at_its_start_and_open_at_its_end() -> None:
 
 def test_nothing_to_divide_by_is_no_rate() -> None:
     assert report_reprocessing([], since=DAY, until=DAY + HOUR, as_of=DAY + 48 * HOUR).rate is None
+
+
+def test_each_channel_has_figures_of_its_own() -> None:
+    deliveries = [
+        Reprocessed(channel="webhook", first_dead_lettered_at=DAY, sent_at=DAY + HOUR),
+        Reprocessed(channel="email", first_dead_lettered_at=DAY),
+    ]
+
+    report = report_reprocessing(deliveries, since=DAY, until=DAY + HOUR, as_of=DAY + 48 * HOUR)
+
+    assert report.rate == 0.5
+    assert {channel: figures.rate for channel, figures in report.channels.items()} == {"email": 0.0, "webhook": 1.0}

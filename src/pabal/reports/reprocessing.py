@@ -6,31 +6,25 @@ delivery, not by record. Left out and shown apart: *excluded* are those that a p
 that did not succeed; *immature* are those whose 24 hours have not passed.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
 import msgspec
 
 from pabal.notification import Fact
+from pabal.store.port import Reprocessed
 
 WITHIN: Final = timedelta(hours=24)
 
 Share = Literal["succeeded", "failed", "excluded", "immature"]
 
 
-class Reprocessed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What is known of one delivery: when it was first given up, when it was sent and discarded (None: it was not)."""
-
-    first_dead_lettered_at: datetime
-    sent_at: datetime | None = None
-    discarded_at: datetime | None = None
-
-
 class ReprocessingReport(Fact, frozen=True, kw_only=True):
     """The rate of one window [`since`, `until`), as of an instant. `rate` is None while there is nothing to divide by.
 
-    `cohort` = `denominator` + `excluded` + `immature`.
+    `cohort` = `denominator` + `excluded` + `immature`. `channels` has the same figures for each channel.
     """
 
     since: datetime
@@ -42,6 +36,7 @@ class ReprocessingReport(Fact, frozen=True, kw_only=True):
     excluded: int
     immature: int
     rate: float | None
+    channels: dict[str, "ReprocessingReport"] = msgspec.field(default_factory=dict)
 
     @property
     def is_mature(self) -> bool:
@@ -62,20 +57,31 @@ def share_of(delivery: Reprocessed, *, as_of: datetime) -> Share:
 def report_reprocessing(
     deliveries: Iterable[Reprocessed], *, since: datetime, until: datetime, as_of: datetime
 ) -> ReprocessingReport:
-    """The report on a window; deliveries outside of it are not counted."""
-    counts: dict[Share, int] = {"succeeded": 0, "failed": 0, "excluded": 0, "immature": 0}
+    """The report on a window, in all and by channel; deliveries outside of it are not counted."""
+    by_channel: dict[str, Counter[Share]] = {}
     for delivery in deliveries:
         if since <= delivery.first_dead_lettered_at < until:
-            counts[share_of(delivery, as_of=as_of)] += 1
-    denominator = counts["succeeded"] + counts["failed"]
+            by_channel.setdefault(delivery.channel, Counter())[share_of(delivery, as_of=as_of)] += 1
+    channels = {
+        channel: _figures(counts, since=since, until=until, as_of=as_of)
+        for channel, counts in sorted(by_channel.items())
+    }
+    total = sum(by_channel.values(), Counter[Share]())
+    return msgspec.structs.replace(_figures(total, since=since, until=until, as_of=as_of), channels=channels)
+
+
+def _figures(counts: Mapping[Share, int], *, since: datetime, until: datetime, as_of: datetime) -> ReprocessingReport:
+    succeeded, failed = counts.get("succeeded", 0), counts.get("failed", 0)
+    excluded, immature = counts.get("excluded", 0), counts.get("immature", 0)
+    denominator = succeeded + failed
     return ReprocessingReport(
         since=since,
         until=until,
         as_of=as_of,
-        cohort=sum(counts.values()),
-        numerator=counts["succeeded"],
+        cohort=denominator + excluded + immature,
+        numerator=succeeded,
         denominator=denominator,
-        excluded=counts["excluded"],
-        immature=counts["immature"],
-        rate=counts["succeeded"] / denominator if denominator else None,
+        excluded=excluded,
+        immature=immature,
+        rate=succeeded / denominator if denominator else None,
     )

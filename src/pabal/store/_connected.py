@@ -1,6 +1,7 @@
 """The store as its thread sees it: every call a transaction. The only module that `sql.py` loads SQLAlchemy by."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.engine import URL, make_url
@@ -8,10 +9,10 @@ from sqlalchemy.exc import ArgumentError
 
 from pabal.errors import StoreUnavailable
 from pabal.notification import Receipt
-from pabal.store import queries
+from pabal.store import queries, reprocessing
 from pabal.store._database import Database
 from pabal.store._writing import Statements, write
-from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, StoredFact
+from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, Reprocessed, StoredFact
 from pabal.store.projection import Gathered
 
 
@@ -55,6 +56,10 @@ class ConnectedStore:
     def unaccounted(self, *, limit: int, cutoff: float) -> list[DeliveryView]:
         """See `Store.unaccounted`."""
         return self._database.read(lambda connection: queries.unaccounted(connection, limit=limit, cutoff=cutoff))
+
+    def reprocessed(self, *, since: datetime, until: datetime) -> list[Reprocessed]:
+        """See `ReprocessingSource.reprocessed`."""
+        return self._database.read(lambda connection: reprocessing.reprocessed(connection, since=since, until=until))
 
     def prune(self, *, before: float, limit: int) -> int:
         """Forget up to `limit` deliveries; how many it were."""

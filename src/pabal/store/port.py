@@ -170,6 +170,24 @@ StoredFact = Delivery | DeliveryEvent | Receipt | DeadLettered
 """What the recorder folds. A `Delivery` is one as it stands in `pabal.deliveries.*`."""
 
 
+class Reprocessed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is known of a delivery that was dead-lettered: when first, when it was first sent and discarded (None: it
+    was not)."""
+
+    channel: str
+    first_dead_lettered_at: datetime
+    sent_at: datetime | None = None
+    discarded_at: datetime | None = None
+
+
+class ReprocessingSource(Protocol):
+    """Tells what became of dead letters; a store does."""
+
+    async def reprocessed(self, *, since: datetime, until: datetime) -> Sequence[Reprocessed]:
+        """The deliveries of all tenants first dead-lettered in [`since`, `until`). Raises StoreUnavailable."""
+        ...
+
+
 class Store(Protocol):
     """See the module. Any number of tasks may call at once; every call raises StoreUnavailable.
 

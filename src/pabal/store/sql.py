@@ -16,7 +16,7 @@ from pabal.clock import Clock
 from pabal.database_thread import DatabaseThread
 from pabal.errors import ConfigError, StoreUnavailable
 from pabal.notification import Receipt
-from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, StoredFact
+from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, Reprocessed, StoredFact
 from pabal.store.projection import UNACCOUNTED_GRACE_SECONDS, gather
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class SqlStore:
         """See `Store.unaccounted`."""
         cutoff = now.timestamp() - UNACCOUNTED_GRACE_SECONDS
         return await self._run(lambda store: store.unaccounted(limit=limit, cutoff=cutoff))
+
+    async def reprocessed(self, *, since: datetime, until: datetime) -> Sequence[Reprocessed]:
+        """See `ReprocessingSource.reprocessed`."""
+        return await self._run(lambda store: store.reprocessed(since=since, until=until))
 
     async def prune(self, *, before: datetime) -> int:
         """See `Store.prune`."""
