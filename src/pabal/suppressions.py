@@ -3,8 +3,8 @@
 The state is the compacted topic `pabal.suppressions`, one record per tenant, channel and address; a tombstone lifts
 it. So no rebuild of a store and no new ledger forgets who complained.
 
-    receipt ─ Suppressor ─▶ pabal.suppressions ─ GateFollower ─▶ the ledger's table, looked at in every claim
-                                                ─ SuppressionList ─▶ GET /v1/suppressions
+    receipt ─ Suppressor (recorder) ─▶ pabal.suppressions ─ GateFollower (worker) ─▶ the ledger's table, for each claim
+                                                           ─ SuppressionList (api) ─▶ GET /v1/suppressions
 
 Everybody who needs the state reads the topic whole, by offset, and then on from there. Whoever stayed away for longer
 than tombstones are kept reads it whole again.
@@ -12,6 +12,8 @@ than tombstones are kept reads it whole again.
 
 import asyncio
 import bisect
+import contextlib
+import functools
 import logging
 from collections.abc import Collection, Sequence
 from datetime import timedelta
@@ -32,6 +34,9 @@ FOLLOW_EVERY_SECONDS: Final = 0.5
 
 ANEW_AFTER: Final = timedelta(hours=12)
 """Half of what tombstones are kept for (Kafka's `delete.retention.ms`, the embedded log's `TOMBSTONE_SECONDS`)."""
+
+_STEP: Final = 1000
+"""Suppressions of one transaction: others claim in between."""
 
 logger = logging.getLogger(__name__)
 
@@ -141,24 +146,33 @@ def _change_of(record: Record) -> Change | None:
 
 
 class GateFollower:
-    """Keeps a ledger's table of suppressed addresses as the topic says."""
+    """Keeps a ledger's table of suppressed addresses as the topic says. Every worker has one: it has the ledger, and
+    may not claim before it knows who must not be written to."""
 
     def __init__(self, *, reader: Reader, ledger: Ledger, clock: Clock) -> None:
         self._tail = Tail(reader=reader, clock=clock)
         self._ledger = ledger
         self._known: set[bytes] = set()
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Follow until told to stop; what is away is waited for. Raises what no waiting mends (`runtime.insist`)."""
+    async def catch_up(self, stopping: asyncio.Event) -> None:
+        """Return once all there is has been taken over, or when told to stop. What is away is waited for.
+
+        Raises what no waiting mends (`runtime.insist`).
+        """
         while not stopping.is_set():
             try:
                 await self.follow()
             except LogError as error:
                 logger.warning("suppressions cannot be followed yet: %s", error)
-            try:
-                await asyncio.wait_for(stopping.wait(), FOLLOW_EVERY_SECONDS)
-            except TimeoutError:
-                continue
+                await _pause(stopping, seconds=FOLLOW_EVERY_SECONDS)
+            else:
+                return
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Follow until told to stop. Raises as `catch_up`."""
+        while not stopping.is_set():
+            await _pause(stopping, seconds=FOLLOW_EVERY_SECONDS)
+            await self.catch_up(stopping)
 
     async def follow(self) -> None:
         """Take what is new into the ledger. Raises LogError."""
@@ -168,12 +182,19 @@ class GateFollower:
         if is_whole:
             # Of what was lifted while nobody looked, the tombstones may be gone.
             lifted |= self._known - {change.key for change in changes}
-        if suppressed:
-            await insist(lambda: self._ledger.suppress(suppressed))
+        for start in range(0, len(suppressed), _STEP):
+            some = suppressed[start : start + _STEP]
+            await insist(functools.partial(self._ledger.suppress, some))
         if lifted:
             await insist(lambda: self._ledger.unsuppress(lifted))
         self._known -= lifted
         self._known |= {change.key for change in changes if change.suppression is not None}
+
+
+async def _pause(stopping: asyncio.Event, *, seconds: float) -> None:
+    """Wait, unless told to stop."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
 
 
 class SuppressionList:

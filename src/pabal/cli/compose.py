@@ -28,7 +28,7 @@ from pabal.recorder.recorder import Recorder
 from pabal.store.ledger import SqliteLedger
 from pabal.store.port import Ledger, Store
 from pabal.store.sql import SqlStore, store_url
-from pabal.suppressions import Suppressor
+from pabal.suppressions import GateFollower, Suppressor
 from pabal.template import Template
 from pabal.templates import TemplateLibrary, load_templates, publish_templates
 from pabal.topics.spec import topics_for
@@ -239,7 +239,12 @@ async def run_worker(
             name=name,
             tracing=parts.tracing,
         )
-        await worker.run(stopping)
+        gate = GateFollower(reader=parts.broker.reader(), ledger=ledger, clock=parts.clock)
+        # Before the first claim: a new ledger knows nobody who must not be written to.
+        await gate.catch_up(stopping)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(gate.run(stopping))
+            await worker.run(stopping)
 
 
 async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | None) -> None:
