@@ -25,7 +25,7 @@ from bench.measures import MEASURES, QUICK, Size
 from pabal.testing.kafka import KAFKA_VERSION, missing
 
 _OUT = ROOT / "bench" / "out"
-_ON_KAFKA = {"parts", "whole", "provider", "waiting-kafka"}
+_ON_KAFKA = {"parts", "whole", "recorded", "recorded-postgres", "provider", "waiting-kafka"}
 
 
 @click.command()
@@ -34,9 +34,16 @@ _ON_KAFKA = {"parts", "whole", "provider", "waiting-kafka"}
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds of sketch and Pabal in turn. Default: 3.")
 @click.option("--keep", is_flag=True, help="Keep the programs' logs, and say where.")
 def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) -> None:
-    """Measure the figures of docs/benchmarks.md: parts, whole, provider, embedded, waiting-kafka, waiting-embedded.
+    """Measure the figures of docs/benchmarks.md, each by its NAME; without one, all of them.
 
-    Without a NAME, all of them.
+    \b
+    parts              Kafka: accepting alone, a worker alone
+    whole              Kafka: accepted and delivered
+    recorded           the same with the recorder
+    recorded-postgres  the same with ledger and store in PostgreSQL
+    provider           a provider that takes 20 ms
+    embedded           one process on the embedded log
+    waiting-kafka, waiting-embedded  what a million waiting deliveries cost
     """
     unknown = set(names) - MEASURES.keys()
     if unknown:

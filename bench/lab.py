@@ -17,6 +17,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from bench.load import Job, Result
 from pabal.testing.kafka import KafkaCluster
+from pabal.testing.postgres import PostgresServer
 
 ROOT = Path(__file__).parent.parent
 """The checkout: programs of the bench run as its modules."""
@@ -103,6 +104,7 @@ class Lab:
         self._stack = ExitStack()
         self._programs: list[Program] = []
         self._kafka: KafkaCluster | None = None
+        self._postgres: PostgresServer | None = None
         self._far_side: FarSide | None = None
         self._runs = 0
 
@@ -147,9 +149,26 @@ class Lab:
         if producer.flush(30):
             raise BenchFailed("the broker does not acknowledge")
 
-    def broker_processes(self) -> dict[str, Sequence[int]]:
-        """The broker's processes as `kafka`, if one was started."""
-        return {"kafka": self._kafka.process_ids()} if self._kafka is not None else {}
+    @property
+    def postgres(self) -> PostgresServer:
+        """A server that syncs to its disk as in production, started when first asked for."""
+        if self._postgres is None:
+            self._postgres = self._stack.enter_context(PostgresServer.start(settings={"fsync": "on"}))
+        return self._postgres
+
+    def new_database(self) -> str:
+        """The address of an empty database on that server."""
+        return self._stack.enter_context(self.postgres.new_database())
+
+    def server_processes(self) -> dict[str, Sequence[int]]:
+        """The processes of the broker (`kafka`) and the database (`postgres`), if they were started."""
+        servers: dict[str, Sequence[int]] = {}
+        if self._kafka is not None:
+            servers["kafka"] = self._kafka.process_ids()
+        if self._postgres is not None:
+            # Its backends are children of the first, and counted with it.
+            servers["postgres"] = self._postgres.process_ids()[:1]
+        return servers
 
     def new_directory(self, name: str) -> Path:
         """An empty directory of the run."""

@@ -105,6 +105,47 @@ def whole(lab: Lab, size: Size) -> Measured:
     return measured("whole", "Kafka: accepted and delivered, all roles", samples, wanted)
 
 
+def recorded(lab: Lab, size: Size) -> Measured:
+    """Everything on Kafka with the recorder, ledger and store in SQLite."""
+    title = "Kafka: accepted, delivered and recorded, SQLite"
+    return _recorded(lab, size, "recorded", title, kafka_systems(lab), ratio_at_most=2.2)
+
+
+def recorded_postgres(lab: Lab, size: Size) -> Measured:
+    """Everything on Kafka with the recorder, ledger and store in PostgreSQL."""
+    title = "Kafka: accepted, delivered and recorded, PostgreSQL"
+    systems = kafka_systems(lab, database=lab.new_database())
+    return _recorded(lab, size, "recorded-postgres", title, systems, ratio_at_most=3.0)
+
+
+def _recorded(
+    lab: Lab, size: Size, name: str, title: str, systems: tuple[System, Pabal], *, ratio_at_most: float
+) -> Measured:
+    samples = []
+    known = 0
+    for number in range(size.rounds):
+        for system in in_turn(systems, number):
+            programs = [*system.start_all()]
+            if isinstance(system, Pabal):
+                programs += system.start_recorder()
+            sample = _burst_and_steady(lab, system, programs, size, number, known=known)
+            if isinstance(system, Pabal):
+                known += sample.accepted
+            samples.append(sample)
+            _stop(programs)
+    cost = Target(ratio_at_most=ratio_at_most)
+    wanted = [
+        Wanted(key="burst_cpu", title="burst: CPU of all, servers included", unit="CPU-s/1,000", target=cost),
+        Wanted(key="burst_broker_cpu", title="burst: of which the broker", unit="CPU-s/1,000"),
+        Wanted(key="burst_database_cpu", title="burst: of which the database", unit="CPU-s/1,000"),
+        Wanted(key="burst_recorder_cpu", title="burst: of which the recorder", unit="CPU-s/1,000"),
+        Wanted(key="burst_rate", title="burst: delivered", unit="/s"),
+        *_steady_figures(),
+        Wanted(key="steady_cpu", title="steady: CPU of all, servers included", unit="CPU-s/1,000"),
+    ]
+    return measured(name, title, samples, wanted)
+
+
 def provider(lab: Lab, size: Size) -> Measured:
     """One worker process, one URL, a provider that takes 20 ms."""
     samples = []
@@ -165,6 +206,8 @@ def waiting_embedded(lab: Lab, size: Size) -> Measured:
 MEASURES: Mapping[str, Callable[[Lab, Size], Measured]] = {
     "parts": accept_and_work,
     "whole": whole,
+    "recorded": recorded,
+    "recorded-postgres": recorded_postgres,
     "provider": provider,
     "embedded": embedded,
     "waiting-kafka": waiting_kafka,
@@ -241,8 +284,10 @@ def _with_waiting(lab: Lab, system: Pabal, size: Size, *, waiting: int, slices: 
     )
 
 
-def _burst_and_steady(lab: Lab, system: System, programs: Sequence[Program], size: Size, number: int) -> Sample:
-    """A burst and a steady rate on running programs."""
+def _burst_and_steady(
+    lab: Lab, system: System, programs: Sequence[Program], size: Size, number: int, *, known: int | None = None
+) -> Sample:
+    """A burst and a steady rate on running programs. `known`: what Pabal's store knows already (None: no recorder)."""
     far_side = lab.far_side
     far_side.forget()
     ids = _load(lab, system, size.warm_up).delivery_ids
@@ -252,6 +297,9 @@ def _burst_and_steady(lab: Lab, system: System, programs: Sequence[Program], siz
     result = _load(lab, system, size.burst)
     ids += result.delivery_ids
     _await_arrivals(lab, len(ids), programs)
+    if known is not None and isinstance(system, Pabal):
+        wanted, pabal = known + len(ids), system
+        lab.wait(lambda: pabal.recorded() >= wanted, "everything to be recorded", watch=programs)
     time.sleep(size.settle_seconds)
     used = meter.usage()
     arrivals = far_side.arrivals()
@@ -259,6 +307,8 @@ def _burst_and_steady(lab: Lab, system: System, programs: Sequence[Program], siz
     values = {
         "burst_cpu": used.per_thousand(size.burst),
         "burst_broker_cpu": used.per_thousand(size.burst, "kafka"),
+        "burst_database_cpu": used.per_thousand(size.burst, "postgres"),
+        "burst_recorder_cpu": used.per_thousand(size.burst, "pabal-recorder"),
         "burst_rate": size.burst / _seconds(result.started_ns, last),
         "busy_mb": sum(memory_mb(program.pid) for program in programs),
     }
@@ -350,8 +400,8 @@ def _load(lab: Lab, system: System, count: int, *, rate: float | None = None) ->
 
 
 def _meter(lab: Lab, programs: Sequence[Program]) -> Meter:
-    """Of the programs, and of the broker where there is one."""
-    return Meter({**{program.name: [program.pid] for program in programs}, **lab.broker_processes()})
+    """Of the programs, and of the broker and the database where there are any."""
+    return Meter({**{program.name: [program.pid] for program in programs}, **lab.server_processes()})
 
 
 def _names(programs: Sequence[Program]) -> Sequence[str]:

@@ -1,15 +1,26 @@
 """The systems compared: each as its programs, started anew for every round, always over the same log."""
 
+import contextlib
+import sqlite3
 import sys
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import psycopg
+
 from bench.lab import BenchFailed, Lab, Program, free_port
 from pabal.cli.key import as_toml, make_key
 
 _PABAL = [sys.executable, "-m", "pabal"]
+_DATABASE = """\
+ledger = "{url}"
+
+[store]
+url = "{url}"
+
+"""
 _CONFIG = """\
 {key}
 
@@ -104,17 +115,23 @@ class Pabal:
     name = "pabal"
     api_key: str | None
 
-    def __init__(self, lab: Lab, *, log_url: str, data: Path, mail: str = _MAIL) -> None:
+    def __init__(self, lab: Lab, *, log_url: str, data: Path, mail: str = _MAIL, database: str | None = None) -> None:
+        """`database`: a PostgreSQL for ledger and store; without it they are files in `data`."""
         self.port = free_port()
         self._lab = lab
+        self._data = data
+        self._database = database
         self.api_key, entry = make_key("bench", scopes=("send",))
         config = data / "pabal.toml"
         secret = f"whsec_{b64encode(bytes(range(32))).decode()}"
-        config.write_text(_CONFIG.format(key=as_toml(entry), secret=secret) + mail)
+        head = _DATABASE.format(url=database) if database else ""
+        config.write_text(head + _CONFIG.format(key=as_toml(entry), secret=secret) + mail)
         self._options = ["--log", log_url, "--config", str(config), "--data", str(data)]
         self.run_once("topics", "create")
         # On Kafka the log outlives the ledger of the Pabal before this one.
         self.run_once("ledger", "adopt", "--yes")
+        if database:
+            self.run_once("store", "migrate")
 
     def start_api(self) -> Sequence[Program]:
         """See `System`."""
@@ -129,6 +146,21 @@ class Pabal:
         """See `System`."""
         delayline = self._lab.start("pabal-delayline", [*_PABAL, "delayline", *self._options])
         return [*self.start_api(), *self.start_worker(), delayline]
+
+    def start_recorder(self) -> Sequence[Program]:
+        """What folds deliveries and events into the store."""
+        return [self._lab.start("pabal-recorder", [*_PABAL, "recorder", *self._options])]
+
+    def recorded(self) -> int:
+        """How many deliveries the store knows to be sent."""
+        if self._database:
+            with psycopg.connect(self._database) as postgres:
+                row = postgres.execute("SELECT count(*) FROM pabal_store.deliveries WHERE status = 'sent'").fetchone()
+        else:
+            with contextlib.closing(sqlite3.connect(self._data / "store.db", timeout=10)) as sqlite:
+                row = sqlite.execute("SELECT count(*) FROM deliveries WHERE status = 'sent'").fetchone()
+        assert row is not None
+        return int(row[0])
 
     def run_once(self, *command: str) -> None:
         """A command that ends by itself."""
@@ -163,7 +195,7 @@ def embedded_apart(lab: Lab) -> Pabal:
     return Pabal(lab, log_url=f"sqlite:{data / 'log.db'}", data=data)
 
 
-def kafka_systems(lab: Lab) -> tuple[System, Pabal]:
+def kafka_systems(lab: Lab, *, database: str | None = None) -> tuple[System, Pabal]:
     """Both on the lab's Kafka."""
     data = lab.new_directory("pabal")
-    return KafkaSketch(lab), Pabal(lab, log_url=f"kafka://{lab.kafka.bootstrap}", data=data)
+    return KafkaSketch(lab), Pabal(lab, log_url=f"kafka://{lab.kafka.bootstrap}", data=data, database=database)
