@@ -134,3 +134,42 @@ def test_the_documented_example_loads(tmp_path: Path) -> None:
 
     assert settings.log.kafka["sasl.password"] == "x"
     assert settings.api.keys[0].tenant == "shop"
+
+
+def test_a_channel_can_be_carried_by_several_providers_with_weights(tmp_path: Path) -> None:
+    settings = load(tmp_path, '[channels.email]\nproviders = [{name = "smtp", weight = 9}, {name = "backup"}]\n')
+
+    carried_by = settings.channels["email"].providers
+
+    assert [(each.name, each.weight) for each in carried_by] == [("smtp", 9), ("backup", 1)]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('provider = "a"\nproviders = [{name = "b"}]', "say provider or providers, not both"),
+        ('providers = [{name = "b"}, {name = "b"}]', "a provider is named twice"),
+        ("providers = []", "length >= 1"),
+        ('providers = [{name = "b", weight = 0}]', "providers\\[0\\].weight"),
+    ],
+)
+def test_providers_that_cannot_be_meant_are_refused(tmp_path: Path, line: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        load(tmp_path, f"[channels.email]\n{line}\n")
+
+
+def test_a_providers_table_may_say_its_kind_and_rate_and_the_rest_is_its_own(tmp_path: Path) -> None:
+    settings = load(tmp_path, '[providers.backup]\nkind = "smtp"\nrate_per_second = 20\nhost = "mx"\n')
+
+    backup = settings.provider("backup")
+
+    assert (backup.kind, backup.rate_per_second, backup.options) == ("smtp", 20.0, {"host": "mx"})
+    assert settings.provider("webhook").kind is None
+
+
+@pytest.mark.parametrize("line", ["rate_per_second = 0", "kind = 7"])
+def test_a_providers_common_settings_are_checked(tmp_path: Path, line: str) -> None:
+    settings = load(tmp_path, f"[providers.backup]\n{line}\n")
+
+    with pytest.raises(ConfigError, match=r"^\$\.providers\.backup\.(kind|rate_per_second): Expected"):
+        settings.provider("backup")

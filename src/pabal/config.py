@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from pabal.errors import ConfigError
+from pabal.guard import DEFAULT_GUARD, GuardSettings
 from pabal.notification import CLASSES, RUNGS_SECONDS, NotificationClass
 from pabal.policy import DEFAULT_CLASSES, ClassSettings, Uncertain
 
@@ -52,19 +53,60 @@ class ClassOverrides(_Table, frozen=True, kw_only=True):
     uncertain: Uncertain | None = None
 
 
+class WeightedProvider(_Table, frozen=True, kw_only=True):
+    """One of several providers of a channel: of what they carry together it carries `weight` parts."""
+
+    name: str
+    weight: Count = 1
+
+
 class ChannelOverrides(_Table, frozen=True, kw_only=True):
-    """What the file may say about a channel; what it leaves out keeps the default. `enabled`: whether there is one."""
+    """What the file may say about a channel; what it leaves out keeps the default. `enabled`: whether there is one.
+
+    `provider` names the one that carries it; `providers` several.
+    """
 
     enabled: bool = True
     provider: str | None = None
+    providers: Annotated[tuple[WeightedProvider, ...], msgspec.Meta(min_length=1)] | None = None
     concurrency: Count | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.provider is not None and self.providers is not None:
+            raise ValueError("say provider or providers, not both")
+        names = [each.name for each in self.providers or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("a provider is named twice")
 
 
 class ChannelSettings(_Table, frozen=True, kw_only=True):
-    """One channel: who carries it and how many calls may be under way at once in one worker."""
+    """One channel: who carries it and how many calls may be under way at once in one worker.
+
+    `others`: further providers; `weight` is what `provider` carries beside them.
+    """
 
     provider: str
     concurrency: int
+    weight: int = 1
+    others: tuple[WeightedProvider, ...] = ()
+
+    @property
+    def providers(self) -> tuple[WeightedProvider, ...]:
+        """All of them, in the order of the file."""
+        return (WeightedProvider(name=self.provider, weight=self.weight), *self.others)
+
+
+class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every provider's table may say; what else stands in it is the provider's own (`options`).
+
+    `kind`: which provider it is (None: its name says so), so that there may be two of a kind. `rate_per_second`: how
+    many calls it may be given by all workers together (None: any number).
+    """
+
+    kind: str | None = None
+    rate_per_second: Positive | None = None
+    options: Mapping[str, Any] = {}
 
 
 DEFAULT_CHANNELS: Mapping[str, ChannelSettings] = {
@@ -126,6 +168,7 @@ class Settings(_Table, frozen=True, kw_only=True):
     channel_overrides: Mapping[str, ChannelOverrides] = msgspec.field(default_factory=dict, name="channels")
     providers: Mapping[str, Mapping[str, Any]] = {}
     classes: Mapping[NotificationClass, ClassOverrides] = {}
+    guard: GuardSettings = DEFAULT_GUARD
     templates: str | None = None
     ledger: str | None = None
 
@@ -151,17 +194,33 @@ class Settings(_Table, frozen=True, kw_only=True):
         """Every channel that is not switched off, the file's words over the defaults."""
         own = {name: self.channel_overrides.get(name, ChannelOverrides()) for name in DEFAULT_CHANNELS}
         return {
-            name: ChannelSettings(
-                provider=overrides.provider or DEFAULT_CHANNELS[name].provider,
-                concurrency=overrides.concurrency or DEFAULT_CHANNELS[name].concurrency,
-            )
-            for name, overrides in own.items()
-            if overrides.enabled
+            name: _channel(DEFAULT_CHANNELS[name], overrides) for name, overrides in own.items() if overrides.enabled
         }
+
+    def provider(self, name: str) -> ProviderSettings:
+        """What the file says of a provider. Raises ConfigError."""
+        table = self.providers.get(name, {})
+        own = {key: value for key, value in table.items() if key in ("kind", "rate_per_second")}
+        try:
+            common = msgspec.convert(own, ProviderSettings)
+        except msgspec.ValidationError as error:
+            problem, _, inner = str(error).partition(" - at ")
+            raise ConfigError(f"$.providers.{name}{inner.strip('`').removeprefix('$')}: {problem}") from None
+        return msgspec.structs.replace(common, options={key: table[key] for key in table if key not in own})
 
     def class_settings(self) -> Mapping[NotificationClass, ClassSettings]:
         """Every class, the file's words over the defaults."""
         return {name: _merge(DEFAULT_CLASSES[name], self.classes.get(name)) for name in CLASSES}
+
+
+def _channel(defaults: ChannelSettings, own: ChannelOverrides) -> ChannelSettings:
+    first, *others = own.providers or (WeightedProvider(name=own.provider or defaults.provider),)
+    return ChannelSettings(
+        provider=first.name,
+        weight=first.weight,
+        others=tuple(others),
+        concurrency=own.concurrency or defaults.concurrency,
+    )
 
 
 def _merge(defaults: ClassSettings, own: ClassOverrides | None) -> ClassSettings:

@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 
 from pabal.cli.compose import create_topics, listen, make_carriers, open_parts, run_worker, serve
 from pabal.clock import SystemClock
-from pabal.config import ChannelOverrides, Settings
+from pabal.config import ChannelOverrides, Settings, WeightedProvider
 from pabal.errors import ConfigError
 
 
@@ -79,3 +79,38 @@ async def test_a_worker_whose_templates_are_missing_opens_no_ledger(tmp_path: Pa
             await run_worker(parts, asyncio.Event(), name="worker-1")
 
     assert not (tmp_path / "ledger.db").exists()
+
+
+SMTP = {"kind": "smtp", "host": "mx.example.com", "sender": "a@example.com"}
+
+
+def test_a_channel_may_have_several_providers_also_of_one_kind() -> None:
+    settings = Settings(
+        channel_overrides={
+            "email": ChannelOverrides(
+                providers=(WeightedProvider(name="main", weight=9), WeightedProvider(name="backup"))
+            )
+        },
+        providers={"main": SMTP, "backup": {**SMTP, "rate_per_second": 5.0}},
+    )
+
+    carrier = make_carriers(settings, clock=SystemClock(), channels=("email",))["email"]
+
+    carried_by = [(each.provider_name, each.weight, each.rate_per_second) for each in (carrier, *carrier.others)]
+    assert carried_by == [("main", 9, None), ("backup", 1, 5.0)]
+
+
+def test_a_wrong_setting_is_named_by_the_table_it_stands_in() -> None:
+    settings = Settings(
+        channel_overrides={"email": ChannelOverrides(provider="backup")}, providers={"backup": {**SMTP, "port": 0}}
+    )
+
+    with pytest.raises(ConfigError, match=r"^\$\.providers\.backup\.port"):
+        make_carriers(settings, clock=SystemClock(), channels=("email",))
+
+
+def test_a_provider_of_another_channel_is_refused() -> None:
+    settings = Settings(channel_overrides={"email": ChannelOverrides(provider="webhook")})
+
+    with pytest.raises(ConfigError, match="'webhook' carries webhook, not email"):
+        make_carriers(settings, clock=SystemClock(), channels=("email",))

@@ -22,7 +22,7 @@ from pabal.config import Settings
 from pabal.delayline.delayline import DelayLine
 from pabal.errors import ConfigError
 from pabal.ledger_identity import LedgerIdentity
-from pabal.providers.port import ProviderContext, TakesReceipts
+from pabal.providers.port import Provider, ProviderContext, TakesReceipts
 from pabal.providers.registry import create_provider
 from pabal.recorder.recorder import Recorder
 from pabal.store.ledger import SqliteLedger
@@ -222,7 +222,7 @@ async def run_worker(
     templates = _own_templates(settings)
     carriers = make_carriers(settings, clock=parts.clock, channels=channels)
     async with contextlib.AsyncExitStack() as closing:
-        for carrier in carriers.values():
+        for carrier in (each for first in carriers.values() for each in first.by_name.values()):
             closing.push_async_callback(carrier.provider.close)
         ledger = await open_ledger(parts, worker=name or secrets.token_hex(8))
         closing.push_async_callback(ledger.close)
@@ -238,6 +238,7 @@ async def run_worker(
             clock=parts.clock,
             name=name,
             tracing=parts.tracing,
+            guard=settings.guard,
         )
         gate = GateFollower(reader=parts.broker.reader(), ledger=ledger, clock=parts.clock)
         # Before the first claim: a new ledger knows nobody who must not be written to.
@@ -278,7 +279,7 @@ def open_store(settings: Settings, data: Path) -> Store:
 
 
 def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...] = ()) -> Mapping[str, Carrier]:
-    """The provider of each channel, by the settings. Raises ConfigError."""
+    """The providers of each channel, by the settings. Raises ConfigError."""
     context = ProviderContext(
         clock=clock, webhook_secrets={name: tenant.webhook_secrets for name, tenant in settings.tenants.items()}
     )
@@ -287,23 +288,39 @@ def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...]
     for name in channels or tuple(enabled):
         if name not in enabled:
             raise ConfigError(f"there is no channel {name!r} here; there are: {', '.join(enabled)}")
-        provider_name = enabled[name].provider
-        provider = create_provider(
-            provider_name,
-            options=settings.providers.get(provider_name, {}),
-            context=msgspec.structs.replace(context, name=provider_name),
+        first, *others = (
+            Carrier(
+                channel=CHANNELS[name],
+                provider=_make_provider(settings, each.name, channel=name, context=context),
+                provider_name=each.name,
+                weight=each.weight,
+                rate_per_second=settings.provider(each.name).rate_per_second,
+            )
+            for each in enabled[name].providers
         )
-        if provider.channel != name:
-            raise ConfigError(f"$.channels.{name}.provider: {provider_name!r} carries {provider.channel}, not {name}")
-        carriers[name] = Carrier(channel=CHANNELS[name], provider=provider, provider_name=provider_name)
+        carriers[name] = msgspec.structs.replace(first, others=tuple(others))
     return carriers
+
+
+def _make_provider(settings: Settings, name: str, *, channel: str | None = None, context: ProviderContext) -> Provider:
+    """The provider that the settings call `name`. Raises ConfigError, also when it does not carry `channel`."""
+    own = settings.provider(name)
+    kind = own.kind or name
+    try:
+        provider = create_provider(kind, options=own.options, context=msgspec.structs.replace(context, name=name))
+    except ConfigError as error:
+        # A provider knows its table by its kind; the file may call it otherwise.
+        raise ConfigError(str(error).replace(f"$.providers.{kind}", f"$.providers.{name}")) from error
+    if channel is not None and provider.channel != channel:
+        raise ConfigError(f"$.channels.{channel}.provider: {name!r} carries {provider.channel}, not {channel}")
+    return provider
 
 
 def make_receivers(settings: Settings, *, clock: Clock) -> Mapping[str, TakesReceipts]:
     """Every provider of the settings that takes receipts, by its name there. Raises ConfigError."""
     receivers: dict[str, TakesReceipts] = {}
-    for name, options in settings.providers.items():
-        provider = create_provider(name, options=options, context=ProviderContext(clock=clock, name=name))
+    for name in settings.providers:
+        provider = _make_provider(settings, name, context=ProviderContext(clock=clock))
         if isinstance(provider, TakesReceipts):
             receivers[name] = provider
     return receivers

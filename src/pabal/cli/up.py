@@ -176,7 +176,9 @@ def _development(data: Path) -> tuple[str, Settings]:
 def _needs_inbox(settings: Settings) -> bool:
     """Whether mail has nowhere to go: the channel is carried by SMTP, and no server is configured."""
     channel = settings.channels.get("email")
-    return channel is not None and channel.provider == "smtp" and "smtp" not in settings.providers
+    if channel is None:
+        return False
+    return any(each.name == "smtp" for each in channel.providers) and "smtp" not in settings.providers
 
 
 @contextlib.asynccontextmanager
