@@ -96,6 +96,16 @@ class Run:
         """From here on recovery is measured."""
         self.fault_over_ns = time.time_ns()
 
+    async def told(self) -> Mapping[str, Told]:
+        """What the log tells by now."""
+        broker = await open_broker(self.pabal.log_url, settings=Settings(), clock=SystemClock())
+        try:
+            witness = Witness(broker)
+            await witness.look()
+            return witness.told
+        finally:
+            await broker.close()
+
     async def until_arrived(self, count: int, *, within_seconds: float = 60.0) -> None:
         """Wait until the far side has that many different deliveries."""
         await self.pabal.until(
@@ -177,6 +187,7 @@ async def _account_for(run: Run, *, within_seconds: float) -> tuple[Account, Map
         witness = Witness(broker)
         deadline = time.monotonic() + within_seconds
         while True:
+            run.pabal.check()
             await _look(witness, until=deadline)
             account = _take(run, witness)
             if account.lost == 0:

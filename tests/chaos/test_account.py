@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from chaos.account import Account, Allowed, Asked, Row, Told, broken_promises, take_account
+from chaos.account import Account, Allowed, Asked, Row, Told, broken_promises, take_account, true_statuses
+from chaos.providers import steps
 from chaos.report import table, written_into
 from chaos.rows import read_rows, record
 
@@ -137,3 +138,29 @@ def test_the_table_is_put_between_its_marks_with_a_command_for_each_row() -> Non
     assert written.startswith("before\n")
     assert written.endswith("after\n")
     assert "old" not in written
+
+
+def test_the_backlog_is_seen_in_steps_of_half_a_second() -> None:
+    arrivals = [0, 100_000_000, *range(600_000_000, 600_000_005)]
+
+    assert steps(arrivals) == (2, 5)
+
+
+def test_what_the_store_may_say_follows_from_what_happened() -> None:
+    told = {
+        "s": SENT,
+        "d": Told(dead=["exhausted"]),
+        "e": Told(kinds={"expired"}),
+        "both": Told(kinds={"sent"}, dead=["uncertain"]),
+    }
+    arrived = {"s": [1], "d": [1]}
+
+    statuses = {each: true_statuses(each, arrived=arrived, told=told) for each in (*told, "never heard of")}
+
+    assert statuses == {
+        "s": {"sent", "delivered"},
+        "both": {"sent", "delivered"},
+        "d": {"dead_lettered", "discarded"},
+        "e": {"expired"},
+        "never heard of": set(),
+    }
