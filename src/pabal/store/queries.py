@@ -207,12 +207,9 @@ def _speaking_of(connection: sa.Connection, facts: Sequence[StoredFact]) -> Iter
 
 def _receipts(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> Collection[Receipt]:
     """Told several times, a receipt stands there several times; the first is enough."""
-    found = connection.execute(
-        sa.select(schema.receipts.c.id, schema.receipts.c.receipt)
-        .where(condition)
-        .order_by(schema.receipts.c.at.desc())
-    )
-    return [read_receipt(text) for text in dict(found.tuples().all()).values()]
+    receipts = schema.receipts.c
+    told = connection.execute(sa.select(receipts.id, receipts.receipt).where(condition).order_by(receipts.at.desc()))
+    return {id_: read_receipt(text) for id_, text in told}.values()
 
 
 def _seal(wanted: DeliveryFilter, *, tenant: str) -> bytes:

@@ -9,8 +9,17 @@ if TYPE_CHECKING:
     from pabal.testing.broker import BrokerContract
     from pabal.testing.ledger import LedgerContract, LedgerStore
     from pabal.testing.providers import FarSide, ProviderContract
+    from pabal.testing.store import StoreContract, StoreDatabase
 
-__all__ = ["BrokerContract", "FarSide", "LedgerContract", "LedgerStore", "ProviderContract"]
+__all__ = [
+    "BrokerContract",
+    "FarSide",
+    "LedgerContract",
+    "LedgerStore",
+    "ProviderContract",
+    "StoreContract",
+    "StoreDatabase",
+]
 
 # Asserts in these modules are the tests'; pytest explains a failed one only if it rewrote the module.
 pytest.register_assert_rewrite(
@@ -23,6 +32,9 @@ pytest.register_assert_rewrite(
     "pabal.testing._ledger_answers",
     "pabal.testing._ledger_lab",
     "pabal.testing._ledger_owners",
+    "pabal.testing._store_answers",
+    "pabal.testing._store_folding",
+    "pabal.testing._store_lab",
     "pabal.testing.providers",
 )
 
@@ -32,6 +44,8 @@ _HOMES = {
     "LedgerContract": "pabal.testing.ledger",
     "LedgerStore": "pabal.testing.ledger",
     "ProviderContract": "pabal.testing.providers",
+    "StoreContract": "pabal.testing.store",
+    "StoreDatabase": "pabal.testing.store",
 }
 
 

@@ -1,0 +1,293 @@
+"""Laws about folding: any order, any number of times, any pieces; receipts; what cannot be taken."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import uuid4, uuid5
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pabal.errors import StoreRefused
+from pabal.notification import Delivery, EventKind, ReceiptKind
+from pabal.store.port import DeliveryFilter, Store, StoredFact
+from pabal.testing._store_lab import (
+    NOW,
+    TENANT,
+    StoreHarness,
+    a_dead_letter,
+    a_delivery,
+    a_receipt,
+    an_event,
+    at,
+    status_of,
+    view_of,
+)
+
+_KINDS: Sequence[EventKind] = (
+    "scheduled",
+    "sent",
+    "deferred",
+    "unknown",
+    "parked",
+    "rejected",
+    "expired",
+    "suppressed",
+    "cancelled",
+    "dead_lettered",
+    "redriven",
+    "discarded",
+)
+_REPORTS: Sequence[ReceiptKind] = ("delivered", "deferred", "bounced", "complained", "unsubscribed")
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[Delivery], list[StoredFact]]:
+    """Two deliveries and facts about them, likely or not."""
+    seed = uuid4()  # not drawn: an example must not meet the rows of another
+    ours = [a_delivery(of=uuid5(seed, "n"), to=to) for to in ("https://a.example/", "https://b.example/")]
+    facts: list[StoredFact] = []
+    for number in range(draw(st.integers(1, 12))):
+        delivery = draw(st.sampled_from(ours))
+        seconds, attempt = draw(st.integers(0, 5)), draw(st.integers(1, 3))
+        match draw(st.sampled_from(("delivery", "event", "named", "keyed", "dead"))):
+            case "delivery":
+                changes = {
+                    "attempt": attempt,
+                    "accepted_at": at(seconds),
+                    "expires_at": at(seconds + 3600),
+                    "tags": draw(st.sampled_from([(), ("a",), ("a", "b")])),
+                    "send_at": draw(st.sampled_from([None, at(seconds + 1)])),
+                }
+                facts.append(msgspec.structs.replace(delivery, **changes))
+            case "event":
+                kind = draw(st.sampled_from(_KINDS))
+                due = draw(st.sampled_from([None, at(30), at(60)]))
+                name = draw(st.sampled_from([None, f"{seed}-1", f"{seed}-2"])) if kind == "sent" else None
+                facts.append(an_event(delivery, kind, seconds=seconds, attempt=attempt, due=due, provider_id=name))
+            case "named":
+                name = draw(st.sampled_from([f"{seed}-1", f"{seed}-2"]))
+                kind_told = draw(st.sampled_from(_REPORTS))
+                facts.append(a_receipt(kind_told, seconds=seconds, event=f"{seed}/{number}", provider_id=name))
+            case "keyed":
+                kind_told = draw(st.sampled_from(_REPORTS))
+                facts.append(a_receipt(kind_told, seconds=seconds, event=f"{seed}/{number}", delivery_id=delivery.id))
+            case "dead":
+                dead = msgspec.structs.replace(delivery, attempt=attempt)
+                offset = seed.int % 2**40 * 16 + number
+                facts.append(a_dead_letter(draw(st.sampled_from([None, dead])), offset=offset, seconds=seconds))
+    return ours, facts
+
+
+async def _seen(store: Store, ours: Sequence[Delivery]) -> object:
+    """Everything that the store tells of these."""
+    notification = ours[0].notification_id
+    tagged = await store.deliveries(DeliveryFilter(tag="a"), tenant=TENANT, limit=1000)
+    return (
+        [await store.delivery(delivery.id, tenant=TENANT) for delivery in ours],
+        await store.notification(notification, tenant=TENANT),
+        [view for view in tagged.deliveries if view.notification_id == notification],
+    )
+
+
+class FoldLaws(StoreHarness):
+    """What a fold comes to."""
+
+    # The same law runs on several databases; what it draws does not depend on which.
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(history=histories(), data=st.data())
+    async def test_facts_come_to_the_same_in_any_order_any_pieces_and_any_number_of_times(
+        self, store: Store, apart: Store, history: tuple[list[Delivery], list[StoredFact]], data: st.DataObject
+    ) -> None:
+        ours, facts = history
+        again = data.draw(st.lists(st.sampled_from(facts), max_size=4), label="told again")
+        shuffled = data.draw(st.permutations(facts + again), label="as told")
+        cuts = data.draw(st.lists(st.integers(1, len(shuffled)), max_size=4), label="cut at")
+
+        await store.fold(facts)
+        for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(shuffled)], strict=True):
+            await apart.fold(shuffled[begin:end])
+
+        assert await _seen(apart, ours) == await _seen(store, ours)
+
+    async def test_a_receipt_by_the_providers_id_waits_for_its_send(self, store: Store) -> None:
+        delivery = a_delivery()
+        await store.fold([delivery, a_receipt("delivered", provider_id="m-1")])
+        await store.fold([a_receipt("bounced", event="e-2", provider_id="m-2")])
+        before = await status_of(store, delivery)
+
+        await store.fold([an_event(delivery, "sent", provider_id="m-1")])
+
+        assert (before, await status_of(store, delivery)) == ("accepted", "delivered")
+        assert [entry.kind for entry in (await view_of(store, delivery)).timeline] == ["sent", "delivered"]
+
+    async def test_a_providers_id_means_nothing_at_another_provider(self, store: Store) -> None:
+        delivery = a_delivery()
+        await store.fold([delivery, a_receipt("bounced", provider_id="m-1")])
+
+        await store.fold([an_event(delivery, "sent", provider_id="m-1", provider="other")])
+
+        assert await status_of(store, delivery) == "sent"
+
+    async def test_a_receipt_that_names_our_delivery_may_come_before_anything_else(self, store: Store) -> None:
+        delivery = a_delivery()
+        await store.fold([a_receipt("complained", delivery_id=delivery.id)])
+        before = await store.delivery(delivery.id, tenant=TENANT)
+
+        await store.fold([delivery, an_event(delivery, "sent")])
+
+        assert before is None
+        assert await status_of(store, delivery) == "complained"
+
+    async def test_a_send_and_its_receipt_find_each_other_when_two_fold_at_once(
+        self, stores: tuple[Store, Store]
+    ) -> None:
+        deliveries = [a_delivery() for _ in range(20)]
+
+        for number, delivery in enumerate(deliveries):
+            name = f"m-{number}"
+            await asyncio.gather(
+                stores[0].fold([an_event(delivery, "sent", provider_id=name)]),
+                stores[1].fold([a_receipt("delivered", event=name, provider_id=name)]),
+            )
+
+        assert {await status_of(stores[0], delivery) for delivery in deliveries} == {"delivered"}
+
+    async def test_a_batch_may_be_of_any_size(self, store: Store) -> None:
+        deliveries = [a_delivery(seconds=number / 1000) for number in range(1500)]
+        sent = [an_event(delivery, "sent", provider_id=f"m-{delivery.id}") for delivery in deliveries]
+        told = [a_receipt("delivered", event=f"{each.id}", provider_id=f"m-{each.id}") for each in deliveries]
+
+        await store.fold([*deliveries, *sent, *told])
+        await store.fold([])
+
+        assert (
+            len((await store.deliveries(DeliveryFilter(status="delivered"), tenant=TENANT, limit=2000)).deliveries)
+            == 1500
+        )
+
+    async def test_what_the_database_never_takes_is_refused_and_nothing_else_is_folded(self, store: Store) -> None:
+        delivery = a_delivery()
+
+        with pytest.raises(StoreRefused):
+            await store.fold([delivery, a_dead_letter(None, offset=2**70)])
+
+        assert await store.delivery(delivery.id, tenant=TENANT) is None
+
+    async def test_texts_with_nul_are_folded(self, store: Store) -> None:
+        delivery = a_delivery(to="https://example.com/\0", tags=("\0",))
+        event = an_event(delivery, "sent", response="200 \0", provider_id="m\0")
+
+        await store.fold([delivery, event, a_receipt("delivered", provider_id="m\0", detail="\0")])
+
+        assert await status_of(store, delivery) == "delivered"
+        assert (await view_of(store, delivery)).timeline[0].response == "200 \0"
+
+    async def test_a_delivery_that_only_events_tell_of_has_no_acceptance(self, store: Store) -> None:
+        delivery = a_delivery()
+
+        await store.fold([an_event(delivery, "scheduled", due=at(60))])
+
+        view = await view_of(store, delivery)
+        assert (view.status, view.accepted_at, view.expires_at, view.next_due) == ("scheduled", None, None, at(60))
+
+    async def test_asked_for_twice_a_delivery_was_accepted_the_first_time(self, store: Store) -> None:
+        notification = uuid4()
+        first, second = (a_delivery(of=notification, seconds=seconds) for seconds in (0, 10))
+
+        await store.fold([second])
+        await store.fold([first])
+
+        assert (await view_of(store, first)).accepted_at == NOW
+
+
+class ReportedLaws(StoreHarness):
+    """What facts make known of receipts."""
+
+    async def test_a_receipt_is_reported_with_its_delivery(self, store: Store) -> None:
+        delivery = a_delivery()
+        keyed, named = (
+            a_receipt("bounced", delivery_id=delivery.id),
+            a_receipt("bounced", event="e-2", provider_id="m-1"),
+        )
+        await store.fold([delivery, an_event(delivery, "sent", provider_id="m-1")])
+
+        await store.fold([keyed, named])
+
+        reported = await store.reported([keyed, named])
+        assert [(receipt, view.address) for receipt, view in reported] == [
+            (keyed, delivery.address),
+            (named, delivery.address),
+        ]
+
+    async def test_a_receipt_that_was_held_is_reported_with_the_fact_it_was_held_for(self, store: Store) -> None:
+        delivery, other = a_delivery(), a_delivery()
+        named, keyed = (
+            a_receipt("bounced", provider_id="m-1"),
+            a_receipt("complained", event="e-2", delivery_id=other.id),
+        )
+        sent = an_event(delivery, "sent", provider_id="m-1")
+        await store.fold([named, keyed])
+        before = await store.reported([named, keyed])
+
+        await store.fold([sent, other])
+
+        assert list(before) == []
+        assert {(receipt.kind, view.id) for receipt, view in await store.reported([sent, other])} == {
+            ("bounced", delivery.id),
+            ("complained", other.id),
+        }
+
+    async def test_later_facts_do_not_report_a_receipt_again(self, store: Store) -> None:
+        delivery = a_delivery()
+        later: list[StoredFact] = [
+            an_event(delivery, "unknown", attempt=2),
+            msgspec.structs.replace(delivery, attempt=2),
+            a_receipt("delivered", event="e-2", delivery_id=delivery.id),
+        ]
+        await store.fold([delivery, a_receipt("bounced", delivery_id=delivery.id), *later])
+
+        reported = await store.reported(later)
+
+        assert [receipt.kind for receipt, _ in reported] == ["delivered"]
+
+    async def test_nothing_is_reported_of_nothing(self, store: Store) -> None:
+        delivery = a_delivery()
+        await store.fold([delivery, an_event(delivery, "sent", provider_id="m-1")])
+
+        assert list(await store.reported([delivery, an_event(delivery, "sent", provider_id="m-1")])) == []
+        assert list(await store.reported([a_receipt("bounced", provider_id="never seen")])) == []
+
+
+class PruneLaws(StoreHarness):
+    """What is forgotten."""
+
+    async def test_what_ended_long_ago_is_forgotten_whole(self, store: Store) -> None:
+        old = [a_delivery(seconds=number, tags=("old",)) for number in range(3)]
+        await store.fold([*old, *(an_event(each, "sent", seconds=10, provider_id=f"m-{each.id}") for each in old)])
+        await store.fold([a_receipt("delivered", event=f"{each.id}", provider_id=f"m-{each.id}") for each in old])
+        kept = a_delivery(seconds=5000)
+        await store.fold([kept, an_event(kept, "sent", seconds=5001)])
+
+        pruned = await store.prune(before=at(4000))
+
+        assert pruned == 3
+        assert [await store.delivery(each.id, tenant=TENANT) for each in old] == [None] * 3
+        assert await status_of(store, kept) == "sent"
+        assert (await store.deliveries(DeliveryFilter(tag="old"), tenant=TENANT, limit=9)).deliveries == ()
+        assert list(await store.reported([an_event(each, "sent", provider_id=f"m-{each.id}") for each in old])) == []
+
+    async def test_what_was_heard_of_since_is_kept(self, store: Store) -> None:
+        bounced, waiting = a_delivery(), a_delivery(expires_at=NOW + timedelta(days=6))
+        await store.fold([bounced, waiting, a_receipt("bounced", seconds=4001, delivery_id=bounced.id)])
+
+        assert await store.prune(before=at(4000)) == 0
+        assert await status_of(store, bounced) == "bounced"
+
+    async def test_forgetting_goes_on_in_steps(self, store: Store) -> None:
+        await store.fold([a_delivery(seconds=number / 1000) for number in range(1100)])
+
+        assert await store.prune(before=at(10_000)) == 1100
+        assert await store.prune(before=at(10_000)) == 0
