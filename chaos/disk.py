@@ -1,12 +1,12 @@
 """A disk small enough to fill up."""
 
-import asyncio
 import contextlib
 import errno
 import os
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from chaos.failed import RunFailed
@@ -14,20 +14,28 @@ from chaos.failed import RunFailed
 _SIZE_MB = 64
 
 
-@contextlib.asynccontextmanager
-async def small_disk(folder: Path) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
     """One in memory, mounted on `folder` as long as this lasts. Raises RunFailed where none may be mounted."""
     leave = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    command = [*leave, "mount", "-t", "tmpfs", "-o", f"size={_SIZE_MB}m", "chaos", str(folder)]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    mount = [*leave, "mount", "-t", "tmpfs", "-o", f"size={_SIZE_MB}m", "chaos", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True)
     if done.returncode != 0:
-        raise RunFailed(
-            f"a small disk cannot be mounted here (it takes root, or sudo without a password): {done.stderr.strip()}"
-        )
+        raise RunFailed(f"no small disk can be mounted here (root may, or sudo without a password): {done.stderr}")
     try:
         yield
     finally:
-        await asyncio.to_thread(subprocess.run, [*leave, "umount", "--lazy", str(folder)], check=True)
+        subprocess.run([*leave, "umount", "--lazy", str(folder)], check=True)
+
+
+def missing() -> str | None:
+    """Why no small disk can be mounted here, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with small_disk(Path(folder)):
+                return None
+        except RunFailed as error:
+            return str(error)
 
 
 def fill(ballast: Path) -> None:

@@ -132,7 +132,7 @@ class Installation:
             lab = closing.enter_context(Lab(directory))
             folder = lab.new_directory("pabal")
             if setting.has_small_disk:
-                await closing.enter_async_context(small_disk(folder))
+                closing.enter_context(small_disk(folder))
             postgres = None
             if setting.has_postgres:
                 postgres = await asyncio.to_thread(PostgresServer.start, settings={"fsync": "on"})

@@ -8,6 +8,7 @@ from chaos.entry import STEPS
 from chaos.run import QUICK, Scenario, conduct
 from chaos.scenarios import SCENARIOS
 
+from chaos import disk
 from pabal.testing.kafka import missing
 from tests.conftest import skip_without_kafka
 
@@ -41,6 +42,9 @@ async def prove(scenario: Scenario, *, log: Log) -> None:
 
 @pytest.mark.parametrize("name", EMBEDDED)
 async def test_it_keeps_its_promises_on_the_embedded_log(name: str) -> None:
+    if BY_NAME[name].setting.has_small_disk and (reason := disk.missing()):
+        pytest.skip(reason)
+
     await prove(BY_NAME[name], log="embedded")
 
 
