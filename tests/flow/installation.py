@@ -25,7 +25,8 @@ SECRETS = tuple(f"whsec_{b64encode(text).decode()}" for text in (b"newer secret 
 
 
 def settings_for(simulator: Simulator, **changes: Any) -> Settings:
-    """Settings that send everything to the simulator; `changes` are top-level tables as in the TOML file."""
+    """Settings that send everything to the simulator; `changes` are top-level tables as in the TOML file, and
+    further providers."""
     table: dict[str, Any] = {
         "api": {"keys": [{"tenant": "shop", "hash": hashlib.sha256(KEY.encode()).hexdigest()}]},
         "tenants": {"shop": {"webhook_secrets": SECRETS}},
@@ -37,6 +38,7 @@ def settings_for(simulator: Simulator, **changes: Any) -> Settings:
                 "tls": "none",
                 "sender": "Shop <shop@example.com>",
             },
+            **changes.pop("providers", {}),
         },
         **changes,
     }

@@ -3,9 +3,13 @@
 import click
 
 from pabal import __version__
+from pabal.cli.brake import brake
+from pabal.cli.dlq import dlq
+from pabal.cli.events import events
 from pabal.cli.key import key
 from pabal.cli.ledger import ledger
 from pabal.cli.recorder import recorder, store
+from pabal.cli.report import report
 from pabal.cli.roles import api, delayline, worker
 from pabal.cli.simulator import simulator
 from pabal.cli.topics import topics
@@ -22,5 +26,5 @@ def main() -> None:
     """
 
 
-for command in (up, api, worker, delayline, recorder, topics, store, ledger, key, simulator):
+for command in (up, api, worker, delayline, recorder, topics, events, brake, store, dlq, report, ledger, key, simulator):
     main.add_command(command)

@@ -7,7 +7,6 @@ well. `pabal brake release` writes the answer under the same key. A worker that 
 import asyncio
 import logging
 from collections.abc import Collection
-from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -143,8 +142,3 @@ class Braking:
             intake.channel,
             intake.class_,
         )
-
-
-def released(*, at: datetime, until: datetime, reason: str) -> BrakeState:
-    """The state that a person's release writes."""
-    return BrakeState(state="released", at=at, until=until, reason=reason)

@@ -1,0 +1,167 @@
+"""The guard in a whole installation: what is refused alone, what is refused whole, and what a person must release."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pabal.broker.port import NewRecord
+from pabal.cli.brake import read_brakes, release_brake
+from pabal.codec import read_event
+from pabal.notification import EVENTS_TOPIC, DeliveryEvent
+from pabal.simulator import HttpBehaviour, SmtpBehaviour
+from pabal.worker.braking import BrakeState
+from tests.flow.installation import Installation
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class Told:
+    """What was told so far, read again until it says what is waited for."""
+
+    def __init__(self, pabal: Installation) -> None:
+        self._pabal = pabal
+        self.events: list[DeliveryEvent] = []
+
+    def count(self, kind: str) -> int:
+        return len({event.delivery_id for event in self.events if event.kind == kind})
+
+    async def until(self, kind: str, *, count: int, within_seconds: float = 30.0) -> None:
+        deadline = asyncio.get_running_loop().time() + within_seconds
+        while True:
+            self.events = [read_event(record) for record in await self._pabal.records(EVENTS_TOPIC)]
+            if self.count(kind) >= count:
+                return
+            kinds = Counter(event.kind for event in self.events)
+            assert asyncio.get_running_loop().time() < deadline, (
+                f"not {count} {kind} within {within_seconds} s: {kinds}"
+            )
+            await asyncio.sleep(0.05)
+
+
+async def ask_webhooks(pabal: Installation, url: str, count: int) -> None:
+    await asyncio.gather(*(_ask(pabal, {"channel": "webhook", "address": url}) for _ in range(count)))
+
+
+async def ask_mails(pabal: Installation, count: int) -> None:
+    """Each to an address of its own: those to one are sent one at a time."""
+    addresses = [f"customer-{number}@example.com" for number in range(count)]
+    await asyncio.gather(*(_ask(pabal, {"channel": "email", "address": address}) for address in addresses))
+
+
+async def _ask(pabal: Installation, to: dict[str, str]) -> None:
+    await pabal.ask({"to": [to], "class": "critical", "content": {"title": "Hello", "body": "hello"}})
+
+
+async def eventually_dead(pabal: Installation, topic: str, *, count: int) -> None:
+    deadline = asyncio.get_running_loop().time() + 20
+    while len(await pabal.records(topic)) < count:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def braked(pabal: Installation) -> Mapping[str, BrakeState]:
+    deadline = asyncio.get_running_loop().time() + 20
+    while not (states := await read_brakes(pabal.parts.broker)):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
+    return states
+
+
+async def test_what_a_dead_host_does_not_take_is_parked_and_another_host_is_served(tmp_path: Path) -> None:
+    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}") as pabal:
+        nobody = pabal.simulator.url.replace("127.0.0.1", "127.0.0.2")
+        told = Told(pabal)
+
+        await ask_webhooks(pabal, f"{nobody}/hook", 100)
+        await told.until("parked", count=80)
+        delivery = await pabal.ask_webhook()
+        await pabal.until_told(delivery["id"], "sent")
+
+        parked = [event for event in told.events if event.kind == "parked"]
+        assert {event.attempt for event in parked if event.delivery_id not in _deferred(told)} == {1}
+        assert all(event.detail and "127.0.0.2" in event.detail and event.due for event in parked)
+        assert await pabal.records("pabal.dead.webhook") == []
+
+
+async def test_what_was_parked_is_sent_when_the_host_is_back(tmp_path: Path) -> None:
+    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}", guard={"minimum_calls": 2}) as pabal:
+        told = Told(pabal)
+        await pabal.simulator.behave(HttpBehaviour(status=503))
+        await ask_webhooks(pabal, f"{pabal.simulator.url}/hook", 40)
+        await told.until("parked", count=20)
+
+        await pabal.simulator.behave()
+
+        await told.until("sent", count=40)
+        assert pabal.simulator.counts().by_answer["http 200"] == 40
+
+
+async def test_a_provider_that_is_down_pauses_its_channel_and_burns_no_attempts(tmp_path: Path) -> None:
+    count = 120
+    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}", worker={"window": 40}) as pabal:
+        told = Told(pabal)
+        await pabal.simulator.behave(SmtpBehaviour(answer="refuse"))
+        await ask_mails(pabal, count)
+        await told.until("deferred", count=10)
+
+        webhook = await pabal.ask_webhook()
+        await pabal.until_told(webhook["id"], "sent")
+        await pabal.simulator.behave(SmtpBehaviour(latency_seconds=0.1))
+        await told.until("sent", count=count + 1)
+
+        calls = Counter(event.attempt for event in told.events if event.kind == "deferred")
+        assert sum(calls.values()) < count / 3
+        assert await pabal.records("pabal.dead.email") == []
+        arrivals = sorted(first for first, *_ in pabal.simulator.arrivals().values())
+        by_second = Counter((at - arrivals[1]) // 1_000_000_000 for at in arrivals[1:])
+        assert by_second[0] < max(by_second.values()) / 2
+
+
+async def test_what_one_provider_refuses_another_carries_at_once(tmp_path: Path) -> None:
+    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}", **_two_mail_providers()) as pabal:
+        told = Told(pabal)
+
+        await ask_mails(pabal, 60)
+        await told.until("sent", count=60)
+
+        assert {event.provider for event in told.events if event.kind == "sent"} == {"smtp"}
+        refused = [event for event in told.events if event.kind == "deferred"]
+        assert {event.provider for event in refused} == {"gone"}
+        assert len(refused) <= 20
+
+
+async def test_too_much_that_cannot_be_read_brakes_its_class_until_a_person_releases_it(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"guard": {"brake_records": 20}, "worker": {"window": 50}}
+    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}", **settings) as pabal:
+        topic = "pabal.deliveries.webhook.bulk"
+        for number in range(200):
+            await pabal.append(NewRecord(topic=topic, key=str(number).encode(), value=b"{}"))
+
+        [(name, state)] = (await braked(pabal)).items()
+        other = await pabal.ask_webhook()
+        await pabal.until_told(other["id"], "sent")
+
+        assert (name, state.state) == ("webhook bulk", "braked")
+        assert "cannot be read" in state.reason
+        assert len(await pabal.records("pabal.dead.webhook")) < 100
+
+        clock = pabal.parts.clock
+        await release_brake(pabal.parts.broker, "webhook", "bulk", reason="known", minutes=60, clock=clock)
+        await eventually_dead(pabal, "pabal.dead.webhook", count=200)
+
+
+def _deferred(told: Told) -> set[Any]:
+    return {event.delivery_id for event in told.events if event.kind == "deferred"}
+
+
+def _two_mail_providers() -> dict[str, Any]:
+    return {
+        "channels": {"email": {"providers": [{"name": "gone", "weight": 9}, {"name": "smtp", "weight": 1}]}},
+        "providers": {
+            "gone": {"kind": "smtp", "host": "127.0.0.1", "port": 1, "tls": "none", "sender": "Shop <shop@example.com>"}
+        },
+    }
