@@ -199,8 +199,12 @@ class Suppression(Fact, frozen=True, kw_only=True):
 
 
 def suppression_key(*, tenant: str, channel: str, address: str) -> bytes:
-    """Names a suppression: the key of its record and its row in the gate."""
-    return f"{tenant}/{channel}/{address}".encode()
+    """Names a suppression: the key of its record and its row in the gate.
+
+    Mailboxes that differ in capitals alone are one: servers tell them apart in theory only (RFC 5321 §2.4), and who
+    complained as `Ana@` must not be written to as `ana@`.
+    """
+    return f"{tenant}/{channel}/{address.lower() if channel == 'email' else address}".encode()
 
 
 def notification_id(*, tenant: str, idempotency_key: str) -> uuid.UUID:

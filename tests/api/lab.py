@@ -9,12 +9,13 @@ import hashlib
 import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from starlette.applications import Starlette
 
 from pabal.api import create_app
-from pabal.broker.port import NewRecord, Position, Record, TopicPartition, Watermarks
+from pabal.broker.port import Broker, NewRecord, Position, Record, TopicPartition, Watermarks
 from pabal.channels import CHANNELS
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery
@@ -23,10 +24,10 @@ from pabal.errors import LedgerUnavailable, RecordRefused
 from pabal.notification import Delivery
 from pabal.policy import DEFAULT_CLASSES
 from pabal.providers.port import TakesReceipts
-from pabal.store.port import Ledger
+from pabal.store.port import Ledger, Store
 from pabal.template import Template, parse_template
 
-KEY, READ_KEY, OTHER_KEY = "send-key", "read-key", "other-tenant-key"
+KEY, READ_KEY, OTHER_KEY, ADMIN_KEY = "send-key", "read-key", "other-tenant-key", "admin-key"
 SHIPPED = parse_template("order-shipped", 'title = "Order {{ order }}"\nbody = "On its way."', path="t.toml")
 
 
@@ -35,7 +36,12 @@ def api_key(key: str, *, tenant: str = "shop", scopes: tuple[Any, ...] = ("send"
 
 
 SETTINGS = ApiSettings(
-    keys=(api_key(KEY), api_key(READ_KEY, scopes=("read",)), api_key(OTHER_KEY, tenant="bank")),
+    keys=(
+        api_key(KEY),
+        api_key(READ_KEY, scopes=("read",)),
+        api_key(OTHER_KEY, tenant="bank", scopes=("send", "read", "admin")),
+        api_key(ADMIN_KEY, scopes=("admin",)),
+    ),
     append_timeout_seconds=0.05,
 )
 
@@ -137,24 +143,35 @@ class Lab:
         settings: ApiSettings = SETTINGS,
         receivers: Mapping[str, TakesReceipts] | None = None,
         tenants: Mapping[str, TenantSettings] | None = None,
+        broker: Broker | None = None,
+        store: Store | None = None,
+        ledger: Ledger | Exception | None = None,
+        clock: ManualClock | None = None,
     ) -> None:
+        """`broker`: a real log instead of one that only remembers. `ledger`: an error is what opening it raises."""
         self.log = Memory()
         self.leaders = Leaders()
-        self.clock = ManualClock()
+        self.clock = clock or ManualClock()
         self.sent: list[dict[str, Any]] = []
         numbers = itertools.count(1)
+
+        async def opened() -> Ledger:
+            if ledger is None or isinstance(ledger, Exception):
+                raise ledger or LedgerUnavailable("there is none here")
+            return ledger
+
         self.app: Starlette = create_app(
             settings=settings,
-            producer=self.log,
-            admin=self.leaders,  # type: ignore[arg-type]  # readiness asks for watermarks alone
+            producer=broker.producer() if broker else self.log,
+            admin=broker.admin() if broker else self.leaders,  # type: ignore[arg-type]  # asked for watermarks alone
             channels=CHANNELS,
             classes=DEFAULT_CLASSES,
             templates={"order-shipped": SHIPPED} if templates is None else templates,
             clock=self.clock,
             new_key=lambda: f"made-{next(numbers)}",
-            reader=Nothing(),
-            store=None,
-            open_ledger=no_ledger,
+            reader=broker.reader() if broker else Nothing(),
+            store=store,
+            open_ledger=opened,
             receivers={} if receivers is None else receivers,
             tenants={} if tenants is None else tenants,
         )
@@ -186,8 +203,13 @@ class Lab:
                 chunks = [msgspec.json.encode(body)]
         return await self.call("POST", path, headers=fields, chunks=chunks)
 
-    async def get(self, path: str) -> Reply:
-        return await self.call("GET", path, headers=[], chunks=[b""])
+    async def get(self, path: str, *, key: str | None = None) -> Reply:
+        return await self.ask("GET", path, key=key)
+
+    async def ask(self, method: str, path: str, *, key: str | None) -> Reply:
+        """A request without a body; `path` may have a query."""
+        headers = [] if key is None else [(b"authorization", f"Bearer {key}".encode())]
+        return await self.call(method, path, headers=headers, chunks=[b""])
 
     async def call(
         self, method: str, path: str, *, headers: Sequence[tuple[bytes, bytes]], chunks: Sequence[bytes]
@@ -214,6 +236,7 @@ class Lab:
     ) -> list[dict[str, Any]]:
         """What the application sends when it receives these messages; after the last nothing more comes."""
         sent = self.sent = []
+        path, _, query = path.partition("?")
 
         async def receive() -> dict[str, Any]:
             if not messages:
@@ -229,10 +252,10 @@ class Lab:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": path,
+            "path": unquote(path),
             "raw_path": path.encode(),
             "root_path": "",
-            "query_string": b"",
+            "query_string": query.encode("latin-1", "replace"),
             "headers": headers,
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),

@@ -4,6 +4,7 @@
 """
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -20,6 +21,8 @@ from pabal.api.problems import BodyError, Refused, defect, log_unavailable, refu
 from pabal.errors import LedgerUnavailable, LogError, RecordRefused, StoreUnavailable, UnknownTopic
 
 MAX_QUERY_BYTES: Final = 8192
+
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +111,9 @@ def read_query(query: bytes, model: type[T]) -> T:
         return msgspec.convert(fields, model, strict=False)
     except msgspec.ValidationError as error:
         message, _, place = str(error).rpartition(" - at `$.")
-        if message:
-            raise refuse_parameter(place.removesuffix("`"), message) from None
-        raise refuse_parameter("", str(error)) from None
+        if not message and (unknown := _UNKNOWN.fullmatch(place)):
+            raise refuse_parameter(unknown[1], "there is no such parameter") from None
+        raise refuse_parameter(place.removesuffix("`") if message else "", message or place) from None
 
 
 def refuse_parameter(name: str, message: str) -> Refused:

@@ -133,8 +133,8 @@ def _view(suppression: Suppression) -> SuppressionView:
 
 def _cursor(suppression: Suppression) -> str:
     """Names the place in the list, without the tenant."""
-    place = f"{suppression.channel}/{suppression.address}"
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+    place = suppression_key(tenant="", channel=suppression.channel, address=suppression.address)[1:]
+    return base64.urlsafe_b64encode(place).decode().rstrip("=")
 
 
 def _read_cursor(cursor: str, *, tenant: str) -> bytes:
