@@ -8,11 +8,17 @@ from pabal.channels import CHANNELS
 from pabal.clock import Clock
 from pabal.config import Settings
 from pabal.dlq.desk import DeadLetters
+from pabal.store.port import Store
 
 
 @contextlib.asynccontextmanager
-async def open_dead_letters(broker: Broker, *, settings: Settings, clock: Clock) -> AsyncIterator[DeadLetters]:
-    """The dead letters on a log, with the channels and providers of these settings; closed at the end."""
+async def open_dead_letters(
+    broker: Broker, *, settings: Settings, clock: Clock, store: Store | None = None
+) -> AsyncIterator[DeadLetters]:
+    """The dead letters on a log, with the channels and providers of these settings; closed at the end.
+
+    `store` tells histories longer than the log holds them; it is not closed.
+    """
     async with contextlib.AsyncExitStack() as closing:
         reader, admin, producer = broker.reader(), broker.admin(), broker.producer()
         for client in (reader, admin, producer):
@@ -24,4 +30,5 @@ async def open_dead_letters(broker: Broker, *, settings: Settings, clock: Clock)
             channels={name: CHANNELS[name] for name in settings.channels},
             providers={name: (channel.provider,) for name, channel in settings.channels.items()},
             clock=clock,
+            store=store,
         )

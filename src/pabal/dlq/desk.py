@@ -6,7 +6,7 @@ No group reads the dead topics and nothing is ever removed from them but by rete
 
 import contextlib
 import heapq
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -30,9 +30,13 @@ from pabal.notification import (
     dead_topic,
     event_id,
 )
+from pabal.store.port import Store, TimelineEntry
 
 CLOCK_SKEW: Final = timedelta(hours=1)
 """How much earlier than a letter its mark may seem to be, when hosts' clocks differ."""
+
+
+_MOST_AT_ONCE: Final = 200
 
 
 class Filed(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +80,7 @@ class DeadLetters:
         channels: Mapping[str, Channel],
         providers: Mapping[str, Collection[str]],
         clock: Clock,
+        store: Store | None = None,
     ) -> None:
         """`channels` are those that are switched on here; `providers` names who may carry each of them."""
         self.reader = reader
@@ -84,6 +89,7 @@ class DeadLetters:
         self.channels = channels
         self.clock = clock
         self._providers = providers
+        self._store = store
 
     def topics(self, selection: Selection) -> Mapping[str, str]:
         """The dead topic of each channel that is meant, by channel. Raises ConfigError for one that does not exist."""
@@ -186,8 +192,22 @@ class DeadLetters:
         done = await self.marks(since=datetime.fromtimestamp(letter.record.timestamp, UTC))
         return Filed(letter=done.corrected(letter), standing=done.standing(letter))
 
-    async def history(self, letter: Letter) -> list[DeliveryEvent]:
-        """What `pabal.events` still holds of the letter's delivery, oldest first."""
+    async def history(self, letter: Letter) -> Sequence[TimelineEntry]:
+        """What happened to the letter's delivery, oldest first: from the store, else what `pabal.events` still holds.
+
+        Raises StoreUnavailable.
+        """
+        delivery = letter.delivery
+        if delivery is None:
+            return ()
+        if self._store is not None:
+            view = await self._store.delivery(delivery.id, tenant=delivery.tenant)
+            if view is not None and view.timeline:
+                return view.timeline
+        return [_entry(event) for event in await self._events(letter)]
+
+    async def _events(self, letter: Letter) -> list[DeliveryEvent]:
+        """The events of the letter's delivery that the log still holds, oldest first."""
         if letter.delivery is None:
             return []
         key = letter.delivery.id.hex.encode()
@@ -237,6 +257,24 @@ class DeadLetters:
         await self.producer.append([audit_record(fact)])
         return await self.find(letter_id)
 
+    async def discard_all(
+        self, selection: Selection, *, ends: Mapping[str, int], by: str, reason: str
+    ) -> AsyncIterator[int]:
+        """Close every open letter that is meant, up to these ends. Yields how many it were so far, step by step."""
+        discarded, records = 0, []
+        async with contextlib.aclosing(self.filed(selection, ends=ends)) as letters:
+            async for filed in letters:
+                if filed.standing.state == "open":
+                    records += discard_records(filed.letter, by=by, at=self.clock.now(), reason=reason)
+                    discarded += 1
+                if len(records) >= _MOST_AT_ONCE:
+                    await self.producer.append(records)
+                    records = []
+                    yield discarded
+        if records:
+            await self.producer.append(records)
+        yield discarded
+
     async def discard(self, letter_id: LetterId, *, by: str, reason: str) -> Filed:
         """Close an open letter for good, unsent. Raises ConfigError when there is no such letter, or it is not open."""
         letter = _open(await self.find(letter_id), to="discard")
@@ -245,10 +283,11 @@ class DeadLetters:
         return await self.find(letter_id)
 
     async def _check_nothing_unknown(self, letter: Letter) -> None:
-        history = await self.history(letter)
-        if any(event.kind == "sent" for event in history):
+        # The log as well as the store, which may be behind; the store as well as the log, which forgets sooner.
+        kinds = {entry.kind for entry in await self.history(letter)} | {e.kind for e in await self._events(letter)}
+        if "sent" in kinds:
             raise ConfigError(f"{letter.id} was sent meanwhile: its acceptance came late. Nothing is left to correct")
-        if letter.error_class == UNCERTAIN or any(event.kind == "unknown" for event in history):
+        if letter.error_class == UNCERTAIN or "unknown" in kinds:
             raise ConfigError(
                 f"{letter.id} cannot be edited: an attempt ended without an answer and may have been sent. Under "
                 "a new key the far side could not tell; redrive it as it is (--include-uncertain), or discard it"
@@ -291,6 +330,20 @@ def told(letter: Letter, *, kind: EventKind, at: datetime, detail: str) -> Deliv
         attempt=attempt,
         at=at,
         detail=detail,
+    )
+
+
+def _entry(event: DeliveryEvent) -> TimelineEntry:
+    return TimelineEntry(
+        kind=event.kind,
+        at=event.at,
+        attempt=event.attempt,
+        provider=event.provider,
+        provider_id=event.provider_id,
+        latency_seconds=event.latency_seconds,
+        detail=event.detail,
+        response=event.response,
+        due=event.due,
     )
 
 

@@ -1,0 +1,76 @@
+"""What `pabal dlq redrive` shows while it runs: a bar on a terminal, a line now and then elsewhere."""
+
+import asyncio
+from typing import Final, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from pabal.dlq.answers import Tally
+from pabal.dlq.claim import TopicClaim
+from pabal.dlq.plan import Plan
+from pabal.dlq.redrive import Watcher
+from pabal.dlq.stepping import Send, Step, Stop, Wait
+
+_WORDS: Final = {
+    "canary": "waiting for the canary",
+    "answers": "waiting for answers",
+    "last_answers": "waiting for the last answers",
+}
+
+
+class RedriveProgress(Watcher):
+    """A context; `stopping` is only looked at."""
+
+    def __init__(self, console: Console, plan: Plan, *, stopping: asyncio.Event) -> None:
+        self._console = console
+        self._stopping = stopping
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[tally]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("reading the log", total=plan.redrives, tally="")
+        self._said = ""
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def going_on(self, tally: Tally, step: Step) -> None:
+        """See `Watcher.going_on`."""
+        match step:
+            case Send():
+                words = "sending"
+            case Wait(why=why):
+                words = _WORDS[why]
+            case Stop():
+                words = "ending"
+        if self._stopping.is_set():
+            words = "stopping: marking what was begun"
+        counts = f"{tally.sent:,} sent"
+        for count, word in ((tally.returned, "dead again"), (tally.deferred, "refused again")):
+            counts += f", {count:,} {word}" if count else ""
+        self._progress.update(self._task, description=words, completed=tally.redriven, tally=counts)
+        self._say(words, f"{words}: {tally.redriven:,} redriven, {counts}")
+
+    def waiting_for_former_run(self, holder: TopicClaim, seconds: float) -> None:
+        """See `Watcher.waiting_for_former_run`."""
+        words = f"the former run ({holder.by} on {holder.host}) ended without a word; its claim ends within"
+        self._progress.update(self._task, description=f"{words} {seconds:.0f} s")
+        self._say(words, f"{words} {seconds:.0f} s")
+
+    def _say(self, kind: str, line: str) -> None:
+        """Where there is no terminal: a line for each change."""
+        if not self._console.is_terminal and kind != self._said:
+            self._said = kind
+            self._console.print(line, soft_wrap=True)

@@ -1,0 +1,80 @@
+"""`pabal report`: figures about what happened, each defined once."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from pabal.cli.options import common_options, settings_of, with_clear_errors
+from pabal.clock import SystemClock
+from pabal.dlq.selection import parse_instant
+from pabal.errors import ConfigError
+from pabal.reports.reprocessing import WITHIN, ReprocessingReport, report_reprocessing
+from pabal.store.sql import SqlStore, store_url
+
+
+@click.group()
+def report() -> None:
+    """Figures about what happened, from the store that `pabal recorder` (or `pabal up`) keeps."""
+
+
+@report.command()
+@common_options
+@click.option("--since", default="8d", show_default=True, help="Start of the window: 8d, 36h (ago), or 2026-01-31.")
+@click.option("--until", default="24h", show_default=True, help="End of the window; the same.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@with_clear_errors
+def reprocessing(
+    log_url: str | None, config: Path | None, data: Path, since: str, until: str, *, as_json: bool
+) -> None:
+    """How much of what was dead-lettered was sent within 24 hours after all.
+
+    By delivery, from the first time it was dead-lettered. Those that a person discarded are left out and shown, and so
+    are those whose 24 hours have not passed. The default window is the last week that is complete.
+    """
+    del log_url  # The store alone is asked.
+    clock = SystemClock()
+    now = clock.now()
+    start, end = parse_instant(since, now=now), parse_instant(until, now=now)
+    if start >= end:
+        raise ConfigError(f"--since {since} does not lie before --until {until}")
+    settings = settings_of(config)
+    if settings.store.url is None and not (data / "store.db").exists():
+        raise ConfigError(f"there is no store at {data / 'store.db'}; give --data, or [store] url with --config")
+
+    async def ask() -> ReprocessingReport:
+        store = SqlStore(store_url(settings.store.url, data=data), clock=clock)
+        try:
+            rows = await store.reprocessed(since=start, until=end)
+        finally:
+            await store.close()
+        return report_reprocessing(rows, since=start, until=end, as_of=now)
+
+    made = asyncio.run(ask())
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(made)).decode())
+    else:
+        _show(Console(highlight=False), made)
+
+
+def _show(console: Console, made: ReprocessingReport) -> None:
+    console.print(
+        f"first dead-lettered from {made.since:%Y-%m-%d %H:%M} to {made.until:%Y-%m-%d %H:%M} UTC, "
+        f"sent within {WITHIN / timedelta(hours=1):g} h"
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("channel")
+    for name in ("rate", "sent in time", "of", "discarded", "not yet 24 h", "in all"):
+        table.add_column(name, justify="right")
+    rows = [*made.channels.items(), ("all", made)]
+    for channel, figures in rows if len(rows) > 2 else rows[-1:]:
+        rate = "-" if figures.rate is None else f"{figures.rate:.1%}"
+        counts = (figures.numerator, figures.denominator, figures.excluded, figures.immature, figures.cohort)
+        table.add_row(channel, rate, *(f"{count:,}" for count in counts))
+    console.print(table)
+    if not made.is_mature:
+        console.print(f"not final: the window is complete at {made.until + WITHIN:%Y-%m-%d %H:%M} UTC", style="yellow")
