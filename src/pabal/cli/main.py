@@ -6,6 +6,7 @@ from pabal import __version__
 from pabal.cli.brake import brake
 from pabal.cli.dlq import dlq
 from pabal.cli.events import events
+from pabal.cli.events import events
 from pabal.cli.key import key
 from pabal.cli.ledger import ledger
 from pabal.cli.recorder import recorder, store
