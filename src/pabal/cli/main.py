@@ -6,7 +6,6 @@ from pabal import __version__
 from pabal.cli.brake import brake
 from pabal.cli.dlq import dlq
 from pabal.cli.events import events
-from pabal.cli.events import events
 from pabal.cli.key import key
 from pabal.cli.ledger import ledger
 from pabal.cli.recorder import recorder, store
@@ -27,5 +26,20 @@ def main() -> None:
     """
 
 
-for command in (up, api, worker, delayline, recorder, topics, events, brake, store, dlq, report, ledger, key, simulator):
+for command in (
+    up,
+    api,
+    worker,
+    delayline,
+    recorder,
+    topics,
+    events,
+    brake,
+    store,
+    dlq,
+    report,
+    ledger,
+    key,
+    simulator,
+):
     main.add_command(command)
