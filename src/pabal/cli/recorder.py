@@ -5,9 +5,7 @@ import os
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from pabal.cli.compose import check_topics, open_parts, open_store, run_recorder
 from pabal.cli.options import common_options, run_role, settings_of, url_of, with_clear_errors
@@ -128,17 +126,14 @@ def unaccounted(log_url: str | None, config: Path | None, data: Path) -> None:
     if not found:
         click.echo("every delivery is accounted for")
         return
-    Console(soft_wrap=True).print(_table(found[:_MOST_SHOWN]))
-    more = "the oldest of them" if len(found) > _MOST_SHOWN else "all of them"
-    raise click.ClickException(f"{min(len(found), _MOST_SHOWN)} deliveries are unaccounted ({more} are shown)")
-
-
-def _table(found: list[DeliveryView]) -> Table:
-    table = Table("delivery", "tenant", "channel", "class", "attempt", "last heard of", "expired")
-    for view in found:
-        heard, expired = (f"{at:%Y-%m-%d %H:%M:%S}" if at else "?" for at in (view.updated_at, view.expires_at))
-        table.add_row(str(view.id), view.tenant, view.channel, view.class_, str(view.attempt), heard, expired)
-    return table
+    for view in found[:_MOST_SHOWN]:
+        expired = f"{view.expires_at:%Y-%m-%d %H:%M:%S}" if view.expires_at else "at an unknown time"
+        click.echo(
+            f"{view.id}  {view.tenant}  {view.channel}.{view.class_}  attempt {view.attempt}  "
+            f"last heard of {view.updated_at:%Y-%m-%d %H:%M:%S}  expired {expired}"
+        )
+    count = f"more than {_MOST_SHOWN}" if len(found) > _MOST_SHOWN else str(len(found))
+    raise click.ClickException(f"{count} deliveries are unaccounted")
 
 
 def _progress() -> Progress:

@@ -1,0 +1,82 @@
+"""`pabal recorder rebuild` and `pabal store …` as a person calls them."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+from click.testing import CliRunner, Result
+
+from pabal.cli.compose import open_store
+from pabal.cli.main import main
+from pabal.codec import delivery_record
+from pabal.config import Settings
+from pabal.notification import Delivery
+from pabal.testing._store_lab import a_delivery
+from tests.recorder.lab import Lab
+
+
+def pabal(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def lost_delivery() -> Delivery:
+    long_ago = datetime.now(UTC) - timedelta(hours=5)
+    return msgspec.structs.replace(a_delivery(), accepted_at=long_ago, expires_at=long_ago + timedelta(hours=1))
+
+
+def fold(data: Path, delivery: Delivery) -> None:
+    async def run() -> None:
+        store = open_store(Settings(), data)
+        await store.fold([delivery])
+        await store.close()
+
+    asyncio.run(run())
+
+
+def test_a_rebuild_says_what_it_has_read(tmp_path: Path) -> None:
+    async def fill() -> None:
+        async with Lab.opened(tmp_path) as lab:
+            await lab.append(delivery_record(lost_delivery()))
+
+    asyncio.run(fill())
+
+    result = pabal("recorder", "rebuild", "--log", f"sqlite:{tmp_path / 'log.db'}", "--data", str(tmp_path))
+
+    assert result.exit_code == 0
+    assert result.output.strip() == "1 records were read into the store"
+
+
+def test_unaccounted_deliveries_are_listed_and_fail_the_command(tmp_path: Path) -> None:
+    delivery = lost_delivery()
+    fold(tmp_path, delivery)
+
+    result = pabal("store", "unaccounted", "--data", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert str(delivery.id) in result.output
+    assert "1 deliveries are unaccounted" in result.output
+
+
+def test_nothing_unaccounted_is_good_news(tmp_path: Path) -> None:
+    result = pabal("store", "unaccounted", "--data", str(tmp_path))
+
+    assert (result.exit_code, result.output.strip()) == (0, "every delivery is accounted for")
+
+
+def test_migrating_says_where_the_tables_were(tmp_path: Path) -> None:
+    first = pabal("store", "migrate", "--data", str(tmp_path))
+    second = pabal("store", "migrate", "--data", str(tmp_path))
+
+    assert "they were at nothing" in first.output
+    assert "they were at 0001" in second.output
+
+
+def test_a_url_that_is_no_store_is_one_clear_line(tmp_path: Path) -> None:
+    config = tmp_path / "pabal.toml"
+    config.write_text('[store]\nurl = "mysql://localhost/pabal"\n')
+
+    result = pabal("store", "migrate", "--config", str(config), "--data", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert result.output == "Error: 'mysql' is not a store; write sqlite:PATH or postgresql://HOST/NAME\n"

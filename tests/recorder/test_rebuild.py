@@ -1,0 +1,131 @@
+"""Reading what the log still holds into the store again."""
+
+import asyncio
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pabal.broker.port import NewRecord, TopicPartition
+from pabal.clock import ManualClock
+from pabal.errors import OffsetOutOfRange
+from pabal.notification import EVENTS_TOPIC
+from pabal.recorder.rebuild import Rebuilt, rebuild
+from pabal.recorder.recorder import GROUP
+from tests.recorder.lab import CHANNELS, FlakyStore, Lab
+
+
+async def rebuilt(lab: Lab, progress: list[tuple[int, int]] | None = None) -> Rebuilt:
+    told = [] if progress is None else progress
+    return await rebuild(
+        broker=lab.broker,
+        store=lab.store,
+        channels=CHANNELS,
+        on_progress=lambda read, total: told.append((read, total)),
+    )
+
+
+async def test_a_new_store_is_filled_from_the_log(tmp_path: Path) -> None:
+    async with Lab.opened(tmp_path) as lab:
+        sent = [await lab.accept_and_send() for _ in range(3)]
+        await lab.append(NewRecord(topic=EVENTS_TOPIC, key=None, value=b"\xff"))
+        progress: list[tuple[int, int]] = []
+
+        result = await rebuilt(lab, progress)
+
+        assert result == Rebuilt(records=7, undecodable=1, refused=0, released=0)
+        assert progress[0] == (0, 7)
+        assert progress[-1] == (7, 7)
+        for delivery in sent:
+            view = await lab.view(delivery)
+            assert view is not None
+            assert view.status == "sent"
+
+
+async def test_what_the_log_has_forgotten_stays_in_the_store(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with Lab.opened(tmp_path, clock=clock) as lab:
+        old = await lab.accept_and_send()
+        await rebuilt(lab)
+        clock.advance(timedelta(days=9).total_seconds())
+        await lab.broker.clean()
+        fresh = await lab.accept_and_send()
+
+        result = await rebuilt(lab)
+
+        assert result.records == 2
+        for delivery in (old, fresh):
+            view = await lab.view(delivery)
+            assert view is not None
+            assert view.status == "sent"
+
+
+async def test_twice_comes_to_the_same(tmp_path: Path) -> None:
+    async with Lab.opened(tmp_path) as lab:
+        delivery = await lab.accept_and_send()
+        await rebuilt(lab)
+        before = await lab.view(delivery)
+
+        await rebuilt(lab)
+
+        assert await lab.view(delivery) == before
+
+
+async def test_deleted_unread_records_end_a_recorder_and_a_rebuild_lets_it_go_on(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with Lab.opened(tmp_path, clock=clock) as lab:
+        await lab.accept_and_send()
+        admin = lab.broker.admin()
+        partitions = [TopicPartition(EVENTS_TOPIC, number) for number in (0, 1)]
+        await admin.reset_offsets(GROUP, dict.fromkeys(partitions, 0))
+        clock.advance(timedelta(days=9).total_seconds())
+        await lab.broker.clean()
+
+        with pytest.raises(ExceptionGroup) as raised:
+            await _record_for_ever(lab)
+        result = await rebuilt(lab)
+        async with lab.recording():
+            await lab.accept_and_send()
+
+        [error] = _leaves(raised.value)
+        assert isinstance(error, OffsetOutOfRange)
+        assert "pabal recorder rebuild" in str(error)
+        assert result.released == 1
+
+
+async def test_a_rebuild_may_go_on_beside_a_recorder(tmp_path: Path) -> None:
+    async with Lab.opened(tmp_path) as lab:
+        deliveries = [await lab.accept_and_send() for _ in range(5)]
+
+        async with lab.recording():
+            await rebuilt(lab)
+
+        for delivery in deliveries:
+            view = await lab.view(delivery)
+            assert view is not None
+            assert [entry.kind for entry in view.timeline] == ["sent"]
+
+
+async def test_a_store_that_is_deleted_comes_back(tmp_path: Path) -> None:
+    async with Lab.opened(tmp_path) as lab:
+        delivery = await lab.accept_and_send()
+        await rebuilt(lab)
+        await lab.store.close()
+        shutil.rmtree(tmp_path / "store")
+        lab.store = FlakyStore(lab.url, clock=lab.clock)
+
+        await rebuilt(lab)
+
+        assert await lab.view(delivery) is not None
+
+
+async def _record_for_ever(lab: Lab) -> None:
+    async with lab.recording():
+        await asyncio.Event().wait()
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]
