@@ -43,6 +43,7 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) ->
     recorded-postgres  the same with ledger and store in PostgreSQL
     provider           a provider that takes 20 ms
     embedded           one process on the embedded log
+    isolation          another's latency beside 5,000 deliveries that wait for a dead endpoint
     waiting-kafka, waiting-embedded  what a million waiting deliveries cost
     """
     unknown = set(names) - MEASURES.keys()

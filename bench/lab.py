@@ -72,6 +72,10 @@ class FarSide:
         self.hook = f"{url}/hook"
         self._control = f"{control_url}/_control"
 
+    def elsewhere(self, path: str) -> str:
+        """A URL of the same listener under another host's name: to Pabal's guard it is another host."""
+        return self.url.replace("127.0.0.1", "localhost") + path
+
     def distinct(self) -> int:
         """How many different deliveries have arrived."""
         return int(self._call("GET", "/counts?by_key=no")["distinct"])

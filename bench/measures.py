@@ -9,6 +9,7 @@ import msgspec
 
 from bench.cpu import Meter, Usage, memory_mb
 from bench.figures import Measured, Sample, Target, Wanted, measured, percentile
+from bench.isolation import isolation
 from bench.lab import Lab, Program
 from bench.load import Job, Result
 from bench.systems import EmbeddedSketch, Pabal, PabalUp, System, embedded_apart, kafka_systems
@@ -210,6 +211,7 @@ MEASURES: Mapping[str, Callable[[Lab, Size], Measured]] = {
     "recorded-postgres": recorded_postgres,
     "provider": provider,
     "embedded": embedded,
+    "isolation": isolation,
     "waiting-kafka": waiting_kafka,
     "waiting-embedded": waiting_embedded,
 }
