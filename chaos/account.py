@@ -66,11 +66,13 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 class Allowed(msgspec.Struct, frozen=True, kw_only=True):
     """What a scenario may cost. `duplicates`: calls in flight at all its crashes. `dead`: exactly so many dead letters;
-    or `dead_at_most`, where that is up to the moment of the fault."""
+    or `dead_at_most`, where that is up to the moment of the fault. `recovered_within_seconds` where that is promised.
+    """
 
     duplicates: int
     dead: int = 0
     dead_at_most: int | None = None
+    recovered_within_seconds: float | None = None
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,4 +159,7 @@ def broken_promises(account: Account, allowed: Allowed) -> list[str]:
         broken.append(f"{account.dead} dead letters, at most {allowed.dead_at_most} may be")
     if allowed.dead_at_most is None and account.dead != allowed.dead:
         broken.append(f"{account.dead} dead letters instead of {allowed.dead}")
+    within = allowed.recovered_within_seconds
+    if within is not None and account.recovered_after_seconds > within:
+        broken.append(f"it took {account.recovered_after_seconds} s to recover, {within:g} are promised")
     return broken

@@ -2,15 +2,17 @@
 
 import asyncio
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
+from bench.lab import BenchFailed
 
 from chaos.account import (
     Account,
@@ -30,11 +32,14 @@ from chaos.witness import Witness, recorded_statuses
 from pabal.cli.compose import open_broker
 from pabal.clock import SystemClock
 from pabal.config import Settings
-from pabal.errors import LogError
+from pabal.errors import LogError, PabalError
+from pabal.testing.kafka import KafkaMissing, KafkaStartFailed
+from pabal.testing.postgres import PostgresMissing, PostgresStartFailed
 
 _COMPLETE_WITHIN_SECONDS = 120.0
 _TOLD_WITHIN_SECONDS = 30.0
 _LOOK_EVERY_SECONDS = 1.0
+_SETTLE_SECONDS = 2.0
 _AFTER_EVERY_EXPIRY = timedelta(days=30)
 
 
@@ -146,23 +151,46 @@ async def conduct(scenario: Scenario, *, log: Log, size: Size, keep: bool = Fals
         async with Installation.opened(directory, scenario.setting, log=log) as pabal:
             run = Run(pabal, log=log, size=size)
             try:
-                allowed = await scenario.do(run)
-                account, told = await _account_for(run, within_seconds=scenario.complete_within_seconds)
-                await _look_into_store(run, told=told)
-                problems = [*run.problems, *broken_promises(account, allowed)]
-                row = _with_counts(row, account, allowed=allowed)
-            except (RunFailed, UnexpectedAnswer, ExceptionGroup, TimeoutError) as error:
-                problems = [*run.problems, f"{type(error).__name__}: {error}"]
+                return await _carry_out(scenario, run, row)
+            except _FAILURES as error:
                 run.load.stop()
-            if run.load.unhinted:
-                problems.append(f"{run.load.unhinted} answers 503 without Retry-After")
-            row = msgspec.structs.replace(row, problems=tuple(problems), notes=tuple(run.notes))
+                return _with_words(row, run, [f"{type(error).__name__}: {error}"])
+    except (RunFailed, BenchFailed, KafkaMissing, KafkaStartFailed, PostgresMissing, PostgresStartFailed) as error:
+        return msgspec.structs.replace(row, problems=(f"it could not be run: {error}",))
     finally:
         if keep:
             sys.stderr.write(f"{scenario.name}: logs and data are in {directory}\n")
         else:
             shutil.rmtree(directory, ignore_errors=True)
-    return row
+
+
+_FAILURES = (RunFailed, UnexpectedAnswer, PabalError, ExceptionGroup, TimeoutError, subprocess.TimeoutExpired)
+"""What a run may end with before its account: a defect that was found, or a machine too slow."""
+
+
+async def _carry_out(scenario: Scenario, run: Run, row: Row) -> Row:
+    """The fault, the wait until everything is accounted for, the judgement."""
+    allowed = await scenario.do(run)
+    await asyncio.wait_for(run.load.answered(), scenario.complete_within_seconds)
+    broker = await open_broker(run.pabal.log_url, settings=Settings(), clock=SystemClock())
+    try:
+        witness = Witness(broker)
+        await _until_accounted_for(run, witness, within_seconds=scenario.complete_within_seconds)
+        await _look_into_store(run, told=witness.told)
+        # What is still under way somewhere could arrive once more.
+        await run.while_loaded(_SETTLE_SECONDS)
+        await witness.look()
+    finally:
+        await broker.close()
+    account = _take(run, witness)
+    _explain_missing(run, witness)
+    return _with_words(_with_counts(row, account, allowed=allowed), run, broken_promises(account, allowed))
+
+
+def _with_words(row: Row, run: Run, problems: Sequence[str]) -> Row:
+    if run.load.unhinted:
+        run.problems.append(f"{run.load.unhinted} answers 503 without Retry-After")
+    return msgspec.structs.replace(row, problems=(*run.problems, *problems), notes=tuple(run.notes))
 
 
 def _with_counts(row: Row, account: Account, *, allowed: Allowed) -> Row:
@@ -179,26 +207,19 @@ def _with_counts(row: Row, account: Account, *, allowed: Allowed) -> Row:
     )
 
 
-async def _account_for(run: Run, *, within_seconds: float) -> tuple[Account, Mapping[str, Told]]:
-    """Wait until every accepted delivery is accounted for and told of, or until that has taken too long."""
-    await asyncio.wait_for(run.load.answered(), within_seconds)
-    broker = await open_broker(run.pabal.log_url, settings=Settings(), clock=SystemClock())
-    try:
-        witness = Witness(broker)
-        deadline = time.monotonic() + within_seconds
-        while True:
-            run.pabal.check()
-            await _look(witness, until=deadline)
-            account = _take(run, witness)
-            if account.lost == 0:
-                # The events follow the calls; they are given the time of a takeover.
-                deadline = min(deadline, time.monotonic() + _TOLD_WITHIN_SECONDS)
-            if (account.lost == 0 and account.untold == 0) or time.monotonic() > deadline:
-                _explain_missing(run, witness)
-                return account, witness.told
-            await asyncio.sleep(_LOOK_EVERY_SECONDS)
-    finally:
-        await broker.close()
+async def _until_accounted_for(run: Run, witness: Witness, *, within_seconds: float) -> None:
+    """Wait until every accepted delivery has arrived or is explained, and is told of; or until that is too late."""
+    deadline = time.monotonic() + within_seconds
+    while True:
+        run.pabal.check()
+        await _look(witness, until=deadline)
+        account = _take(run, witness)
+        if account.lost == 0:
+            # The events follow the calls; they are given the time of a takeover.
+            deadline = min(deadline, time.monotonic() + _TOLD_WITHIN_SECONDS)
+        if (account.lost == 0 and account.untold == 0) or time.monotonic() > deadline:
+            return
+        await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
 
 async def _look_into_store(run: Run, *, told: Mapping[str, Told]) -> None:

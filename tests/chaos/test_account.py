@@ -100,6 +100,12 @@ def test_recovery_ends_with_the_last_that_was_asked_before_the_fault_was_over() 
     )
 
     assert account.recovered_after_seconds == 4.0
+    assert broken_promises(account, Allowed(duplicates=0, dead=1, recovered_within_seconds=4.0)) == [
+        "2 arrived, and no event says so"
+    ]
+    assert "it took 4.0 s to recover, 3 are promised" in broken_promises(
+        account, Allowed(duplicates=0, dead=1, recovered_within_seconds=3.0)
+    )
 
 
 def test_a_row_replaces_the_former_one_of_its_failure_and_log(tmp_path: Path) -> None:
