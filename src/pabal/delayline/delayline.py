@@ -1,6 +1,7 @@
 """The role itself: poll, hold, release, commit, in one loop whose only sleep is the poll."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
@@ -129,16 +130,21 @@ class DelayLine:
                     progress.done(held.record.offset)
 
     async def _append(self, records: Sequence[NewRecord]) -> None:
-        try:
-            await insist(lambda: self._producer.append(records))
-        except RecordRefused as error:
-            if len(records) > 1:
-                for record in records:
-                    await self._append([record])
+        """Append; of a record that the log will never take, its start."""
+        cut: set[int] = set()
+        while True:
+            try:
+                await insist(functools.partial(self._producer.append, records))
+            except RecordRefused as error:
+                refused = set(error.indexes) - cut
+                if not refused:
+                    # Not even a start of it is taken: to go on would lose it, so a person must look.
+                    raise
+                logger.error("cut short what the log does not take: %s", error)
+                records = [cut_record(each) if index in refused else each for index, each in enumerate(records)]
+                cut |= refused
+            else:
                 return
-            logger.error("cut short what the log does not take: %s", error)
-            cut = [cut_record(record) for record in records]
-            await insist(lambda: self._producer.append(cut))
 
     async def _hold_back_full(self) -> None:
         full = {tp for tp, shelf in self._shelves.items() if len(shelf) >= _MOST_HELD} - self._paused

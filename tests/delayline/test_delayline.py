@@ -1,0 +1,200 @@
+"""The role over a real log, with an append that waits, a partition that goes away meanwhile, and a log with a limit."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from pabal.broker.port import NewRecord, Position, Producer, Record, TopicPartition
+from pabal.broker.sqlite import SqliteBroker
+from pabal.clock import SystemClock
+from pabal.codec import delay_record
+from pabal.delayline.delayline import GROUP, DelayLine
+from pabal.errors import RecordRefused
+from pabal.notification import Content, Delivery, deliveries_topic
+from pabal.retry import Wait
+from pabal.topics.spec import topics_for
+from tests.delayline.test_shelf import DELIVERY
+from tests.waiting import eventually
+
+SHELF = TopicPartition("pabal.delay.bulk.5", 0)
+CLOCK = SystemClock()
+
+
+class Through:
+    """A producer of the real log; a test may stand in the way of its appends."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self.begun: list[Sequence[NewRecord]] = []
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+        self.refuses: Callable[[NewRecord], bool] = lambda _: False
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
+        self.begun.append(records)
+        await self.may_go_on.wait()
+        if refused := [index for index, record in enumerate(records) if self.refuses(record)]:
+            raise RecordRefused("too large", indexes=refused[:1])
+        return await self._producer.append(records)
+
+    async def close(self) -> None:
+        await self._producer.close()
+
+
+class Member(NamedTuple):
+    """One member of the delay line, and what stands between it and the log."""
+
+    line: DelayLine
+    log: Through
+    running: "asyncio.Task[None]"
+
+
+class Lab:
+    """One log, and members of the delay line that each have it open for themselves."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[SqliteBroker]:
+        broker = await SqliteBroker.open(self._path, clock=CLOCK, session_seconds=0.5)
+        try:
+            yield broker
+        finally:
+            await broker.close()
+
+    @contextlib.asynccontextmanager
+    async def line(self, *, standing_in_the_way: bool = False, fails: bool = False) -> AsyncIterator["Member"]:
+        async with self.opened() as broker:
+            producers: list[Through] = []
+
+            def producer(*, deadline_seconds: float = 5.0) -> Producer:
+                producers.append(Through(SqliteBroker.producer(broker, deadline_seconds=deadline_seconds)))
+                return producers[-1]
+
+            broker.producer = producer  # type: ignore[method-assign,assignment]
+            line = DelayLine(broker=broker, channels=["email"], clock=CLOCK)
+            [through] = producers
+            if standing_in_the_way:
+                through.may_go_on.clear()
+            stopping = asyncio.Event()
+            running = asyncio.create_task(line.run(stopping))
+            try:
+                yield Member(line, through, running)
+            finally:
+                through.may_go_on.set()
+                stopping.set()
+                await asyncio.wait([running])
+            assert (running.exception() is not None) == fails
+
+    async def append(self, *records: NewRecord) -> None:
+        async with self.opened() as broker:
+            await broker.producer().append(records)
+
+    async def released(self) -> list[Record]:
+        topic = TopicPartition(deliveries_topic("email", "bulk"), 0)
+        async with self.opened() as broker:
+            return [record async for batch in broker.reader().read(topic) for record in batch]
+
+    async def committed(self) -> int:
+        async with self.opened() as broker:
+            return (await broker.admin().committed(GROUP, [SHELF.topic])).get(SHELF, 0)
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> Lab:
+    lab = Lab(tmp_path / "log.db")
+    async with lab.opened() as broker:
+        for spec in topics_for(["email"], partitions=1, replication=None):
+            await broker.admin().create_topic(spec)
+    return lab
+
+
+def waiting(delivery: Delivery = DELIVERY, *, due: datetime | None = None, topic: str = SHELF.topic) -> NewRecord:
+    due = due or CLOCK.now()
+    return delay_record(delivery, topic=topic, wait=Wait(due=due, release_at=due))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    await eventually(condition, within_seconds=10.0)
+
+
+async def until_released(lab: Lab, count: int) -> Collection[Record]:
+    deadline = asyncio.get_running_loop().time() + 10.0
+    while True:
+        released = await lab.released()
+        if len(released) >= count:
+            return released
+        assert asyncio.get_running_loop().time() < deadline, f"{len(released)} of {count} within 10 s"
+        await asyncio.sleep(0.01)
+
+
+async def test_a_partition_that_goes_away_during_an_append_is_the_next_members(lab: Lab) -> None:
+    """Both append the record: a copy, which the ledger knows. The first goes on, and commits nothing of it."""
+    await lab.append(waiting())
+
+    async with lab.line(standing_in_the_way=True) as first:
+        await until(lambda: first.log.begun)
+        async with lab.line():
+            await until_released(lab, 1)
+        committed = await lab.committed()
+        first.log.may_go_on.set()
+        await until_released(lab, 2)
+
+        await lab.append(waiting())
+        await until_released(lab, 3)
+        assert not first.running.done()
+
+    assert committed == 1
+    assert await lab.committed() == 2
+
+
+async def test_of_a_partition_that_is_taken_away_nothing_more_is_released(lab: Lab) -> None:
+    """A shelf is released in several appends; the log says during the first that another has the partition now."""
+    due = CLOCK.now() + timedelta(seconds=1.0)
+    await lab.append(*(waiting(due=due) for _ in range(600)))
+
+    async with lab.line(standing_in_the_way=True) as member:
+        await until(lambda: member.log.begun)
+        offsets = member.line.revoked([SHELF])
+        member.log.may_go_on.set()
+        await until_released(lab, 500)
+        await lab.append(waiting(topic="pabal.delay.bulk.30"))
+        await until_released(lab, 501)
+
+    assert offsets == {}
+    assert [len(records) for records in member.log.begun] == [500, 1]
+
+
+async def test_a_record_that_the_log_refuses_is_cut_and_the_others_go_as_they_are(lab: Lab) -> None:
+    huge = msgspec.structs.replace(DELIVERY, content=Content(body="x" * 200_000))
+
+    async with lab.line() as member:
+        member.log.refuses = lambda record: len(record.value or b"") > 100_000
+        await lab.append(waiting(), waiting(huge), waiting(), waiting(huge))
+        released = await until_released(lab, 4)
+
+    sizes = [len(record.value or b"") for record in released]
+    assert sizes.count(64 * 1024) == 2
+    assert len([size for size in sizes if size < 1000]) == 2
+    for record in released:
+        assert (record.header("x-cut-from-bytes") is None) == (len(record.value or b"") < 1000)
+
+
+async def test_a_record_of_which_not_even_a_start_is_taken_stops_the_line(lab: Lab) -> None:
+    """To go on would lose it; what is committed stays before it."""
+    await lab.append(waiting())
+
+    async with lab.line(fails=True) as member:
+        member.log.refuses = lambda _: True
+        await asyncio.wait([member.running], timeout=10.0)
+        failure = member.running.exception()
+
+    assert isinstance(failure, RecordRefused)
+    assert await lab.committed() == 0
