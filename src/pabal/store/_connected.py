@@ -79,6 +79,6 @@ def _sqlalchemy_url(url: str) -> URL:
         return URL.create("sqlite", database=url.removeprefix("sqlite:"))
     try:
         return make_url(url).set(drivername="postgresql+psycopg")
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # Not the error's own words: they may hold a password.
         raise StoreUnavailable("the store's URL cannot be read; write postgresql://USER:PASSWORD@HOST/NAME") from None

@@ -23,6 +23,9 @@ from pabal.store.projection import OPEN_STATUSES, instant, is_unaccounted, read_
 _COLUMNS = schema.deliveries.c
 _PLACE = struct.Struct(">d16s8s")
 
+_MOST_UNACCOUNTED = 100_000
+"""More losses than this at once are not listed; the oldest are."""
+
 
 def notification(connection: sa.Connection, notification: UUID, *, tenant: str, cutoff: float) -> list[DeliveryView]:
     """The deliveries of a notification."""
@@ -112,28 +115,32 @@ def _list(
     wanted: DeliveryFilter, *, tenant: str, cutoff: float
 ) -> tuple[sa.Select[Any], sa.ColumnElement[float], sa.ColumnElement[bytes]]:
     """The query, and the columns that the list is sorted by."""
-    query = sa.select(schema.deliveries)
-    at: sa.ColumnElement[float] = _COLUMNS.listed_at
-    id_: sa.ColumnElement[bytes] = _COLUMNS.id
+    rows: sa.FromClause = schema.deliveries
+    if wanted.status == "unaccounted":
+        # A subquery with a limit is not merged into the query around it: this keeps to the index of what is open.
+        lost = sa.select(rows).where(_is_unaccounted(cutoff)).order_by(_COLUMNS.ends_by)
+        rows = lost.limit(_MOST_UNACCOUNTED).subquery()
+    columns = rows.c
+    query = sa.select(rows)
+    at: sa.ColumnElement[float] = columns.listed_at
+    id_: sa.ColumnElement[bytes] = columns.id
     if wanted.tag is None:
-        query = query.where(_COLUMNS.tenant == tenant)
+        query = query.where(columns.tenant == tenant)
     else:
         tags = schema.tags.c
-        query = query.join(schema.tags, tags.delivery_id == _COLUMNS.id)
+        query = query.join(schema.tags, tags.delivery_id == columns.id)
         query = query.where(tags.tenant == tenant, tags.tag == stored_text(wanted.tag))
         at, id_ = tags.accepted_at, tags.delivery_id
     if wanted.recipient is not None:
-        query = query.where(_COLUMNS.address == stored_text(wanted.recipient))
-    if wanted.status == "unaccounted":
-        query = query.where(_is_unaccounted(cutoff))
-    elif wanted.status is not None:
-        query = query.where(_COLUMNS.status == wanted.status)
+        query = query.where(columns.address == stored_text(wanted.recipient))
+    if wanted.status is not None and wanted.status != "unaccounted":
+        query = query.where(columns.status == wanted.status)
         if wanted.status in OPEN_STATUSES:
-            query = query.where(sa.or_(_COLUMNS.ends_by >= cutoff, _COLUMNS.updated_at >= cutoff))
+            query = query.where(sa.or_(columns.ends_by >= cutoff, columns.updated_at >= cutoff))
     if wanted.channel is not None:
-        query = query.where(_COLUMNS.channel == wanted.channel)
+        query = query.where(columns.channel == wanted.channel)
     if wanted.class_ is not None:
-        query = query.where(_COLUMNS["class"] == wanted.class_)
+        query = query.where(columns["class"] == wanted.class_)
     if wanted.since is not None:
         query = query.where(at >= wanted.since.timestamp())
     return query, at, id_
