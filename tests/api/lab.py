@@ -27,7 +27,7 @@ from pabal.providers.port import TakesReceipts
 from pabal.store.port import Ledger, Store
 from pabal.template import Template, parse_template
 
-KEY, READ_KEY, OTHER_KEY, ADMIN_KEY = "send-key", "read-key", "other-tenant-key", "admin-key"
+KEY, READ_KEY, OTHER_KEY, ADMIN_KEY, ALL_KEY = "send-key", "read-key", "other-tenant-key", "admin-key", "all-key"
 SHIPPED = parse_template("order-shipped", 'title = "Order {{ order }}"\nbody = "On its way."', path="t.toml")
 
 
@@ -41,6 +41,7 @@ SETTINGS = ApiSettings(
         api_key(READ_KEY, scopes=("read",)),
         api_key(OTHER_KEY, tenant="bank", scopes=("send", "read", "admin")),
         api_key(ADMIN_KEY, scopes=("admin",)),
+        api_key(ALL_KEY, scopes=("send", "read", "admin")),
     ),
     append_timeout_seconds=0.05,
 )

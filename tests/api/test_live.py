@@ -25,8 +25,13 @@ from pabal.cli.compose import listen, serve
 from pabal.clock import SystemClock
 from pabal.codec import read_delivery
 from pabal.policy import DEFAULT_CLASSES
+from pabal.providers.port import ProviderContext, TakesReceipts
+from pabal.providers.smtp import create as create_smtp
+from pabal.store.ledger import SqliteLedger
+from pabal.store.sql import SqlStore
 from pabal.topics.spec import topics_for
-from tests.api.lab import KEY, SETTINGS, SHIPPED, no_ledger
+from tests.api.lab import ALL_KEY as KEY
+from tests.api.lab import SETTINGS, SHIPPED
 
 GOOD = {"to": [{"channel": "webhook", "address": "https://example.com/hook"}], "content": {"title": "Hello"}}
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -36,15 +41,26 @@ HEAD = (
 )
 
 CHECKS = """
-# A document cannot say which addresses exist or which times are to come, so what fits it may still be refused,
-# and a batch answers for the items it refuses with 207.
+# Waiting for ids that nobody made would be all there is time for.
+[parameters]
+wait = 0.01
+
+# A document cannot say which addresses and ids exist, which times are to come or what is signed, so what fits it may
+# still be refused, and a batch answers for the items it refuses with 207.
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", 401, 413, 422]
+expected-statuses = ["2xx", 401, 404, 413, 422]
 
 [[operations]]
 include-path = "/v1/notifications/batch"
 checks.negative_data_rejection.expected-statuses = [207, 400, 401, 413, 415, 422]
 """
+
+
+def receiver() -> TakesReceipts:
+    options = {"host": "x", "sender": "a@example.com", "receipt_secrets": ["whsec_YSBzZWNyZXQgb2YgdGhlIHJlbGF5"]}
+    provider = create_smtp(options, ProviderContext(clock=SystemClock(), name="smtp"))
+    assert isinstance(provider, TakesReceipts)
+    return provider
 
 
 class Live:
@@ -65,6 +81,13 @@ class Live:
         if with_topics:
             for spec in topics_for(CHANNELS, partitions=2, replication=None):
                 await admin.create_topic(spec)
+        store = SqlStore(f"sqlite:{log.with_name('store.db')}", clock=clock)
+        ledgers: list[SqliteLedger] = []
+
+        async def open_ledger() -> SqliteLedger:
+            ledgers.append(await SqliteLedger.open(log.with_name("ledger.db"), clock=clock, worker="api"))
+            return ledgers[-1]
+
         keys = (f"{hashlib.md5(str(number).encode()).hexdigest()}" for number in range(1_000_000))
         app = create_app(
             settings=msgspec.structs.replace(SETTINGS, append_timeout_seconds=5.0),
@@ -76,9 +99,9 @@ class Live:
             clock=clock,
             new_key=lambda: next(keys),
             reader=broker.reader(),
-            store=None,
-            open_ledger=no_ledger,
-            receivers={},
+            store=store,
+            open_ledger=open_ledger,
+            receivers={"smtp": receiver()},
             tenants={},
         )
         listening = listen("127.0.0.1", 0, option="--port")
@@ -90,6 +113,9 @@ class Live:
         finally:
             stopping.set()
             await serving
+            for ledger in ledgers:
+                await ledger.close()
+            await store.close()
             await broker.close()
 
     async def post(self, body: object, *, path: str = "/v1/notifications") -> tuple[int, Any]:

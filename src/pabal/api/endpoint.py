@@ -27,6 +27,7 @@ _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Q = TypeVar("Q", bound=msgspec.Struct)
 
 
 class Call:
@@ -48,7 +49,7 @@ class Call:
         """A part of the path."""
         return str(self._scope["path_params"][name])
 
-    def query(self, model: type[T]) -> T:
+    def query(self, model: type[Q]) -> Q:
         """The query string by a model's fields, each at most once. Raises Refused: invalid_parameter."""
         return read_query(self._scope["query_string"], model)
 
@@ -95,25 +96,30 @@ class Endpoint:
         await answer.send(send)
 
 
-def read_query(query: bytes, model: type[T]) -> T:
+def read_query(text: bytes, model: type[Q]) -> Q:
     """The query string as a model's fields. Raises Refused: invalid_parameter, naming the first that does not fit.
 
     A plus sign is one (RFC 3986): addresses and time zones have them, and nothing here has spaces.
     """
-    if len(query) > MAX_QUERY_BYTES:
+    if len(text) > MAX_QUERY_BYTES:
         raise refuse_parameter("", f"the query has more than {MAX_QUERY_BYTES} bytes")
     fields: dict[str, Any] = {}
-    for name, value in parse_qsl(query.decode("latin-1").replace("+", "%2B"), keep_blank_values=True, errors="replace"):
+    for name, value in parse_qsl(text.decode("latin-1").replace("+", "%2B"), keep_blank_values=True, errors="replace"):
         if name in fields:
             raise refuse_parameter(name, "occurs twice; which is meant?")
         fields[name] = value
     try:
-        return msgspec.convert(fields, model, strict=False)
+        query = msgspec.convert(fields, model, strict=False)
     except msgspec.ValidationError as error:
         message, _, place = str(error).rpartition(" - at `$.")
         if not message and (unknown := _UNKNOWN.fullmatch(place)):
             raise refuse_parameter(unknown[1], "there is no such parameter") from None
         raise refuse_parameter(place.removesuffix("`") if message else "", message or place) from None
+    for field in msgspec.structs.fields(model):
+        # Outside of its strict mode msgspec takes the text "null" for nothing.
+        if field.encode_name in fields and getattr(query, field.name) is None:
+            raise refuse_parameter(field.encode_name, "null is no value of it; leave the parameter out")
+    return query
 
 
 def refuse_parameter(name: str, message: str) -> Refused:

@@ -14,7 +14,7 @@ from pabal.api.messages import NotificationView
 from pabal.api.projection import MAX_WAIT_SECONDS, Projection
 from pabal.channels.port import Channel
 from pabal.errors import InvalidAddress, InvalidCursor
-from pabal.notification import NotificationClass
+from pabal.notification import Instant, NotificationClass
 from pabal.store.port import DeliveryFilter, DeliveryStatus, DeliveryView
 
 MAX_PAGE: Final = 200
@@ -45,7 +45,12 @@ class ListQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tag: Annotated[str, msgspec.Meta(max_length=64, description="One of the notification's tags.")] | None = None
     since: (
         Annotated[
-            datetime, msgspec.Meta(tz=True, description="Accepted at or after this time (RFC 3339, with a zone).")
+            str,
+            msgspec.Meta(
+                max_length=64,
+                description="Accepted at or after this time (RFC 3339, with a zone).",
+                extra_json_schema={"format": "date-time"},
+            ),
         ]
         | None
     ) = None
@@ -82,12 +87,12 @@ class Lookups:
         tenant = self._keyring.caller(call.head.get(b"authorization"), scope="read").tenant
         query = call.query(ListQuery)
         wanted = DeliveryFilter(
-            recipient=query.recipient and self._canonical(query.recipient, channel=query.channel),
+            recipient=None if query.recipient is None else self._canonical(query.recipient, channel=query.channel),
             status=query.status,
             channel=query.channel,
             class_=query.class_,
             tag=query.tag,
-            since=query.since,
+            since=None if query.since is None else _read_instant(query.since),
         )
         try:
             page = await self._projection.store.deliveries(
@@ -117,3 +122,11 @@ class Lookups:
             except InvalidAddress:
                 continue
         return address
+
+
+def _read_instant(text: str) -> datetime:
+    """As msgspec reads one in a body; in a query it would take any number for seconds as well."""
+    try:
+        return msgspec.convert(text, Instant)
+    except msgspec.ValidationError as error:
+        raise refuse_parameter("since", str(error)) from None
