@@ -71,14 +71,18 @@ def up(log_url: str | None, config: Path | None, data: Path, port: int | None, i
         url = log_url or settings.log.url or f"sqlite:{data / 'log.db'}"
 
         async def main(stopping: asyncio.Event) -> None:
-            with listen(settings.api.host, settings.api.port, option="--port") as listening:
+            with contextlib.ExitStack() as sockets:
+                listening = sockets.enter_context(listen(settings.api.host, settings.api.port, option="--port"))
+                page = None
+                if _needs_inbox(settings):
+                    page = sockets.enter_context(listen("127.0.0.1", inbox_port, option="--inbox-port"))
                 greeting = Greeting(
                     log_url=url,
-                    api_url="http://{}:{}".format(*listening.getsockname()[:2]),
-                    inbox_url=f"http://127.0.0.1:{inbox_port}" if _needs_inbox(settings) else None,
+                    api_url=_url_of(listening),
+                    inbox_url=None if page is None else _url_of(page),
                     key=key,
                 )
-                inbox = _inbox_if_needed(settings, greeting, stopping, page_port=inbox_port, smtp_port=smtp_port)
+                inbox = _inbox_if_needed(settings, greeting, stopping, page=page, smtp_port=smtp_port)
                 async with (
                     inbox as complete,
                     open_parts(complete, log_url=url, data=data, environment=os.environ) as parts,
@@ -181,28 +185,35 @@ def _needs_inbox(settings: Settings) -> bool:
     return any(each.name == "smtp" for each in channel.providers) and "smtp" not in settings.providers
 
 
+def _url_of(listening: socket.socket) -> str:
+    """Where it really listens, also when any free port was asked for."""
+    return "http://{}:{}".format(*listening.getsockname()[:2])
+
+
 @contextlib.asynccontextmanager
 async def _inbox_if_needed(
-    settings: Settings, greeting: Greeting, stopping: asyncio.Event, *, page_port: int, smtp_port: int
+    settings: Settings, greeting: Greeting, stopping: asyncio.Event, *, page: socket.socket | None, smtp_port: int
 ) -> AsyncIterator[Settings]:
-    """Settings whose mail goes somewhere: to the built-in inbox, which lives as long as this context."""
-    if greeting.inbox_url is None:
+    """Settings whose mail goes somewhere: to the built-in inbox, which lives as long as this context.
+
+    `page` is the socket that its page is served on; None: no inbox is needed.
+    """
+    if page is None:
         yield settings
         return
     hook_secrets = [secret for tenant in settings.tenants.values() for secret in tenant.webhook_secrets]
     inbox = Inbox(SystemClock(), webhook_secrets=hook_secrets, first_command=greeting.first_command())
-    with listen("127.0.0.1", page_port, option="--inbox-port") as listening:
-        host, port = await inbox.start(smtp_port=smtp_port)
-        smtp = {"host": host, "port": port, "tls": "none", "sender": "Pabal <pabal@pabal.example>"}
-        page = asyncio.create_task(serve(inbox.app, listening=listening, stopping=stopping))
+    host, port = await inbox.start(smtp_port=smtp_port)
+    smtp = {"host": host, "port": port, "tls": "none", "sender": "Pabal <pabal@pabal.example>"}
+    serving = asyncio.create_task(serve(inbox.app, listening=page, stopping=stopping))
+    try:
+        yield msgspec.structs.replace(settings, providers={**settings.providers, "smtp": smtp})
+    finally:
+        stopping.set()
         try:
-            yield msgspec.structs.replace(settings, providers={**settings.providers, "smtp": smtp})
+            await serving
         finally:
-            stopping.set()
-            try:
-                await page
-            finally:
-                await inbox.close()
+            await inbox.close()
 
 
 async def _prepare_topics(parts: Parts) -> None:
