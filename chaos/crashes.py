@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from chaos.account import Allowed
@@ -12,11 +13,16 @@ from chaos.run import Run, Scenario
 _SLOW = {"latency_seconds": 0.05}
 """How long the far side takes: so that there are calls to be interrupted."""
 
+_VERY_SLOW = {"latency_seconds": 0.3}
+"""So slow that both workers have calls under way whenever one of them is frozen."""
+
 _STEP_SLOTS = 16
 _RESTART_AFTER_SECONDS = 2.0
 _COMPLETE_WITHIN_SECONDS = 15.0
 """After the restart of a worker killed in mid-burst: what docs/guarantees.md promises."""
 _VICTIMS = ("worker-1", "worker-2", "worker-1", "worker-2", "api", "delayline", "recorder")
+_HELD_SECONDS = 8.0
+_REBALANCE_EVERY_SECONDS = 2.0
 _FROZEN_SECONDS = 12.0
 """Longer than a session (6 s) and than a claim's lease (call timeout 2 s + 5 s)."""
 
@@ -30,10 +36,7 @@ async def kill_worker_in_a_burst(run: Run) -> Allowed:
     await run.pabal.start_all("worker-1")
     run.load.burst(run.size.burst, to=run.webhook)
     await run.until_arrived(run.size.kill_at)
-    run.pabal.kill("worker-1")
-    await asyncio.sleep(_RESTART_AFTER_SECONDS)
-    run.fault_over()
-    await run.pabal.start("worker-1")
+    await _kill_and_restart(run, "worker-1")
     return Allowed(duplicates=IN_FLIGHT, recovered_within_seconds=_COMPLETE_WITHIN_SECONDS)
 
 
@@ -43,10 +46,7 @@ async def kill_worker_sending_mail(run: Run) -> Allowed:
     await run.pabal.start_all("worker-1")
     run.load.burst(run.size.burst // 2, to=run.mail)
     await run.until_arrived(run.size.kill_at // 2)
-    run.pabal.kill("worker-1")
-    await asyncio.sleep(_RESTART_AFTER_SECONDS)
-    run.fault_over()
-    await run.pabal.start("worker-1")
+    await _kill_and_restart(run, "worker-1")
     return Allowed(duplicates=0, dead_at_most=MAIL_IN_FLIGHT)
 
 
@@ -69,10 +69,7 @@ async def kill_up(run: Run) -> Allowed:
     await run.pabal.start("up")
     run.load.burst(run.size.burst, to=run.webhook)
     await run.until_arrived(run.size.kill_at)
-    run.pabal.kill("up")
-    await asyncio.sleep(_RESTART_AFTER_SECONDS)
-    run.fault_over()
-    await run.pabal.start("up")
+    await _kill_and_restart(run, "up")
     return Allowed(duplicates=IN_FLIGHT)
 
 
@@ -111,23 +108,22 @@ async def kill_api(run: Run) -> Allowed:
 
 
 async def kill_delayline(run: Run) -> Allowed:
-    """Killed while it holds what is to be retried, and again while it releases it."""
+    """Killed while it holds what is due later, and again while it releases it."""
     await run.pabal.start_all("worker-1")
-    run.far_side.answer(http={"status": 503})
-    run.load.burst(run.size.burst // 4, to=run.webhook)
-    await run.until_arrived(run.size.burst // 4)
-    await asyncio.sleep(1.0)
-    run.far_side.forget()
-    run.far_side.answer()
-    run.pabal.kill("delayline")
-    await asyncio.sleep(_RESTART_AFTER_SECONDS)
-    await run.pabal.start("delayline")
+    due = datetime.now(UTC) + timedelta(seconds=_HELD_SECONDS)
+    run.load.burst(run.size.burst // 4, to=run.webhook, send_at=due)
+    await run.load.answered()
+    await _kill_and_restart(run, "delayline")
     await run.until_arrived(1)
-    run.pabal.kill("delayline")
+    await _kill_and_restart(run, "delayline")
+    return Allowed(duplicates=0)
+
+
+async def _kill_and_restart(run: Run, name: str) -> None:
+    run.pabal.kill(name)
     await asyncio.sleep(_RESTART_AFTER_SECONDS)
     run.fault_over()
-    await run.pabal.start("delayline")
-    return Allowed(duplicates=0)
+    await run.pabal.start(name)
 
 
 async def kill_recorder(run: Run) -> Allowed:
@@ -145,7 +141,7 @@ async def kill_recorder(run: Run) -> Allowed:
 
 async def freeze_worker(run: Run) -> Allowed:
     """The zombie: frozen past its session and its leases, then going on as if nothing had happened."""
-    run.far_side.answer(http=_SLOW)
+    run.far_side.answer(http=_VERY_SLOW)
     await run.pabal.start_all("worker-1", "worker-2")
     run.load.burst(run.size.burst, to=run.webhook)
     await run.until_arrived(run.size.kill_at)
@@ -157,19 +153,20 @@ async def freeze_worker(run: Run) -> Allowed:
 
 
 async def storm_of_rebalances(run: Run) -> Allowed:
-    """Workers that join and leave in good order every two seconds."""
+    """Workers that join and leave in good order every two seconds; without names, so that nobody waits for them."""
     run.far_side.answer(http=_SLOW)
-    await run.pabal.start_all("worker-0")
+    await run.pabal.start_all()
+    await run.pabal.start("worker-0", is_named=False)
     async with run.steady_load():
         loop = asyncio.get_running_loop()
         until = loop.time() + run.size.storm_seconds / 2
         turn = 0
         while loop.time() < until:
             turn += 1
-            await run.pabal.start(f"worker-{turn}")
-            await run.while_loaded(2.0)
+            await run.pabal.start(f"worker-{turn}", is_named=False)
+            await run.while_loaded(_REBALANCE_EVERY_SECONDS)
             await run.pabal.leave(f"worker-{turn - 1}")
-    run.fault_over()
+        run.fault_over()
     run.notes.append(f"{turn} joined, {turn} left")
     return Allowed(duplicates=0)
 
@@ -197,9 +194,8 @@ SCENARIOS = (
     Scenario(name="api", title="api SIGKILLed three times under load", do=kill_api),
     Scenario(
         name="delayline",
-        title="delayline SIGKILLed twice, holding and releasing retries",
+        title="delayline SIGKILLed twice, holding and releasing what is due later",
         do=kill_delayline,
-        setting=Setting(config=_SHORT_LADDER),
     ),
     Scenario(name="recorder", title="recorder SIGKILLed three times under load", do=kill_recorder),
     Scenario(

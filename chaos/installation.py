@@ -178,11 +178,14 @@ class Installation:
         finally:
             await store.close()
 
-    async def start(self, *names: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start roles and wait until an API among them is ready. `worker-2` is a worker of that name."""
+    async def start(self, *names: str, environment: Mapping[str, str] | None = None, is_named: bool = True) -> None:
+        """Start roles and wait until an API among them is ready.
+
+        `worker-2` is a worker, and is told that name unless `is_named` is false.
+        """
         for name in names:
             role = name.partition("-")[0]
-            arguments = [role, "--name", name]
+            arguments = [role, "--name", name] if is_named else [role]
             if role == "api":
                 arguments = [role, "--port", str(self.port)]
             elif role == "up":

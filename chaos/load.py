@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import aiohttp
 import msgspec
@@ -17,6 +18,9 @@ _PATIENCE_SECONDS = 10.0
 
 _AGAIN_AFTER_SECONDS = 0.25
 """Sooner than any `Retry-After` asks: the API has to bear that, and recovery is not measured by a caller's patience."""
+
+To = Callable[[int], dict[str, str]]
+"""Whom the nth request is for."""
 
 
 class _Made(msgspec.Struct):
@@ -30,7 +34,7 @@ class _Answer(msgspec.Struct):
 class Load:
     """Asks for one webhook or mail per request. `begin` as often as wanted, `finish` before it is read."""
 
-    def __init__(self, *, port: int, api_key: str, class_: str = "standard") -> None:
+    def __init__(self, *, port: int, api_key: str) -> None:
         self.accepted: dict[str, Asked] = {}
         """Per delivery id answered with 202."""
         self.refused: Counter[str] = Counter()
@@ -39,19 +43,18 @@ class Load:
         """Answers 503 and 429 that did not say when to come again."""
         self._url = f"http://127.0.0.1:{port}/v1/notifications"
         self._authorization = f"Bearer {api_key}"
-        self._class = class_
         self._run = uuid.uuid4().hex[:12]
         self._numbers = itertools.count()
         self._ending = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def burst(self, count: int, *, to: Callable[[int], dict[str, str]], connections: int = 32) -> None:
+    def burst(self, count: int, *, to: To, connections: int = 32, send_at: datetime | None = None) -> None:
         """Begin to ask `count` times, as fast as that many callers get answers."""
         turns = iter(range(count))
         for _ in range(min(connections, count)):
-            self._spawn(self._call_in_turn(turns, to=to))
+            self._spawn(self._call_in_turn(turns, to=to, send_at=send_at))
 
-    def steady(self, rate: float, *, to: Callable[[int], dict[str, str]], callers: int = 64) -> None:
+    def steady(self, rate: float, *, to: To, callers: int = 64) -> None:
         """Begin to ask `rate` times a second, until `finish`; callers who are all busy ask later."""
         self._spawn(self._pace(rate, to=to, free=asyncio.Semaphore(callers)))
 
@@ -80,12 +83,12 @@ class Load:
         if task.cancelled() or task.exception() is None:
             self._tasks.discard(task)
 
-    async def _call_in_turn(self, turns: Iterator[int], *, to: Callable[[int], dict[str, str]]) -> None:
+    async def _call_in_turn(self, turns: Iterator[int], *, to: To, send_at: datetime | None) -> None:
         async with self._session() as http:
             for _ in turns:
-                await self._insist(http, next(self._numbers), to=to)
+                await self._insist(http, next(self._numbers), to=to, send_at=send_at)
 
-    async def _pace(self, rate: float, *, to: Callable[[int], dict[str, str]], free: asyncio.Semaphore) -> None:
+    async def _pace(self, rate: float, *, to: To, free: asyncio.Semaphore) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         async with self._session() as http, asyncio.TaskGroup() as calls:
@@ -103,10 +106,14 @@ class Load:
                 await free.acquire()
                 calls.create_task(call(next(self._numbers)))
 
-    async def _insist(self, http: aiohttp.ClientSession, number: int, *, to: Callable[[int], dict[str, str]]) -> None:
+    async def _insist(
+        self, http: aiohttp.ClientSession, number: int, *, to: To, send_at: datetime | None = None
+    ) -> None:
         """One request until it is accepted."""
         first_asked = time.time_ns()
-        body = {"to": [to(number)], "class": self._class, "content": {"title": f"Order {number}", "body": "shipped"}}
+        body = {"to": [to(number)], "class": "standard", "content": {"title": f"Order {number}", "body": "shipped"}}
+        if send_at is not None:
+            body["send_at"] = send_at.isoformat()
         headers = {"idempotency-key": f"{self._run}-{number:08d}"}
         while True:
             try:

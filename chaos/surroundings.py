@@ -1,6 +1,7 @@
 """What a process stands on: the disk, the wall clock, the bytes that others wrote."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from chaos.account import Allowed
@@ -60,17 +61,14 @@ async def restart_postgres(run: Run) -> Allowed:
 
 
 async def step_the_wall_clock(run: Run) -> Allowed:
-    """An hour back, and forward again; then an hour forward, for good. Retries wait in the delay line meanwhile."""
+    """An hour back, and forward again; then an hour forward, for good. Some wait in the delay line meanwhile."""
     clock = run.pabal.folder / "wall-clock"
     clock.write_text("0")
     stepped = {"CHAOS_WALL_CLOCK": str(clock)}
     await run.pabal.start("api", "delayline", "recorder", "worker-1", environment=stepped)
-    run.far_side.answer(http={"status": 503})
-    run.load.burst(run.size.burst // 10, to=run.webhook)
-    await run.until_arrived(run.size.burst // 10)
-    await asyncio.sleep(1.0)
-    run.far_side.forget()
-    run.far_side.answer()
+    due = datetime.now(UTC) + timedelta(seconds=_STEP_SECONDS * 1.5)
+    run.load.burst(run.size.burst // 10, to=run.webhook, send_at=due)
+    await run.load.answered()
     async with run.steady_load():
         for offset in (-_HOUR, 0.0, _HOUR):
             _write_whole(clock, str(offset))
@@ -123,7 +121,6 @@ SCENARIOS = (
         name="wall-clock",
         title="wall clock stepped an hour back, forward, and forward again",
         do=step_the_wall_clock,
-        setting=Setting(config="[classes.standard]\nladder_seconds = [5, 5, 30]"),
     ),
     Scenario(name="undecodable", title="undecodable records, one in twenty, among good ones", do=write_nonsense),
 )
