@@ -167,6 +167,7 @@ class Guard:
     ) -> None:
         self._balance = Balance({name: guarded.weight for name, guarded in providers.items()})
         self._tell = on_change
+        self._is_shut = False
         self._providers = {
             name: _Provider(
                 name,
@@ -203,7 +204,7 @@ class Guard:
 
     def is_shut(self) -> bool:
         """Whether every provider refuses: nothing more should be taken from the log for this channel."""
-        return all(provider.state != "closed" for provider in self._providers.values())
+        return self._is_shut
 
     def share_rates(self, share: float) -> None:
         """This worker has `share` (0 to 1) of the channel's partitions, and so of the rates."""
@@ -242,6 +243,7 @@ class Guard:
                 self._balance.up(callee.name, now=now)
             else:
                 self._balance.down(callee.name, now=now)
+            self._is_shut = all(provider.state != "closed" for provider in self._providers.values())
         self._tell(callee, now)
 
 

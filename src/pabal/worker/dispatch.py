@@ -265,6 +265,8 @@ class Dispatch:
             permit.release(self._clock.boot_seconds())
             if self._lines:
                 self._lines.stir(permit.callee)
+            if self._guard.is_shut():
+                self._look_soon()
         self._after(item, end)
 
     def _after(self, item: Item, end: End | Held | None) -> None:

@@ -1,0 +1,219 @@
+"""A whole worker: how it begins, what it does when the guard refuses, how it ends."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pabal.broker.port import NewRecord, Position
+from pabal.codec import delivery_record, read_delivery
+from pabal.errors import OwnerEnded
+from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Unknown
+from pabal.worker.braking import BrakeState, brake_record
+from tests.waiting import eventually
+from tests.worker.lab import WEBHOOK_TOPIC, Provider, WorkerLab, a_delivery
+
+
+async def test_what_was_sent_before_a_stop_is_told_and_committed_before_the_end(tmp_path: Path) -> None:
+    """The telling outlasts the call: a drain that only waited for calls would leave it to the next start."""
+    appending, go_on = asyncio.Event(), asyncio.Event()
+    async with WorkerLab.open(tmp_path) as lab, lab.ledger() as ledger:
+        worker = lab.worker(ledger, Provider())
+        producer = worker._producer
+
+        class Slow:
+            async def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
+                appending.set()
+                await go_on.wait()
+                return await producer.append(records)
+
+            async def close(self) -> None:
+                await producer.close()
+
+        for dispatch in worker._dispatches:
+            dispatch._deliverer._producer = Slow()
+        await lab.append(a_delivery())
+        stopping = asyncio.Event()
+        running = asyncio.create_task(worker.run(stopping))
+        await appending.wait()
+
+        stopping.set()
+        await asyncio.wait({running}, timeout=0.2)
+        assert not running.done()
+        go_on.set()
+        await running
+
+        assert [event.kind for event in await lab.events()] == ["sent"]
+        committed = await lab.broker.admin().committed("pabal.worker.webhook.critical", [WEBHOOK_TOPIC])
+        assert list(committed.values()) == [1]
+
+
+async def test_a_worker_whose_place_another_has_taken_ends(tmp_path: Path) -> None:
+    async with WorkerLab.open(tmp_path) as lab, lab.ledger("same") as ledger:
+        running = asyncio.create_task(lab.worker(ledger, Provider()).run(asyncio.Event()))
+        async with lab.ledger("same"):
+            await lab.append(a_delivery())
+
+            with pytest.raises(BaseExceptionGroup) as raised:
+                await running
+
+    assert raised.group_contains(OwnerEnded)
+
+
+async def test_a_topic_that_does_not_exist_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    provider = Provider()
+    async with WorkerLab.open(tmp_path, has_topics=False) as lab, lab.running(provider):
+        await eventually(lambda: "does not exist" in caplog.text)
+
+        await lab.create_topics()
+        await lab.append(a_delivery())
+
+        await lab.until_told("sent")
+
+
+async def test_a_delivery_in_another_classes_topic_is_dead_lettered_and_not_called(tmp_path: Path) -> None:
+    provider = Provider()
+    async with WorkerLab.open(tmp_path) as lab, lab.running(provider):
+        record = msgspec.structs.replace(delivery_record(a_delivery(class_="bulk")), topic=WEBHOOK_TOPIC)
+        await lab.broker.producer().append([record])
+        await lab.append(a_delivery(1))
+        await lab.until_told("sent")
+
+        [dead] = await lab.records("pabal.dead.webhook")
+
+    assert dead.header("x-error-class") == b"misplaced"
+    assert dead.value == record.value
+    assert len(provider.sent) == 1
+
+
+async def test_tenants_take_turns_however_many_one_has_waiting(tmp_path: Path) -> None:
+    provider = Provider()
+    async with WorkerLab.open(tmp_path) as lab:
+        await lab.append(*(a_delivery(number, tenant="loud") for number in range(200)))
+        await lab.append(a_delivery(0, tenant="quiet"))
+        async with lab.running(provider, concurrency=2):
+            await lab.until_told("sent", count=201)
+
+    assert [tenant for tenant, _ in provider.sent].index("quiet") < 10
+
+
+async def test_a_host_that_fails_is_not_called_until_its_circuit_reopens_and_another_is(tmp_path: Path) -> None:
+    async def does(to: str) -> Outcome:
+        return Deferred(reason="503") if "dead" in to else Accepted()
+
+    provider = Provider(does)
+    async with WorkerLab.open(tmp_path) as lab:
+        await lab.append(*(a_delivery(number, address="https://dead/") for number in range(100)))
+        await lab.append(*(a_delivery(number) for number in range(50)))
+        async with lab.running(provider):
+            await lab.until_told("sent", count=50)
+            parked = await lab.until_told("parked", count=70)
+        waiting = [read_delivery(record) for record in await lab.records("pabal.delay.critical.5")]
+        assert await lab.records("pabal.dead.webhook") == []
+
+    assert len([to for _, to in provider.sent if "dead" in to]) <= 30
+    assert {(event.attempt, event.detail) for event in parked} == {(1, "not taken for now by a dead")}
+    unchanged = [(each.attempt, each.rung, each.parks) for each in waiting if each.parks]
+    assert set(unchanged) == {(1, 0, 1)}
+    assert len(unchanged) == len(parked)
+
+
+async def test_what_hangs_at_one_host_leaves_slots_for_another(tmp_path: Path) -> None:
+    async def does(to: str) -> Outcome:
+        if "hanging" in to:
+            await asyncio.Event().wait()
+        return Accepted()
+
+    async with WorkerLab.open(tmp_path) as lab:
+        await lab.append(*(a_delivery(number, address="https://hanging/") for number in range(200)))
+        await lab.append(*(a_delivery(number) for number in range(50)))
+        stopping = asyncio.Event()
+        async with lab.ledger() as ledger:
+            worker = lab.worker(ledger, Provider(does), concurrency=16, window=100, drain_seconds=0.1)
+            running = asyncio.create_task(worker.run(stopping))
+            await lab.until_told("sent", count=50)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_when_every_provider_refuses_nothing_more_is_taken_from_the_log(tmp_path: Path) -> None:
+    async def does(to: str) -> Outcome:
+        del to
+        return Misconfigured(reason="password refused")
+
+    provider = Provider(does)
+    async with WorkerLab.open(tmp_path) as lab, lab.ledger() as ledger:
+        worker = lab.worker(ledger, provider)
+        stopping = asyncio.Event()
+        running = asyncio.create_task(worker.run(stopping))
+        await lab.append(a_delivery())
+        await eventually(lambda: any(intake._holds for intake in worker._intakes))
+        held = len(provider.sent)
+
+        await lab.append(a_delivery(1))  # The poll that is under way brings it; no other follows.
+        await eventually(lambda: sum(intake.in_flight for intake in worker._intakes) == 1)
+        await lab.append(*(a_delivery(number) for number in range(2, 200)))
+        await asyncio.wait({running}, timeout=0.5)
+        assert sum(intake.in_flight for intake in worker._intakes) <= 2
+        assert len(provider.sent) == held == 1
+        assert await lab.records("pabal.dead.webhook") == []
+        stopping.set()
+        await running
+
+
+async def test_what_one_provider_refuses_another_carries(tmp_path: Path) -> None:
+    async def refuses(to: str) -> Outcome:
+        del to
+        return Misconfigured(reason="quota used up")
+
+    main, backup = Provider(refuses), Provider()
+    async with WorkerLab.open(tmp_path) as lab, lab.running(main, backup):
+        await lab.append(*(a_delivery(number, address=f"https://{number}/") for number in range(40)))
+        sent = await lab.until_told("sent", count=20)
+
+    assert {event.provider for event in sent} == {"b"}
+    assert len(main.sent) <= 20
+
+
+async def test_what_one_provider_may_have_taken_no_other_is_given(tmp_path: Path) -> None:
+    async def silent(to: str) -> Outcome:
+        del to
+        return Unknown(reason="no answer")
+
+    main, backup = Provider(silent), Provider(silent)
+    async with WorkerLab.open(tmp_path) as lab, lab.running(main, backup):
+        await lab.append(*(a_delivery(number, address=f"https://{number}/") for number in range(8)))
+        told = await lab.until_told("unknown", count=8)
+        waiting = [read_delivery(record) for record in await lab.records("pabal.delay.critical.5")]
+
+    assert {event.provider for event in told} == {"a", "b"}
+    assert {each.id: each.provider for each in waiting} == {event.delivery_id: event.provider for event in told}
+
+
+async def test_a_brake_that_was_on_before_the_start_holds_from_the_first_record_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = Provider()
+    now = datetime.now(UTC)
+    async with WorkerLab.open(tmp_path) as lab:
+        producer = lab.broker.producer()
+        await producer.append(
+            [brake_record("webhook", "critical", BrakeState(state="braked", at=now, reason="as tested"))]
+        )
+        await lab.append(*(a_delivery(number) for number in range(20)))
+        with caplog.at_level(logging.ERROR, logger="pabal.worker.braking"):
+            async with lab.running(provider):
+                await lab.append(a_delivery(100, class_="bulk"))
+                await lab.until_told("sent")
+                assert len(provider.sent) <= 2  # A poll that finds out what is assigned may bring a record with it.
+                assert "brake on: webhook critical takes nothing more: as tested" in caplog.text
+                assert "pabal brake release webhook critical" in caplog.text
+
+                await producer.append(
+                    [brake_record("webhook", "critical", BrakeState(state="released", at=now, reason="fine"))]
+                )
+                await lab.until_told("sent", count=21)
