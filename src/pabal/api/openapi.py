@@ -81,6 +81,15 @@ def describe_api(*, channels: Collection[str]) -> Json:
     }
 
 
+_TRACEPARENT: Final = {
+    "name": "traceparent",
+    "in": "header",
+    "required": False,
+    "description": "The trace that the deliveries belong to (W3C Trace Context). A malformed one counts as none.",
+    "schema": {"type": "string"},
+}
+
+
 def _accept() -> Json:
     key = {"schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}}
     about = "Given or made; send it again with a retry."
@@ -96,7 +105,8 @@ def _accept() -> Json:
                 "required": False,
                 "description": "Names the notification within the tenant. Made by the server when absent.",
                 **key,
-            }
+            },
+            _TRACEPARENT,
         ],
         "requestBody": body("NotificationRequest", example=_EXAMPLE),
         "responses": {
@@ -115,6 +125,7 @@ def _accept_batch() -> Json:
         "summary": "Accept up to 500 notifications",
         "description": _BATCH_ABOUT,
         "security": [{"key": []}],
+        "parameters": [_TRACEPARENT],
         "requestBody": body("BatchRequest", example={"notifications": [{**_EXAMPLE, "idempotency_key": "order-17"}]}),
         "responses": {
             "202": answer("Every notification was accepted.", "BatchAnswer"),
