@@ -1,5 +1,6 @@
 """Spans as OpenTelemetry exports them."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -208,3 +209,27 @@ def test_the_environment_names_the_service_and_we_do_where_it_does_not(
     assert ours.resource.attributes["service.name"] == "pabal"
     assert ours.resource.attributes["deployment.environment.name"] == "test"
     assert theirs.resource.attributes["service.name"] == "notifications"
+
+
+async def test_a_collector_that_never_answers_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pabal.tracing.opentelemetry._CLOSE_SECONDS", 0.1)
+    asked = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "5")
+    tracing = OpenTelemetryTracing.exporting(["otlp"], log="kafka")
+    tracing.accept("/v1/notifications", traceparent=None).end(status=202)
+
+    closing = asyncio.create_task(tracing.close())
+    await asyncio.wait_for(asked.wait(), 10.0)
+    await asyncio.wait([closing], timeout=4.0)
+
+    assert closing.done()
+    server.close()

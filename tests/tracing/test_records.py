@@ -1,0 +1,78 @@
+"""The trace stays with a delivery wherever its records go: retried, parked, released, given up, redriven."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from pabal.broker.port import NewRecord, Record
+from pabal.codec import delivery_record, read_delivery, read_wait
+from pabal.delayline.shelf import Held, released
+from pabal.dlq.letter import read_letter
+from pabal.dlq.plan import redriven_delivery
+from pabal.notification import EVENTS_TOPIC
+from pabal.outcome import DeadLetter, Park, RetryAt, Verdict
+from pabal.worker.effects import Told, records_of_verdict
+from tests.tracing.test_opentelemetry import CALLER, NOW, a_delivery
+
+DELIVERY = a_delivery(traceparent=CALLER, class_="critical")
+
+
+def in_the_log(record: NewRecord) -> Record:
+    return Record(
+        topic=record.topic,
+        partition=0,
+        offset=0,
+        timestamp=NOW.timestamp(),
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+    )
+
+
+def next_record(verdict: Verdict) -> Record:
+    """The record that follows a verdict about the delivery's first attempt."""
+    told = Told(at=NOW, provider="hooks", origin=in_the_log(delivery_record(DELIVERY)), group="g")
+    [record] = [
+        record
+        for record in records_of_verdict(DELIVERY, verdict, attempt=1, outcome=None, told=told)
+        if record.topic != EVENTS_TOPIC
+    ]
+    return in_the_log(record)
+
+
+def is_traced(record: Record) -> bool:
+    return record.header("traceparent") == CALLER.encode() and read_delivery(record).traceparent == CALLER
+
+
+@pytest.mark.parametrize(
+    "verdict", [RetryAt(due=NOW + timedelta(seconds=40), rung=1), Park(due=NOW + timedelta(seconds=40))]
+)
+def test_through_every_hop_of_the_delay_line(verdict: Verdict) -> None:
+    first_hop = next_record(verdict)
+    held = Held(record=first_hop, wait=read_wait(first_hop), following=read_delivery(first_hop))
+    second_hop = in_the_log(released(held, NOW + timedelta(seconds=30)))
+    back = in_the_log(released(held, NOW + timedelta(seconds=40)))
+
+    assert [record.topic for record in (first_hop, second_hop, back)] == [
+        "pabal.delay.critical.30",
+        "pabal.delay.critical.5",
+        "pabal.deliveries.webhook.critical",
+    ]
+    assert all(map(is_traced, (first_hop, second_hop, back)))
+
+
+def test_through_the_dead_letters_and_back() -> None:
+    dead = next_record(DeadLetter(error_class="exhausted", message="no"))
+    redriven = in_the_log(delivery_record(redriven_delivery(read_letter(dead))))
+
+    assert dead.topic == "pabal.dead.webhook"
+    assert redriven.topic == "pabal.deliveries.webhook.critical"
+    assert read_delivery(redriven).attempt == 2
+    assert all(map(is_traced, (dead, redriven)))
+
+
+def test_a_delivery_without_a_trace_has_no_such_header() -> None:
+    record = delivery_record(msgspec.structs.replace(DELIVERY, traceparent=None))
+
+    assert [name for name, _ in record.headers] == ["schema"]
