@@ -24,9 +24,9 @@ REFUSALS: st.SearchStrategy[Verdict] = st.sampled_from((Park(due=DUE), Expired()
 class SendProtocol(RuleBasedStateMachine):
     """Any order of accepting, working up to some step, losing answers, crashing, moving partitions, redriving."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World | None = None) -> None:
         super().__init__()
-        self.world = World()
+        self.world = world or World()
 
     @initialize(may_repeat=st.booleans(), last_outcome=LAST_OUTCOME_WORDS, crashes_last=st.booleans())
     def begin(self, may_repeat: bool, last_outcome: OutcomeWord, crashes_last: bool) -> None:
