@@ -14,13 +14,24 @@ import aiohttp
 import msgspec
 
 from pabal.broker.port import NewRecord, Record
-from pabal.cli.compose import Parts, adopt_ledger, create_topics, listen, open_parts, run_api, run_delayline, run_worker
-from pabal.codec import read_event
+from pabal.cli.compose import (
+    Parts,
+    adopt_ledger,
+    create_topics,
+    listen,
+    open_parts,
+    run_api,
+    run_delayline,
+    run_recorder,
+    run_worker,
+)
+from pabal.codec import EVENT_SCHEMA, SCHEMA_HEADER, read_event
 from pabal.config import Settings
 from pabal.notification import EVENTS_TOPIC, DeliveryEvent
 from pabal.simulator import Simulator
 
 KEY = "pabal_test"
+SCOPES = ("send", "read", "admin")
 SECRETS = tuple(f"whsec_{b64encode(text).decode()}" for text in (b"newer secret of tests", b"older secret of tests!"))
 
 
@@ -28,7 +39,7 @@ def settings_for(simulator: Simulator, **changes: Any) -> Settings:
     """Settings that send everything to the simulator; `changes` are top-level tables as in the TOML file, and
     further providers."""
     table: dict[str, Any] = {
-        "api": {"keys": [{"tenant": "shop", "hash": hashlib.sha256(KEY.encode()).hexdigest()}]},
+        "api": {"keys": [{"tenant": "shop", "hash": hashlib.sha256(KEY.encode()).hexdigest(), "scopes": SCOPES}]},
         "tenants": {"shop": {"webhook_secrets": SECRETS}},
         "providers": {
             "webhook": {"allow": ["127.0.0.0/8"], "timeout_seconds": 2.0},
@@ -37,6 +48,7 @@ def settings_for(simulator: Simulator, **changes: Any) -> Settings:
                 "port": simulator.smtp_port,
                 "tls": "none",
                 "sender": "Shop <shop@example.com>",
+                "receipt_secrets": SECRETS,
             },
             **changes.pop("providers", {}),
         },
@@ -78,6 +90,7 @@ class Installation:
             group.create_task(run_api(parts, stopping, listening=listening))
             group.create_task(run_worker(parts, stopping, name="test"))
             group.create_task(run_delayline(parts, stopping, name="test"))
+            group.create_task(run_recorder(parts, stopping, name="test"))
             try:
                 yield "http://{}:{}".format(*listening.getsockname()[:2])
             finally:
@@ -99,6 +112,29 @@ class Installation:
             assert answer.status == expect, text
             return dict(msgspec.json.decode(text))
 
+    @property
+    def address(self) -> str:
+        """Where the API listens."""
+        return self._address
+
+    async def call(self, method: str, path: str, *, body: object = None, expect: int = 200) -> Any:
+        """Any other request; its answer."""
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with self._http.request(method, f"{self._address}{path}", json=body, headers=headers) as answer:
+            text = await answer.text()
+            assert answer.status == expect, text
+            return msgspec.json.decode(text)
+
+    async def until_status(self, delivery: str, status: str, *, within_seconds: float = 15.0) -> Any:
+        """Wait until a delivery is told to stand there; how it is told then."""
+        deadline = asyncio.get_running_loop().time() + within_seconds
+        while True:
+            view = await self.call("GET", f"/v1/deliveries/{delivery}?wait=10")
+            if view["status"] == status:
+                return view
+            assert asyncio.get_running_loop().time() < deadline, f"not {status} within {within_seconds} s: {view}"
+            await asyncio.sleep(0.02)
+
     async def ask_webhook(self, path: str = "/hook", **more: Any) -> dict[str, Any]:
         """POST one notification for one webhook at the simulator; returns its only delivery."""
         key, traceparent = more.pop("key", None), more.pop("traceparent", None)
@@ -110,7 +146,8 @@ class Installation:
     async def events(self, delivery: str) -> list[DeliveryEvent]:
         """What is told of a delivery so far, in order."""
         records = await self.records(EVENTS_TOPIC)
-        events = [event for event in map(read_event, records) if str(event.delivery_id) == delivery]
+        told = (record for record in records if record.header(SCHEMA_HEADER) == EVENT_SCHEMA)
+        events = [event for event in map(read_event, told) if str(event.delivery_id) == delivery]
         return sorted(events, key=lambda event: (event.at, event.attempt))
 
     async def records(self, topic: str) -> list[Record]:

@@ -1,0 +1,152 @@
+"""What became of a notification, as its caller asks: looked up, taken back, bounced, suppressed. On both logs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from pabal.simulator import ReceiptOrder, SmtpBehaviour
+from tests.flow.installation import SECRETS, Installation, utc_now
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "kafka":
+        return f"kafka://{request.getfixturevalue('kafka_bootstrap')}"
+    return f"sqlite:{tmp_path / 'log.db'}"
+
+
+@pytest.fixture
+async def pabal(log_url: str) -> AsyncIterator[Installation]:
+    async with Installation.running(log_url) as installation:
+        yield installation
+
+
+@pytest.fixture
+def somebody() -> str:
+    """Nobody's address but this test's: on Kafka, suppressions outlive it."""
+    return f"{uuid4().hex}@example.com"
+
+
+async def mail(pabal: Installation, address: str, **more: Any) -> str:
+    """Ask for a mail; the delivery's id."""
+    asked = {"to": [{"channel": "email", "address": address}], "content": {"title": "Hi", "body": "x"}, **more}
+    [delivery] = (await pabal.ask(asked))["deliveries"]
+    return str(delivery["id"])
+
+
+def receipts(pabal: Installation, **more: object) -> ReceiptOrder:
+    to = f"{pabal.address}/v1/receipts/smtp"
+    return msgspec.convert({"to": to, "secret": SECRETS[0], **more}, ReceiptOrder)
+
+
+async def suppressed(pabal: Installation) -> dict[str, str]:
+    page = await pabal.call("GET", "/v1/suppressions?limit=500")
+    return {each["address"]: each["reason"] for each in page["suppressions"]}
+
+
+async def test_a_mail_that_bounces_is_told_and_its_address_is_not_written_to_again(
+    pabal: Installation, somebody: str
+) -> None:
+    first = await mail(pabal, somebody)
+    sent = await pabal.until_status(first, "sent")
+    assert [entry["kind"] for entry in sent["timeline"]] == ["sent"]
+
+    order = receipts(pabal, kinds=["delivered", "bounced"], copies=2, out_of_order=True, recipient=somebody)
+    assert (await pabal.simulator.report(order)).by_answer == {"202": 4}
+
+    bounced = await pabal.until_status(first, "bounced")
+    assert sorted(entry["kind"] for entry in bounced["timeline"]) == ["bounced", "delivered", "sent"]
+
+    async def is_listed() -> bool:
+        return (await suppressed(pabal)).get(somebody) == "bounced"
+
+    async def is_refused() -> bool:
+        return bool((await settled(pabal, await mail(pabal, somebody)))["status"] == "suppressed")
+
+    async def is_taken_again() -> bool:
+        return not await is_refused()
+
+    await until(is_listed)
+    await until(is_refused)
+    await pabal.call("DELETE", f"/v1/suppressions/email/{somebody}")
+    await until(is_taken_again)
+
+
+async def until(check: Callable[[], Awaitable[bool]], *, within_seconds: float = 15.0) -> None:
+    """Return once the check holds: what is written is in the gate a moment later."""
+    deadline = asyncio.get_running_loop().time() + within_seconds
+    while not await check():
+        assert asyncio.get_running_loop().time() < deadline, f"not true within {within_seconds} s: {check}"
+        await asyncio.sleep(0.05)
+
+
+async def settled(pabal: Installation, delivery: str) -> Any:
+    """A delivery once it is told how it ended."""
+    view: Any = None
+
+    async def has_ended() -> bool:
+        nonlocal view
+        view = await pabal.call("GET", f"/v1/deliveries/{delivery}?wait=10")
+        return bool(view["status"] != "accepted")
+
+    await until(has_ended)
+    return view
+
+
+async def test_a_receipt_by_the_relays_own_id_may_come_before_the_send_is_told(
+    pabal: Installation, somebody: str
+) -> None:
+    await pabal.simulator.behave(SmtpBehaviour(stage="message", latency_seconds=1.0))
+    delivery = await mail(pabal, somebody)
+    await eventually(lambda: any(each.path == somebody for each in pabal.simulator.requests()))
+
+    order = receipts(pabal, kinds=["complained"], named_by="provider_id", recipient=somebody)
+    assert (await pabal.simulator.report(order)).by_answer == {"202": 1}
+
+    told = await pabal.until_status(delivery, "complained")
+    assert {entry["kind"] for entry in told["timeline"]} == {"sent", "complained"}
+
+
+async def test_a_scheduled_mail_is_looked_up_and_taken_back_before_it_is_due(
+    pabal: Installation, somebody: str
+) -> None:
+    send_at = utc_now() + timedelta(seconds=2)
+    delivery = await mail(pabal, somebody, send_at=send_at.isoformat())
+
+    scheduled = await pabal.until_status(delivery, "scheduled")
+    answer = await pabal.call("POST", f"/v1/deliveries/{delivery}/cancel")
+
+    assert scheduled["next_due"].startswith(send_at.isoformat()[:19])
+    assert answer == {"id": delivery, "answer": "cancelled"}
+    await pabal.until_status(delivery, "cancelled")
+
+    async def has_met_it() -> bool:
+        """The worker meets it when it is due, and says the same as the API did."""
+        return [event.kind for event in await pabal.events(delivery)].count("cancelled") == 2
+
+    await until(has_met_it)
+    assert len({event.id for event in await pabal.events(delivery)}) == 2
+    assert all(each.path != somebody for each in pabal.simulator.requests())
+
+
+async def test_a_notification_is_listed_by_its_tag_and_too_late_to_be_taken_back(
+    pabal: Installation, somebody: str
+) -> None:
+    tag = uuid4().hex
+    delivery = await mail(pabal, somebody, tags=[tag])
+    view = await pabal.until_status(delivery, "sent")
+
+    page = await pabal.call("GET", f"/v1/deliveries?tag={tag}")
+    answer = await pabal.call("POST", f"/v1/notifications/{view['notification_id']}/cancel")
+
+    assert [each["id"] for each in page["deliveries"]] == [delivery]
+    assert [each["answer"] for each in answer["deliveries"]] == ["too_late"]
