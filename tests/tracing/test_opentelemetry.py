@@ -213,13 +213,14 @@ def test_the_environment_names_the_service_and_we_do_where_it_does_not(
 
 async def test_a_collector_that_never_answers_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pabal.tracing.opentelemetry._CLOSE_SECONDS", 0.1)
-    asked = asyncio.Event()
+    asked, over, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
         asked.set()
-        await reader.read()
+        await over.wait()
         writer.close()
+        await writer.wait_closed()
+        closed.set()
 
     server = await asyncio.start_server(hang, "127.0.0.1", 0)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
@@ -233,3 +234,5 @@ async def test_a_collector_that_never_answers_does_not_hold_up_the_end(monkeypat
 
     assert closing.done()
     server.close()
+    over.set()
+    await closed.wait()
