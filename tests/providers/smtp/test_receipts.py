@@ -108,7 +108,7 @@ def test_without_a_signature_or_without_a_secret_nothing_is_taken() -> None:
 
     with pytest.raises(ReceiptRefused, match="webhook-signature"):
         receiver().receipts(CallbackRequest(headers={}, body=body))
-    with pytest.raises(ReceiptRefused, match=r"\$\.providers\.smtp\.receipt_secrets"):
+    with pytest.raises(ReceiptRefused, match=r"\$\.providers\.relay\.receipt_secrets"):
         receiver(receipt_secrets=[]).receipts(signed({"receipts": [BOUNCE]}))
 
 

@@ -112,7 +112,7 @@ class SmtpProvider:
     def receipts(self, request: CallbackRequest) -> Sequence[Receipt]:
         """See `TakesReceipts.receipts`."""
         if not self._receipt_keys:
-            raise ReceiptRefused(f"no secret is configured for it: set {_PATH}.receipt_secrets")
+            raise ReceiptRefused(f"no secret is configured for it: set $.providers.{self._name}.receipt_secrets")
         return read_receipts(request, provider=self._name, keys=self._receipt_keys, now=self._clock.now())
 
     async def close(self) -> None:
