@@ -3,8 +3,14 @@
 from collections.abc import Sequence
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pabal.api.traced import TracedEndpoint, traced
 from pabal.notification import Delivery
+from pabal.tracing.opentelemetry import OpenTelemetryTracing
 from tests.api.lab import Lab
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -31,6 +37,14 @@ async def test_every_delivery_carries_the_callers_trace(path: str, body: object)
     assert traces(lab.log.deliveries) == [TRACE, TRACE]
 
 
+async def test_white_space_around_it_does_not_matter() -> None:
+    lab = Lab()
+
+    await lab.post(ASKED, headers=[("traceparent", f" {TRACE}\t")])
+
+    assert traces(lab.log.deliveries) == [TRACE, TRACE]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -48,3 +62,65 @@ async def test_a_trace_that_is_missing_malformed_or_given_twice_is_none(headers:
 
     assert reply.status == 202
     assert traces(lab.log.deliveries) == [None, None]
+
+
+class Called:
+    """Calls an endpoint in an installation that traces; keeps the spans, and the headers that the endpoint saw."""
+
+    def __init__(self) -> None:
+        self._exporter = InMemorySpanExporter()
+        self.tracing = OpenTelemetryTracing([SimpleSpanProcessor(self._exporter)], log="kafka")
+
+    async def call(self, endpoint: ASGIApp, *headers: tuple[bytes, bytes]) -> None:
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        async def send(message: Message) -> None:
+            del message
+
+        around = TracedEndpoint(endpoint, route="/v1/notifications", tracing=self.tracing)
+        await around({"type": "http", "headers": [*headers]}, receive, send)
+
+    @property
+    def span(self) -> ReadableSpan:
+        [span] = self._exporter.get_finished_spans()
+        return span
+
+
+async def test_the_endpoint_sees_the_requests_span_in_the_place_of_the_callers() -> None:
+    called = Called()
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        del receive
+        seen.append(scope["headers"])
+        await send({"type": "http.response.start", "status": 202, "headers": []})
+
+    await called.call(endpoint, (b"accept", b"*/*"), (b"traceparent", TRACE.encode()))
+
+    [[accept, traceparent]] = seen
+    context = called.span.context
+    assert context is not None
+    assert accept == (b"accept", b"*/*")
+    assert traceparent == (b"traceparent", f"00-{context.trace_id:032x}-{context.span_id:016x}-01".encode())
+    assert f"{context.trace_id:032x}" in TRACE
+    assert (called.span.attributes or {})["http.response.status_code"] == 202
+
+
+async def test_a_request_that_ends_in_a_defect_ends_its_span() -> None:
+    called = Called()
+
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await called.call(endpoint)
+
+    assert (called.span.attributes or {})["error.type"] == "no_answer"
+
+
+def test_where_nobody_traces_there_is_nothing_around_the_endpoint() -> None:
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    assert traced(endpoint, route="/", tracing=None) is endpoint

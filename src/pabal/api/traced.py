@@ -46,4 +46,5 @@ def caller_traceparent(scope: Scope, head: Head) -> str | None:
     given = head.get(_TRACEPARENT)
     if given is None or count_fields(scope, _TRACEPARENT) != 1:
         return None
-    return read_traceparent(given.decode("latin-1"))
+    # Some servers leave white space around a field's value (RFC 9110 §5.5).
+    return read_traceparent(given.strip(b" \t").decode("latin-1"))
