@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import uuid
 from datetime import datetime
+from pathlib import Path
 
 import confluent_kafka
 import pytest
@@ -53,25 +55,47 @@ async def test_the_cloudevents_sdk_reads_a_receipt(kafka_bootstrap: str) -> None
     assert read_as.get_data() == value_of(receipt)
 
 
-@pytest.mark.parametrize("fact", [an_event(), a_receipt(uuid.uuid4())], ids=["event", "receipt"])
-async def test_kcat_reads_them(kafka_bootstrap: str, fact: DeliveryEvent | Receipt) -> None:
-    kcat = shutil.which("kcat")
-    if kcat is None:
+@pytest.fixture
+def kcat() -> str:
+    found = shutil.which("kcat")
+    if found is None:
         if os.environ.get("CI") == "true":
             pytest.fail("no kcat to test with: install the Debian package kcat")
         pytest.skip("no kcat to test with: install the Debian package kcat")
+    return found
+
+
+async def output_of(*command: str) -> bytes:
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    printed, _ = await process.communicate()
+    assert process.returncode == 0
+    return printed
+
+
+@pytest.mark.parametrize("fact", [an_event(), a_receipt(uuid.uuid4())], ids=["event", "receipt"])
+async def test_kcat_reads_them(kafka_bootstrap: str, kcat: str, fact: DeliveryEvent | Receipt) -> None:
     assert fact.delivery_id is not None
     await append(kafka_bootstrap, [fact])
 
     arguments = ["-C", "-b", kafka_bootstrap, "-t", "pabal.events", "-o", "beginning", "-e", "-q", "-J"]
-    process = await asyncio.create_subprocess_exec(kcat, *arguments, stdout=asyncio.subprocess.PIPE)
-    printed, _ = await process.communicate()
+    lines = [json.loads(line) for line in (await output_of(kcat, *arguments)).splitlines()]
 
-    assert process.returncode == 0
-    lines = [json.loads(line) for line in printed.splitlines()]
     [line] = [line for line in lines if line["key"] == fact.delivery_id.hex]
     headers = dict(zip(line["headers"][::2], line["headers"][1::2], strict=True))
     assert (headers["ce_specversion"], headers["ce_id"]) == ("1.0", str(fact.id))
     assert headers["ce_type"].endswith(fact.kind)
     assert datetime.fromisoformat(headers["ce_time"]) == AT
     assert json.loads(line["payload"]) == value_of(fact)
+
+
+async def test_the_documented_kcat_command_shows_the_latest(kafka_bootstrap: str, kcat: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+    [documented] = [line for line in page.splitlines() if line.startswith("kcat ")]
+    event = an_event()
+    await append(kafka_bootstrap, [event])
+
+    command = shlex.split(documented.replace("localhost:9092", kafka_bootstrap))
+    printed = (await output_of(kcat, *command[1:])).decode()
+
+    assert "ce_type=pabal.delivery.sent" in printed
+    assert str(event.delivery_id) in printed
