@@ -23,7 +23,7 @@ def step(total: Tally, *, recent: Tally | None = None, is_exhausted: bool = Fals
         (Tally(redriven=3), Send(most=2)),
         (Tally(redriven=5), Wait(why="canary")),
         (Tally(redriven=5, sent=4), Wait(why="canary")),
-        (Tally(redriven=5, returned=4), Wait(why="canary")),
+        (Tally(redriven=5, returned=1), Wait(why="canary")),
         (Tally(redriven=5, sent=5), Send(most=100)),
         (Tally(redriven=5, sent=4, returned=1), Send(most=100)),
         (Tally(redriven=5, sent=4, ended=1), Send(most=100)),
@@ -44,6 +44,7 @@ def test_a_canary_goes_first_and_is_waited_for_then_sending_runs_ahead_of_the_an
         Tally(redriven=5, sent=3, returned=2),
         Tally(redriven=5, sent=3, returned=1, deferred=1),
         Tally(redriven=5, deferred=5),
+        Tally(redriven=5, returned=2),
     ],
 )
 def test_a_canary_that_comes_back_stops_the_redrive(total: Tally) -> None:

@@ -64,7 +64,8 @@ def reprocessing(
 def _show(console: Console, made: ReprocessingReport) -> None:
     console.print(
         f"first dead-lettered from {made.since:%Y-%m-%d %H:%M} to {made.until:%Y-%m-%d %H:%M} UTC, "
-        f"sent within {WITHIN / timedelta(hours=1):g} h"
+        f"sent within {WITHIN / timedelta(hours=1):g} h",
+        soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("channel")

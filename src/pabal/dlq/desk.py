@@ -330,6 +330,7 @@ def told(letter: Letter, *, kind: EventKind, at: datetime, detail: str) -> Deliv
         attempt=attempt,
         at=at,
         detail=detail,
+        traceparent=delivery.traceparent,
     )
 
 

@@ -65,10 +65,11 @@ def next_step(pace: Pace, *, total: Tally, recent: Tally, is_exhausted: bool, si
     if is_exhausted and total.waiting == 0:
         return Stop(ended="completed", message="every letter of the plan has been dealt with, and answered")
     in_canary = total.redriven <= pace.canary
-    # A canary is judged as a whole; later a share of few would say nothing.
-    is_judged = total.waiting == 0 if in_canary else recent.answered >= _LEAST_JUDGED or total.waiting == 0
-    if is_judged and recent.return_ratio > pace.max_return_ratio:
-        back = recent.returned + recent.deferred
+    back = recent.returned + recent.deferred
+    # A canary is judged as a whole, as soon as no answer can save it; later a share of few would say nothing.
+    is_judged = recent.answered >= _LEAST_JUDGED or total.waiting == 0
+    is_over = back > pace.max_return_ratio * (recent.redriven if in_canary else recent.answered)
+    if is_over and (in_canary or is_judged) and total.redriven >= pace.canary:
         return Stop(
             ended="aborted",
             message=f"{back} of the last {recent.answered} that were answered came back or were refused again "
@@ -77,8 +78,8 @@ def next_step(pace: Pace, *, total: Tally, recent: Tally, is_exhausted: bool, si
     if total.waiting and silent_seconds >= pace.patience_seconds:
         return Stop(
             ended="unanswered",
-            message=f"{total.waiting} redriven deliveries were not heard of for {pace.patience_seconds:g} s: "
-            "is a worker running, and its breaker closed? The same command goes on from here",
+            message=f"nothing was heard of {total.waiting} for {pace.patience_seconds:g} s: is a worker running, "
+            "or do they wait for a breaker (pabal dlq show)? The same command goes on from here",
         )
     if is_exhausted:
         return Wait(why="last_answers")

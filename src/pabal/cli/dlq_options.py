@@ -1,0 +1,169 @@
+"""What the commands of `pabal dlq` share: filters, the desk of an installation, JSON."""
+
+import asyncio
+import contextlib
+import functools
+import getpass
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import click
+import msgspec
+from rich.console import Console
+
+from pabal.cli.compose import open_parts, open_store
+from pabal.cli.letters import open_dead_letters
+from pabal.cli.options import clear_errors, settings_of, url_of
+from pabal.clock import SystemClock
+from pabal.config import Settings
+from pabal.dlq.desk import DeadLetters
+from pabal.dlq.letter import parse_letter_id
+from pabal.dlq.selection import Selection, parse_instant
+from pabal.errors import ConfigError
+from pabal.notification import CLASSES
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+_PIPE_WIDTH = 200
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+by_option = click.option("--by", help="Who does this, for the audit log. Default: the user of the operating system.")
+reason_option = click.option("--reason", required=True, help="Why, in your words: kept in the audit log.")
+
+
+def selection_options(command: F) -> F:
+    """Filters; the command gets a `Selection` as `selection`."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in _FILTERS}
+        with clear_errors():
+            return command(*args, selection=_selection(**given), **kwargs)
+
+    for option in reversed(
+        (
+            click.option("--channel", "channels", multiple=True, help="Only this channel."),
+            click.option("--error", "error_classes", multiple=True, help="Only this error class (exhausted, …)."),
+            click.option("--provider", "providers", multiple=True, help="Only what this provider was to carry."),
+            click.option("--tenant", "tenants", multiple=True, help="Only this tenant."),
+            click.option("--class", "classes", multiple=True, type=click.Choice(CLASSES), help="Only this class."),
+            click.option("--delivery", "deliveries", multiple=True, type=click.UUID, help="Only this delivery."),
+            click.option("--letter", "letters", multiple=True, help="Only this letter."),
+            click.option("--since", help="Given up at or after: 2h, 30m, 7d (ago), or 2026-01-31T14:00 (UTC)."),
+            click.option("--until", help="Given up before; the same. `--until 2h`: older than two hours."),
+        )
+    ):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+_FILTERS = (
+    "channels",
+    "error_classes",
+    "providers",
+    "tenants",
+    "classes",
+    "deliveries",
+    "letters",
+    "since",
+    "until",
+)
+
+
+def _selection(
+    *,
+    channels: tuple[str, ...],
+    error_classes: tuple[str, ...],
+    providers: tuple[str, ...],
+    tenants: tuple[str, ...],
+    classes: tuple[str, ...],
+    deliveries: tuple[UUID, ...],
+    letters: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+) -> Selection:
+    now = SystemClock().now()
+    return Selection(
+        channels=channels,
+        error_classes=error_classes,
+        providers=providers,
+        tenants=tenants,
+        classes=classes,
+        deliveries=deliveries,
+        letters=tuple(str(parse_letter_id(text)) for text in letters),
+        since=parse_instant(since, now=now) if since else None,
+        until=parse_instant(until, now=now) if until else None,
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_desk(*, log_url: str | None, config: Path | None, data: Path) -> AsyncIterator[DeadLetters]:
+    """The dead letters of the installation that the common options name."""
+    settings = _settings(config, data)
+    url = _log_url(log_url, settings, data)
+    async with contextlib.AsyncExitStack() as closing:
+        parts = await closing.enter_async_context(open_parts(settings, log_url=url, data=data))
+        store = None
+        # A file that no recorder has made is not made by looking.
+        if settings.store.url or (data / "store.db").exists():
+            store = open_store(settings, data)
+            closing.push_async_callback(store.close)
+        yield await closing.enter_async_context(
+            open_dead_letters(parts.broker, settings=settings, clock=parts.clock, store=store)
+        )
+
+
+def with_desk(
+    work: Callable[[DeadLetters], Awaitable[T]], *, log_url: str | None, config: Path | None, data: Path
+) -> T:
+    """What `work` makes of the dead letters of that installation."""
+
+    async def main() -> T:
+        async with open_desk(log_url=log_url, config=config, data=data) as desk:
+            return await work(desk)
+
+    return asyncio.run(main())
+
+
+def _settings(config: Path | None, data: Path) -> Settings:
+    """As `pabal up` has it: without a configuration, the one it made for development."""
+    development = data / "development.toml"
+    return settings_of(development if config is None and development.exists() else config)
+
+
+def _log_url(log_url: str | None, settings: Settings, data: Path) -> str:
+    embedded = data / "log.db"
+    if log_url is None and settings.log.url is None and embedded.exists():
+        return f"sqlite:{embedded}"
+    return url_of(log_url, settings)
+
+
+def who_of(by: str | None) -> str:
+    """Who does this: as given, else the user of the operating system. Raises ConfigError when neither is known."""
+    if by:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise ConfigError(f"who is this? The user {os.getuid()} has no name here; say so with --by NAME") from None
+
+
+def states_of(state: str) -> Collection[str]:
+    """The states that `--state` means; none: any."""
+    return () if state == "any" else (state,)
+
+
+def make_console() -> Console:
+    """Where tables go."""
+    # In a pipe nothing is known of a width, and nothing is to be cut.
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_PIPE_WIDTH)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, for programs and for `jq`."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
