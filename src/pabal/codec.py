@@ -106,6 +106,7 @@ def event_record(event: DeliveryEvent) -> NewRecord:
             ("ce_id", str(event.id).encode()),
             ("ce_type", b"pabal.delivery." + event.kind.encode()),
             ("ce_time", event.at.isoformat().encode()),
+            *((("ce_traceparent", event.traceparent.encode()),) if event.traceparent else ()),
         ),
     )
 

@@ -138,7 +138,7 @@ what an operator did with a dead letter."""
 class DeliveryEvent(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     """A fact about a delivery in `pabal.events`: the truth about its status (schema `delivery-event/1`).
 
-    `id` is derived (see `event_id`), so that appending it twice is harmless.
+    `id` is derived (see `event_id`), so that appending it twice is harmless. `traceparent` is the delivery's.
     """
 
     id: uuid.UUID
@@ -157,6 +157,7 @@ class DeliveryEvent(Fact, frozen=True, kw_only=True, rename={"class_": "class"})
     response: str | None = None
     latency_seconds: float | None = None
     due: Instant | None = None
+    traceparent: str | None = None
 
 
 ReceiptKind = Literal["delivered", "deferred", "bounced", "rejected", "complained", "unsubscribed", "opened", "clicked"]

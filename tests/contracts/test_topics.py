@@ -145,7 +145,7 @@ async def examples(folder: Path) -> dict[str, Sequence[NewRecord]]:
         "deadLetter": [dead(SPARE, origin=origin), dead(FULL, origin=origin), cut_record(dead(None, origin=origin))],
         "deliveryEvent": [
             event_record(EVENT),
-            event_record(msgspec.structs.replace(EVENT, at=NOW.replace(microsecond=0))),
+            event_record(msgspec.structs.replace(EVENT, at=NOW.replace(microsecond=0), traceparent=TRACE)),
             *(event_record(msgspec.structs.replace(EVENT, kind=kind, due=NOW)) for kind in get_args(EventKind)),
         ],
         "receipt": [

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import confluent_kafka
+import msgspec
 import pytest
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
@@ -27,7 +28,8 @@ def cloud_event_in(message: confluent_kafka.Message) -> BaseCloudEvent:
 
 
 async def test_the_cloudevents_sdk_reads_an_event(kafka_bootstrap: str) -> None:
-    event = an_event()
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    event = msgspec.structs.replace(an_event(), traceparent=trace)
     await append(kafka_bootstrap, [event])
 
     [message] = await read(kafka_bootstrap, [event.delivery_id.hex.encode()])
@@ -38,6 +40,7 @@ async def test_the_cloudevents_sdk_reads_an_event(kafka_bootstrap: str) -> None:
     assert read_as.get_type() == "pabal.delivery.sent"
     assert read_as.get_source() == "/pabal"
     assert read_as.get_time() == AT
+    assert read_as.get_extension("traceparent") == trace
     assert read_as.get_datacontenttype() == "application/json"
     assert read_as.get_data() == value_of(event)
 

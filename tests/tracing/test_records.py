@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from pabal.broker.port import NewRecord, Record
-from pabal.codec import delivery_record, read_delivery, read_wait
+from pabal.codec import delivery_record, read_delivery, read_event, read_wait
 from pabal.delayline.shelf import Held, released
 from pabal.dlq.letter import read_letter
 from pabal.dlq.plan import redriven_delivery
 from pabal.notification import EVENTS_TOPIC
-from pabal.outcome import DeadLetter, Park, RetryAt, Verdict
+from pabal.outcome import DeadLetter, Done, Expired, Park, RetryAt, Verdict
 from pabal.worker.effects import Told, records_of_verdict
 from tests.tracing.test_opentelemetry import CALLER, NOW, a_delivery
 
@@ -39,6 +39,19 @@ def next_record(verdict: Verdict) -> Record:
         if record.topic != EVENTS_TOPIC
     ]
     return in_the_log(record)
+
+
+@pytest.mark.parametrize(
+    "verdict", [RetryAt(due=NOW, rung=1), DeadLetter(error_class="exhausted", message="no"), Expired(), Done()]
+)
+def test_every_event_names_it(verdict: Verdict) -> None:
+    told = Told(at=NOW, provider="hooks", origin=in_the_log(delivery_record(DELIVERY)), group="g")
+
+    records = records_of_verdict(DELIVERY, verdict, attempt=1, outcome=None, told=told)
+
+    [event] = [in_the_log(record) for record in records if record.topic == EVENTS_TOPIC]
+    assert event.header("ce_traceparent") == CALLER.encode()
+    assert read_event(event).traceparent == CALLER
 
 
 def is_traced(record: Record) -> bool:

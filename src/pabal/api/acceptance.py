@@ -159,6 +159,7 @@ def _scheduled(delivery: Delivery) -> DeliveryEvent:
         attempt=delivery.attempt,
         at=delivery.accepted_at,
         due=delivery.send_at,
+        traceparent=delivery.traceparent,
     )
 
 

@@ -147,6 +147,7 @@ _EVENT: Final = Message(
         *_cloud_event(
             type_=r"pabal\.delivery\.[a-z_]+", about="`pabal.delivery.` and the value's `kind`; new kinds may come."
         ),
+        msgspec.structs.replace(_TRACEPARENT, name="ce_traceparent"),
     ),
     schema="delivery-event/1",
 )

@@ -95,6 +95,7 @@ def event_of(
         provider_id=outcome.provider_id if isinstance(outcome, Accepted) else None,
         response=getattr(outcome, "response", None),
         latency_seconds=told.latency_seconds,
+        traceparent=delivery.traceparent,
     )
 
 
