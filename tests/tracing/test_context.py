@@ -20,6 +20,7 @@ def test_a_good_traceparent_is_read_and_written_alike() -> None:
         (f"00-{TRACE}-{SPAN}-00", f"00-{TRACE}-{SPAN}-00"),
         # Level 2's `random` flag travels on within the version that we know.
         (f"00-{TRACE}-{SPAN}-03", f"00-{TRACE}-{SPAN}-03"),
+        (f"00-{TRACE}-{SPAN}-ff", f"00-{TRACE}-{SPAN}-03"),
         # Of a later version: the part that every version has, and the one flag that every version has.
         (f"01-{TRACE}-{SPAN}-03-and-what-comes-later", f"00-{TRACE}-{SPAN}-01"),
         (f"cc-{TRACE}-{SPAN}-01", GOOD),

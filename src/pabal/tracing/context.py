@@ -5,6 +5,8 @@ from typing import NamedTuple, Self
 
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _SAMPLED = 0x01
+_KNOWN_FLAGS = 0x03
+"""`sampled` (level 1) and `random` (level 2); others must be passed on as zero (§3.2.2.5)."""
 
 
 class TraceContext(NamedTuple):
@@ -25,7 +27,9 @@ class TraceContext(NamedTuple):
         version, trace_id, span_id, flags, more = match.groups()
         if version == "ff" or (version == "00" and more is not None):
             return None
-        context = cls(int(trace_id, 16), int(span_id, 16), int(flags, 16) & (0xFF if version == "00" else _SAMPLED))
+        context = cls(
+            int(trace_id, 16), int(span_id, 16), int(flags, 16) & (_KNOWN_FLAGS if version == "00" else _SAMPLED)
+        )
         return context if context.trace_id and context.span_id else None
 
     def __str__(self) -> str:
