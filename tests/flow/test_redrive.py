@@ -1,0 +1,135 @@
+"""A dead letter all the way back, with a real worker, on both logs; and a redrive that is killed."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pabal.cli.letters import open_dead_letters
+from pabal.codec import event_record
+from pabal.dlq.desk import DeadLetters
+from pabal.dlq.plan import Plan, Rules
+from pabal.dlq.planning import make_plan
+from pabal.dlq.redrive import Redrive, Watcher, Who
+from pabal.dlq.selection import Selection
+from pabal.dlq.stepping import Pace
+from pabal.notification import Delivery
+from pabal.reports.reprocessing import report_reprocessing
+from pabal.simulator import HttpBehaviour
+from pabal.store.sql import SqlStore, store_url
+from tests.dlq.lab import an_event
+from tests.dlq.letters import a_dead_record, a_delivery
+from tests.flow.installation import Installation, utc_now
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "kafka":
+        return f"kafka://{request.getfixturevalue('kafka_bootstrap')}"
+    return f"sqlite:{tmp_path / 'log.db'}"
+
+
+@pytest.fixture
+async def pabal(log_url: str) -> AsyncIterator[Installation]:
+    async with Installation.running(log_url, classes={"critical": {"ladder_seconds": [5]}}) as installation:
+        yield installation
+
+
+async def redrive(desk: DeadLetters, plan: Plan) -> str:
+    who = Who(by="ana", host="here", reason="mended", token=plan.id)
+    pace = Pace(canary=1, per_second=100.0, patience_seconds=20.0)
+    ending = await Redrive(desk, plan, pace=pace, who=who, watcher=Watcher()).run(asyncio.Event())
+    return ending.ended
+
+
+async def test_what_was_exhausted_is_planned_redriven_sent_once_and_counted_by_the_report(pabal: Installation) -> None:
+    since = utc_now()
+    await pabal.simulator.behave(HttpBehaviour(status=503))
+    asked = [await pabal.ask_webhook(f"/hook/{number}") for number in range(3)]
+    ids = [delivery["id"] for delivery in asked]
+    for delivery in ids:
+        await pabal.until_told(delivery, "dead_lettered", within_seconds=30.0)
+    await pabal.simulator.behave()
+    before = dict(pabal.simulator.counts().by_key)
+
+    parts = pabal.parts
+    async with open_dead_letters(parts.broker, settings=parts.settings, clock=parts.clock) as desk:
+        selection = Selection(error_classes=("exhausted",), since=since)
+        plan = await make_plan(desk, selection, rules=Rules(), plan_id=f"p-{ids[0]}", by="ana")
+        ended = await redrive(desk, plan)
+        again = await make_plan(desk, selection, rules=Rules(), plan_id=f"q-{ids[0]}", by="ana")
+
+    assert (plan.counts, ended) == ({"redrive": 3}, "completed")
+    assert again.counts == {"redriven": 3}
+    for delivery in ids:
+        events = await pabal.events(delivery)
+        assert [event.kind for event in events][-3:] == ["dead_lettered", "redriven", "sent"]
+        assert events[-1].attempt == 3
+        assert pabal.simulator.counts().by_key[delivery] == before[delivery] + 1
+    store = SqlStore(store_url(None, data=parts.data), clock=parts.clock)
+    await store.fold([event for delivery in ids for event in await pabal.events(delivery)])
+    rows = await store.reprocessed(since=since, until=utc_now())
+    await store.close()
+    report = report_reprocessing(rows, since=since, until=utc_now(), as_of=utc_now() + timedelta(hours=25))
+    assert (report.numerator, report.denominator, report.rate) == (3, 3, 1.0)
+
+
+LETTERS = 120
+
+
+@pytest.mark.slow
+async def test_a_redrive_that_is_killed_in_the_middle_goes_on_and_every_letter_is_sent_exactly_once(
+    tmp_path: Path,
+) -> None:
+    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}") as pabal:
+        deliveries = [live(pabal, number) for number in range(LETTERS)]
+        for delivery in deliveries:
+            await pabal.append(a_dead_record(delivery, at=utc_now()))
+            await pabal.append(event_record(an_event(delivery, "dead_lettered", at=utc_now())))
+        log = ("--log", f"sqlite:{tmp_path / 'log.db'}", "--data", str(tmp_path))
+        plan = tmp_path / "plan.json"
+        assert await run_pabal("dlq", "plan", *log, "--out", str(plan)) == 0
+
+        arguments = ("dlq", "redrive", *log, str(plan), "--reason", "mended", "--rate", "100", "--json")
+        first = await start_pabal(*arguments)
+        await eventually(lambda: pabal.simulator.counts().received >= 20, within_seconds=20.0)
+        first.send_signal(signal.SIGKILL)
+        await first.wait()
+        second = await start_pabal(*arguments)
+        out, err = await second.communicate()
+
+        assert second.returncode == 0, err
+        assert json.loads(out)["ended"] == "completed"
+        assert "ended without a word" in err.decode()
+        counts = pabal.simulator.counts().by_key
+        assert {delivery: counts.get(str(delivery.id), 0) for delivery in deliveries} == dict.fromkeys(deliveries, 1)
+
+
+def live(pabal: Installation, number: int) -> Delivery:
+    now = utc_now()
+    return a_delivery(
+        number,
+        address=f"{pabal.simulator.url}/hook/{number}",
+        accepted_at=now - timedelta(minutes=5),
+        expires_at=now + timedelta(hours=1),
+    )
+
+
+async def start_pabal(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pabal", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def run_pabal(*arguments: str) -> int | None:
+    process = await start_pabal(*arguments)
+    await process.communicate()
+    return process.returncode
