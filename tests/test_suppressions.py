@@ -28,7 +28,7 @@ from pabal.outcome import Suppressed
 from pabal.protocol import Claim, Source
 from pabal.store.ledger import SqliteLedger
 from pabal.store.sql import SqlStore
-from pabal.suppressions import ANEW_AFTER, GateFollower, SuppressionList, Suppressor, reason_of
+from pabal.suppressions import ANEW_AFTER, GateFollower, SuppressionList, Suppressor, Tail, reason_of
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANA = suppression_key(tenant="shop", channel="email", address="ana@example.com")
@@ -314,3 +314,17 @@ async def test_the_list_is_one_tenants_in_order_and_in_pages(lab: Lab) -> None:
 
     assert [each.address for each in (*first, *rest)] == ["ana@example.com", "bo@example.com", "cy@example.com"]
     assert await listed.page(tenant="nobody", after=None, limit=2) == []
+
+
+async def test_what_was_read_is_not_read_again(lab: Lab) -> None:
+    tail = Tail(reader=lab.broker.reader(), clock=lab.clock)
+    await lab.append(suppression_record(suppression()))
+    first, is_whole = await tail.read_on()
+    assert (len(first), is_whole) == (1, True)
+
+    assert await tail.read_on() == ([], False)
+    await lab.append(suppression_record(suppression("bo@example.com")))
+    more, is_whole = await tail.read_on()
+
+    assert [change.suppression and change.suppression.address for change in more] == ["bo@example.com"]
+    assert not is_whole

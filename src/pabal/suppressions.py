@@ -15,7 +15,7 @@ import bisect
 import contextlib
 import functools
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -110,7 +110,7 @@ class Tail:
         self._next: int | None = None
         self._read_at = clock.now()
 
-    async def read_on(self) -> tuple[Collection[Change], bool]:
+    async def read_on(self) -> tuple[Sequence[Change], bool]:
         """What is new, the last of each key alone; and whether that is everything, so that what was known is void.
 
         Raises LogError.
@@ -131,7 +131,7 @@ class Tail:
             return await self.read_on()
         self._next = self._next or 0
         self._read_at = now
-        return changes.values(), is_whole
+        return list(changes.values()), is_whole
 
 
 def _change_of(record: Record) -> Change | None:

@@ -78,6 +78,7 @@ async def test_a_delivery_tells_everything_that_happened_to_it_in_order(world: W
 async def test_an_id_that_the_recorder_may_not_have_reached_is_told_apart_from_one_that_is_not(
     world: World, path: str
 ) -> None:
+    await world.fall_behind(records=4)
     await world.catch_up()
     check_problem(await get(world, path.format(NOBODY)), "not_found")
 
