@@ -21,11 +21,9 @@ EMBEDDED = (
     "worker-sending-mail",
     "worker-during-call",
     "worker-after-finish",
-    "api",
-    "delayline",
+    "recorder",
     "zombie",
     "disk-full",
-    "wall-clock",
     "undecodable",
 )
 
