@@ -110,7 +110,14 @@ def _list_deliveries(channels: Collection[str]) -> Json:
 
 
 def _take_receipts() -> Json:
-    codes: tuple[Code, ...] = ("receipt_refused", "unreadable_receipt", "not_found", "body_timeout", "body_too_large")
+    codes: tuple[Code, ...] = (
+        "receipt_refused",
+        "unreadable_receipt",
+        "not_found",
+        "body_timeout",
+        "body_too_large",
+        "record_refused",
+    )
     return {
         "operationId": "takeReceipts",
         "summary": "Take a provider's callback",
@@ -157,7 +164,14 @@ def _list_suppressions() -> Json:
 
 
 def _suppress() -> Json:
-    codes: tuple[Code, ...] = (*BODY_CODES, *KEY_CODES, "unknown_channel", "invalid_address", *LOG_CODES)
+    codes: tuple[Code, ...] = (
+        *BODY_CODES,
+        *KEY_CODES,
+        "unknown_channel",
+        "invalid_address",
+        "record_refused",
+        *LOG_CODES,
+    )
     return {
         "operationId": "suppress",
         "summary": "Suppress an address",

@@ -70,8 +70,7 @@ def _operation(method: str, path: str, operation: Json) -> str:
         f"<p>{_prose(operation.get('description', operation['summary'] + '.'))}{key}</p>",
     ]
     if parameters := operation.get("parameters"):
-        rows = ((_code(item["name"]), escape(item["in"]), _prose(item["description"])) for item in parameters)
-        parts.append(_table(("parameter", "in", ""), rows))
+        parts.append(_table(("parameter", "in", "type", ""), map(_parameter_row, parameters)))
     if "requestBody" in operation:
         ((_, body),) = operation["requestBody"]["content"].items()
         example = msgspec.json.format(msgspec.json.encode(body["example"]), indent=2).decode()
@@ -82,6 +81,12 @@ def _operation(method: str, path: str, operation: Json) -> str:
     )
     parts.append(_table(("status", "body", ""), rows))
     return "\n".join(parts)
+
+
+def _parameter_row(parameter: Json) -> tuple[str, str, str, str]:
+    schema = parameter["schema"]
+    about = " ".join((*_rules(schema), _prose(parameter["description"])))
+    return _code(parameter["name"]), escape(parameter["in"]), _type(schema), about
 
 
 def _answer(response: Json) -> str:
@@ -132,8 +137,11 @@ def _rules(rule: Json) -> Iterable[str]:
                 yield f"{lower} {choice[at_most]} {unit}."
             elif at_least in choice:
                 yield f"At least {choice[at_least]} of them."
-    if isinstance(default := rule.get("default"), str):
-        yield f"Default {_code(default)}."
+        if "maximum" in choice:
+            yield f"{choice.get('minimum', 0)} to {choice['maximum']}."
+    default = rule.get("default")
+    if isinstance(default, str | int | float) and not isinstance(default, bool):
+        yield f"Default {_code(str(default))}."
 
 
 def _code_row(code: str) -> tuple[str, str, str]:
