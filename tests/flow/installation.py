@@ -129,7 +129,7 @@ class Installation:
         """Wait until a delivery is told to stand there; how it is told then."""
         deadline = asyncio.get_running_loop().time() + within_seconds
         while True:
-            view = await self.call("GET", f"/v1/deliveries/{delivery}?wait=10")
+            view = await self.call("GET", f"/v1/deliveries/{delivery}?wait=4")
             if view["status"] == status:
                 return view
             assert asyncio.get_running_loop().time() < deadline, f"not {status} within {within_seconds} s: {view}"

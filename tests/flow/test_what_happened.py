@@ -95,7 +95,7 @@ async def settled(pabal: Installation, delivery: str) -> Any:
 
     async def has_ended() -> bool:
         nonlocal view
-        view = await pabal.call("GET", f"/v1/deliveries/{delivery}?wait=10")
+        view = await pabal.call("GET", f"/v1/deliveries/{delivery}?wait=4")
         return bool(view["status"] != "accepted")
 
     await until(has_ended)

@@ -12,8 +12,9 @@ from pabal.store.port import Store
 
 RECORDER_GROUP: Final = "pabal.recorder"
 
-MAX_WAIT_SECONDS: Final = 10.0
-"""How long a look-up may wait for the recorder. Proxies give up after 30 s and more."""
+MAX_WAIT_SECONDS: Final = 4.0
+"""How long a look-up may wait for the recorder: less than the 5 s that a server which stops gives to requests under way
+(`compose.serve`), so that nobody who waits is cut off."""
 
 LAG_TIMEOUT_SECONDS: Final = 2.0
 LAG_FOR_SECONDS: Final = 0.25
