@@ -1,6 +1,7 @@
 """The pure model and the real thing agree: the worker's code over both ledgers, through the same luck and faults."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -43,9 +44,18 @@ def run(make_store: Callable[[], RealStore], *, examples: int) -> None:
     )
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """In memory where that can be had: what a disk does to the ledger is told elsewhere, and thousands of commits
+    are to take seconds."""
+    in_memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else tmp_path) as name:
+        yield Path(name)
+
+
 @pytest.mark.timeout(120)
-def test_the_worker_on_sqlite_does_what_the_model_does(tmp_path: Path) -> None:
-    run(lambda: SqliteFile(tmp_path), examples=30)
+def test_the_worker_on_sqlite_does_what_the_model_does(folder: Path) -> None:
+    run(lambda: SqliteFile(folder), examples=150)
 
 
 @pytest.mark.timeout(120)

@@ -25,6 +25,7 @@ from pabal.store._ledger_rows import (
     LAST_OF_STEP,
     PRUNE,
     SCHEMA,
+    SELECT_GATE,
     SUPPRESS,
     UNSUPPRESS,
     decode,
@@ -58,6 +59,7 @@ class LedgerFile:
         self._unsettled: dict[bytes, Row] = {}
         self._data_version: int | None = None
         self._has_suppressions = True
+        self._ended: str | None = None
         self._locks = path.with_name(f"{path.name}.owners")
         self._locks.mkdir(exist_ok=True)
         # Every statement of every size stays prepared.
@@ -90,12 +92,12 @@ class LedgerFile:
         return answers
 
     def _forget_what_others_may_have_changed(self) -> None:
-        """Keep what is remembered of rows only if no other connection has committed since (PRAGMA data_version)."""
+        """Keep what is remembered only if no other connection has committed since (PRAGMA data_version)."""
         [(version,)] = self._connection.execute("PRAGMA data_version")
         if version != self._data_version or len(self._unsettled) > _MOST_REMEMBERED:
             self._data_version = version
             self._unsettled.clear()
-            [(self._has_suppressions,)] = self._connection.execute("SELECT EXISTS (SELECT 1 FROM suppressions)")
+            [(self._has_suppressions, self._ended)] = self._connection.execute(SELECT_GATE, (self.owner,))
 
     def _roll_back(self) -> None:
         self._unsettled.clear()
@@ -107,14 +109,19 @@ class LedgerFile:
         recipients = recipients_of(asks) if self._has_suppressions else ()
         execute = self._connection.execute
         rows = {key: self._unsettled[key] for key in keys if key in self._unsettled}
-        ended, suppressed = None, set[bytes]()
+        suppressed = set[bytes]()
         if unknown := keys - rows.keys():
-            [(found, ended)] = execute(*select(list(unknown), owner=self.owner))
+            [(found,)] = execute(*select(list(unknown)))
             rows |= decode(found)
         if recipients:
             suppressed = {found for (found,) in execute(*select_suppressed(list(recipients)))}
-        now_seconds = self._clock.boot_seconds()
-        return Transaction(rows, now_seconds=now_seconds, ended=ended, suppressed=suppressed, is_alive=self._is_alive)
+        return Transaction(
+            rows,
+            now_seconds=self._clock.boot_seconds(),
+            ended=self._ended,
+            suppressed=suppressed,
+            is_alive=self._is_alive,
+        )
 
     def _write(self, transaction: Transaction) -> None:
         execute = self._connection.execute

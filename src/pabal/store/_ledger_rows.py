@@ -56,6 +56,9 @@ SCHEMA: Final = (
 table's own key a claim costs twice as much. `owners.ended` says why an owner's leases have ended (NULL: they have
 not)."""
 
+SELECT_GATE: Final = "SELECT EXISTS (SELECT 1 FROM suppressions), (SELECT ended FROM owners WHERE owner = ?)"
+"""Whether anybody is suppressed, and why the leases of an owner have ended (NULL: they have not)."""
+
 SUPPRESS: Final = "INSERT OR IGNORE INTO suppressions VALUES (?)"
 UNSUPPRESS: Final = "DELETE FROM suppressions WHERE recipient = ?"
 
@@ -72,13 +75,9 @@ _StoredRow = tuple[
 _decode_rows = msgspec.json.Decoder(list[_StoredRow]).decode
 
 
-def select(keys: Sequence[bytes], *, owner: int) -> tuple[str, list[Any]]:
-    """A statement that reads the rows of these ids (at most MOST_ROWS) as one text for `decode`, and its values.
-
-    Beside it, why the leases of `owner` have ended (NULL: they have not).
-    """
-    size = _size_for(len(keys))
-    return _SELECTS[size], [owner, *keys, *[b""] * (size - len(keys))]
+def select(keys: Sequence[bytes]) -> tuple[str, list[Any]]:
+    """A statement that reads the rows of these ids (at most MOST_ROWS) as one text for `decode`, and its values."""
+    return _padded(_SELECTS, keys)
 
 
 def decode(text: str) -> dict[bytes, Row]:
@@ -131,8 +130,7 @@ def _row(stored: _StoredRow) -> Row:
 def _select(size: int) -> str:
     columns = ", ".join(f"json({name})" if name in ("verdict", "outcome") else name for name in COLUMNS)
     return (
-        f"SELECT json_group_array(json_array(hex(id), {columns})), "  # noqa: S608 - constants only
-        "(SELECT ended FROM owners WHERE owner = ?) "
+        f"SELECT json_group_array(json_array(hex(id), {columns})) "  # noqa: S608 - constants only
         f"FROM deliveries WHERE id IN ({', '.join('?' * size)})"
     )
 

@@ -90,6 +90,8 @@ class OwnerLaws(LedgerHarness):
 
         # What it did before still counts.
         assert await a.finish(held, claims[0]) == Decided(attempt=1, verdict=RETRY)
+        with pytest.raises(OwnerEnded):
+            await a.claim(held, Source(2, 0))
         assert await a.finish(taken, claims[1], outcome=Accepted(), verdict=Done()) == Decided(
             attempt=1, verdict=Done()
         )
