@@ -120,6 +120,12 @@ def test_a_record_that_is_gone_breaks() -> None:
     ]
 
 
+def test_a_break_reads_as_one_line_with_its_path() -> None:
+    [found] = find_breaks({"thing-1.json": BEFORE}, {"thing-1.json": after(lambda s: s["properties"].pop("tags"))})
+
+    assert str(found) == "thing-1.json: $.tags: is gone; old readers look for it, old records carry it"
+
+
 def test_a_record_that_is_new_does_not() -> None:
     assert find_breaks({}, {"thing-1.json": BEFORE}) == []
 
@@ -129,6 +135,10 @@ def test_a_record_that_is_new_does_not() -> None:
     [
         (lambda d: d["channels"].pop("audit"), "asyncapi.json: pabal.audit"),
         (lambda d: d["channels"]["events"].update(address="pabal.happened"), "asyncapi.json: pabal.events"),
+        (
+            lambda d: (d["channels"]["audit"]["messages"].clear(), d["components"]["messages"].pop("auditFact")),
+            "asyncapi.json: pabal.audit",
+        ),
         (lambda d: d["channels"]["events"]["messages"].pop("receipt"), "asyncapi.json: pabal.events"),
         (
             lambda d: d["components"]["messages"]["deliveryEvent"]["headers"]["properties"].pop("ce_time"),

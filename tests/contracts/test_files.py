@@ -5,8 +5,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from click.testing import CliRunner
 
-from pabal.contracts.__main__ import RELEASED, all_files, read_files
+from pabal import __version__
+from pabal.contracts.__main__ import RELEASED, all_files, main, read_files
 from pabal.contracts.compatibility import find_breaks
 
 CONTRACTS = Path(__file__).parents[2] / "contracts"
@@ -60,3 +62,24 @@ def _references(value: object) -> list[str]:
         own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
         return own + [each for item in value.values() for each in _references(item)]
     return []
+
+
+def test_the_command_writes_what_there_is_and_removes_what_there_is_no_more(tmp_path: Path) -> None:
+    (tmp_path / "telegram-1.json").write_text("{}")
+
+    done = CliRunner().invoke(main, [str(tmp_path)])
+
+    assert done.exit_code == 0, done.output
+    assert read_files(tmp_path) == {name: json.loads(text) for name, text in all_files().items()}
+    assert not (tmp_path / RELEASED).exists()
+
+
+def test_a_release_is_frozen_once(tmp_path: Path) -> None:
+    first = CliRunner().invoke(main, [str(tmp_path), "--freeze"])
+    frozen = read_files(tmp_path / RELEASED / __version__)
+    second = CliRunner().invoke(main, [str(tmp_path), "--freeze"])
+
+    assert first.exit_code == 0, first.output
+    assert frozen == read_files(tmp_path)
+    assert second.exit_code == 1
+    assert "what was released does not change" in second.output

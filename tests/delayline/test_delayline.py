@@ -15,7 +15,7 @@ from pabal.broker.sqlite import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.codec import delay_record
 from pabal.delayline.delayline import GROUP, DelayLine
-from pabal.errors import RecordRefused
+from pabal.errors import LogUnavailable, RecordRefused
 from pabal.notification import Content, Delivery, deliveries_topic
 from pabal.retry import Wait
 from pabal.topics.spec import topics_for
@@ -98,9 +98,11 @@ class Lab:
             await broker.producer().append(records)
 
     async def released(self) -> list[Record]:
-        topic = TopicPartition(deliveries_topic("email", "bulk"), 0)
+        return await self.records(deliveries_topic("email", "bulk"))
+
+    async def records(self, topic: str) -> list[Record]:
         async with self.opened() as broker:
-            return [record async for batch in broker.reader().read(topic) for record in batch]
+            return [record async for batch in broker.reader().read(TopicPartition(topic, 0)) for record in batch]
 
     async def committed(self) -> int:
         async with self.opened() as broker:
@@ -198,3 +200,54 @@ async def test_a_record_of_which_not_even_a_start_is_taken_stops_the_line(lab: L
 
     assert isinstance(failure, RecordRefused)
     assert await lab.committed() == 0
+
+
+async def test_what_cannot_be_read_or_has_no_channel_here_is_given_up_and_holds_nothing_up(lab: Lab) -> None:
+    good, misplaced = waiting(), waiting(msgspec.structs.replace(DELIVERY, channel="telex"))
+    garbage = msgspec.structs.replace(good, value=b"\xff")
+    timeless = msgspec.structs.replace(good, headers=good.headers[:1])
+
+    await lab.append(garbage, misplaced, timeless, good)
+    async with lab.line():
+        await until_released(lab, 1)
+
+    dead = await lab.records("pabal.dead.unknown")
+    assert [record.header("x-error-class") for record in dead] == [b"undecodable", b"misplaced", b"undecodable"]
+    assert [record.value for record in dead] == [b"\xff", misplaced.value, timeless.value]
+    assert await lab.committed() == 4
+
+
+async def test_what_is_too_much_to_hold_waits_in_the_log(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pabal.delayline.delayline._MOST_HELD", 10)
+    monkeypatch.setattr("pabal.delayline.delayline._BATCH", 5)
+    due = CLOCK.now() + timedelta(seconds=1.5)
+    await lab.append(*(waiting(due=due) for _ in range(50)))
+
+    async with lab.line() as member:
+        await until(lambda: SHELF in member.line._paused)
+        held = len(member.line._shelves[SHELF])
+        await until_released(lab, 50)
+
+    assert held == 10
+    assert await lab.committed() == 50
+
+
+async def test_a_log_that_is_away_is_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pabal.delayline.delayline._POLL_SECONDS", 0.01)
+    polled = 0
+
+    async with lab.line() as member:
+        poll = member.line._consumer.poll
+
+        async def away_at_first(*, limit: int, timeout_seconds: float) -> Sequence[Record]:
+            nonlocal polled
+            polled += 1
+            if polled <= 3:
+                raise LogUnavailable("no answer")
+            return await poll(limit=limit, timeout_seconds=timeout_seconds)
+
+        member.line._consumer.poll = away_at_first  # type: ignore[method-assign]
+        await lab.append(waiting())
+        await until_released(lab, 1)
+
+    assert polled > 3
