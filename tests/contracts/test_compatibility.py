@@ -10,6 +10,8 @@ import pytest
 from pabal.contracts.__main__ import all_files
 from pabal.contracts.asyncapi import describe_topics
 from pabal.contracts.compatibility import Break, compare_schemas, find_breaks
+from pabal.contracts.records import RECORDS
+from pabal.contracts.schemas import describe_record, describe_records
 
 Json = dict[str, Any]
 
@@ -164,6 +166,28 @@ def test_topics_keys_and_headers_are_held_to_as_well(change: Change, path: str) 
     change(new)
 
     assert [each.path for each in find_breaks({"asyncapi.json": old}, {"asyncapi.json": new})] == [path]
+
+
+REAL = [(record.file, name) for record in RECORDS.values() for name in describe_record(record)["properties"]]
+
+
+@pytest.mark.parametrize(("file", "name"), REAL)
+def test_no_field_of_a_real_record_can_go_be_demanded_or_be_of_another_type_unseen(file: str, name: str) -> None:
+    old = describe_records()[file]
+
+    def breaks_when(change: Change) -> list[str]:
+        new = copy.deepcopy(old)
+        change(new)
+        return [each.path for each in compare_schemas(old, new)]
+
+    assert breaks_when(lambda s: s["properties"].pop(name)) == [f"$.{name}"]
+    assert set(breaks_when(lambda s: s["properties"].update({name: {"type": "boolean", "const": True}}))) == {
+        f"$.{name}"
+    }
+    if name in old["required"]:
+        assert breaks_when(lambda s: s["required"].remove(name)) == [f"$.{name}"]
+    else:
+        assert breaks_when(lambda s: s["required"].append(name)) == [f"$.{name}"]
 
 
 def test_the_real_contracts_are_compatible_with_themselves() -> None:
