@@ -117,3 +117,15 @@ class ReceiptRefused(PabalError):
 
 class UnreadableReceipt(PabalError):
     """A callback that comes from the provider, and that we cannot read; the message says what is wrong with it."""
+
+
+class NoSuchLetter(PabalError):
+    """No dead letter stands at that place (any more)."""
+
+
+class LetterRefused(PabalError):
+    """What is asked cannot be done to this dead letter: it is closed, cannot be read, or may have been sent."""
+
+
+class RedriveHeld(PabalError):
+    """Somebody else redrives from that dead topic; one at a time."""

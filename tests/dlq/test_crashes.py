@@ -11,7 +11,7 @@ from pabal.dlq.marks import REDRIVEN
 from pabal.dlq.plan import Plan
 from pabal.dlq.selection import Selection
 from pabal.dlq.stepping import Pace
-from pabal.errors import ConfigError
+from pabal.errors import RedriveHeld
 from tests.dlq.lab import CrashingProducer, Failing, Lab
 from tests.waiting import eventually
 
@@ -82,7 +82,7 @@ async def test_a_run_that_is_alive_is_not_waited_for(lab: Lab) -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(other.redrive(plan, pace=PACE, lease_seconds=0.5))
         await eventually(lambda: other.steps.seen)
-        with pytest.raises(ConfigError, match=r"ana on here redrives from pabal\.dead\.\w+ already: plan p-1"):
+        with pytest.raises(RedriveHeld, match=r"ana on here redrives from pabal\.dead\.\w+ already: plan p-1"):
             await lab.redrive(plan, token="t-2", pace=PACE)
         other.stopping.set()
 

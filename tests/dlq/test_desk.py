@@ -6,7 +6,7 @@ from pabal.codec import event_record, read_event
 from pabal.dlq.letter import LetterId
 from pabal.dlq.marks import DISCARDED
 from pabal.dlq.selection import Selection
-from pabal.errors import ConfigError, InvalidAddress
+from pabal.errors import ConfigError, InvalidAddress, LetterRefused, NoSuchLetter
 from pabal.notification import EVENTS_TOPIC
 from tests.dlq.lab import Lab, an_event
 
@@ -41,9 +41,9 @@ async def test_a_channel_that_does_not_exist_is_refused_with_those_that_do(lab: 
 async def test_a_place_without_a_letter_says_which_places_have_one(lab: Lab) -> None:
     await lab.bury(lab.delivery(1), lab.delivery(2))
 
-    with pytest.raises(ConfigError, match="webhook/0 keeps 0 to 1"):
+    with pytest.raises(NoSuchLetter, match="webhook/0 keeps 0 to 1"):
         await lab.desk.find(LetterId("webhook", 0, 2))
-    with pytest.raises(ConfigError, match="nothing is kept there"):
+    with pytest.raises(NoSuchLetter, match="nothing is kept there"):
         await lab.desk.find(LetterId("webhook", 1, 0))
     with pytest.raises(ConfigError, match="no channel 'fax'"):
         await lab.desk.find(LetterId("fax", 0, 0))
@@ -79,7 +79,7 @@ async def test_a_discarded_letter_is_closed_with_who_and_why_in_the_audit_log_an
 async def test_bytes_that_nobody_can_read_can_be_discarded_but_not_edited(lab: Lab) -> None:
     await lab.bury(None)
 
-    with pytest.raises(ConfigError, match="cannot be edited: schema"):
+    with pytest.raises(LetterRefused, match="cannot be edited: schema"):
         await lab.desk.edit(FIRST, address="https://a.example/", provider=None, by="ana", reason="x")
     filed = await lab.desk.discard(FIRST, by="ana", reason="junk")
 
@@ -91,9 +91,9 @@ async def test_what_is_closed_stays_closed(lab: Lab) -> None:
     await lab.bury(lab.delivery(1))
     await lab.desk.discard(FIRST, by="ana", reason="x")
 
-    with pytest.raises(ConfigError, match=r"was discarded by ana at .*nothing left to discard"):
+    with pytest.raises(LetterRefused, match=r"was discarded by ana at .*nothing left to discard"):
         await lab.desk.discard(FIRST, by="ben", reason="y")
-    with pytest.raises(ConfigError, match="nothing left to edit"):
+    with pytest.raises(LetterRefused, match="nothing left to edit"):
         await lab.desk.edit(FIRST, address="https://a.example/", provider=None, by="ben", reason="y")
 
 
@@ -137,8 +137,8 @@ async def test_an_order_key_that_came_from_the_address_follows_it(lab: Lab) -> N
     [
         ("no address", None, InvalidAddress, "'no address' is no address for webhook"),
         (None, "pigeon", ConfigError, "no provider 'pigeon' carries webhook here; there are: webhook"),
-        (None, None, ConfigError, "nothing to change"),
-        ("https://example.com/hook", None, ConfigError, "nothing to change"),
+        (None, None, LetterRefused, "nothing to change"),
+        ("https://example.com/hook", None, LetterRefused, "nothing to change"),
     ],
 )
 async def test_an_edit_that_cannot_be_used_says_why(
@@ -157,7 +157,7 @@ async def test_nothing_is_edited_while_an_attempt_may_have_been_sent(lab: Lab) -
     await lab.bury(lab.delivery(2), lab.delivery(3))
 
     for offset, says in ((0, "may have been sent"), (1, "may have been sent"), (2, "was sent meanwhile")):
-        with pytest.raises(ConfigError, match=says):
+        with pytest.raises(LetterRefused, match=says):
             await lab.desk.edit(
                 LetterId("webhook", 0, offset), address="https://a.example/", provider=None, by="ana", reason="x"
             )

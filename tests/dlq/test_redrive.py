@@ -11,7 +11,7 @@ from pabal.dlq.plan import Rules
 from pabal.dlq.redrive import ENDED, STARTED
 from pabal.dlq.selection import Selection
 from pabal.dlq.stepping import Pace, Send, Step, Wait
-from pabal.errors import ConfigError
+from pabal.errors import RedriveHeld
 from pabal.notification import EVENTS_TOPIC, Suppression
 from tests.dlq.lab import QUICK, Lab, an_event
 from tests.waiting import eventually
@@ -182,7 +182,7 @@ async def test_one_redrive_at_a_time_from_a_dead_topic(lab: Lab) -> None:
     bens = TopicClaim(topic="pabal.dead.webhook", token="b", plan="p-9", by="ben", host="h-2", since=now)
     await lab.append(claim_record(bens))
 
-    with pytest.raises(ConfigError, match=r"ben on h-2 redrives from pabal.dead.webhook already: plan p-9"):
+    with pytest.raises(RedriveHeld, match=r"ben on h-2 redrives from pabal.dead.webhook already: plan p-9"):
         await lab.redrive(await lab.plan())
 
     assert await lab.redriven() == []

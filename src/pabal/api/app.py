@@ -1,6 +1,6 @@
 """The application: routes, and problems where no endpoint is to answer."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from starlette.applications import Starlette
@@ -14,6 +14,7 @@ from pabal.api.acceptance import Acceptance
 from pabal.api.asgi import Answer, encode_json
 from pabal.api.batch import BatchEndpoint
 from pabal.api.cancelling import Cancelling
+from pabal.api.dead_letters import DeadLetterOperations
 from pabal.api.endpoint import Call, Endpoint
 from pabal.api.health import HealthEndpoint, ReadinessEndpoint
 from pabal.api.keys import Keyring
@@ -31,6 +32,8 @@ from pabal.broker.port import Admin, Producer, Reader
 from pabal.channels.port import Channel
 from pabal.clock import Clock
 from pabal.config import ApiSettings, TenantSettings
+from pabal.dlq.desk import DeadLetters
+from pabal.dlq.host import RedriveHost
 from pabal.notification import CLASSES, EVENTS_TOPIC, NotificationClass, deliveries_topic
 from pabal.plan import Rules
 from pabal.policy import ClassSettings
@@ -57,6 +60,8 @@ def create_app(
     receivers: Mapping[str, TakesReceipts],
     tenants: Mapping[str, TenantSettings],
     tracing: Tracing | None = None,
+    providers: Mapping[str, Collection[str]] | None = None,
+    redrives: RedriveHost | None = None,
 ) -> Starlette:
     """The API as an ASGI application; it owns nothing that it is handed.
 
@@ -66,6 +71,9 @@ def create_app(
 
     `store` is what look-ups are answered from (None: they say that there is none). `open_ledger` is called when
     something is first taken back. `receivers` are the providers that take receipts, by name.
+
+    `providers` names who may carry each channel (None: nobody is known). `redrives` runs redrives; whoever made it
+    closes it.
 
     Raises ConfigError for keys that cannot be told apart.
     """
@@ -99,6 +107,19 @@ def create_app(
         channels=channels,
         clock=clock,
     )
+    dead_letters = DeadLetterOperations(
+        keyring=keyring,
+        desk=DeadLetters(
+            reader=reader,
+            admin=admin,
+            producer=producer,
+            channels=channels,
+            providers=providers or {},
+            clock=clock,
+            store=store,
+        ),
+        host=redrives or RedriveHost(),
+    )
     receipts = TakingReceipts(receivers=receivers, acceptance=acceptance)
     description = describe_api(channels=channels)
     routes = [
@@ -129,6 +150,7 @@ def create_app(
         _route("POST", "/v1/receipts/{provider}", receipts.take),
         Route("/v1/suppressions", Endpoint(suppressing.collection), methods=["GET", "POST"]),
         _route("DELETE", "/v1/suppressions/{channel}/{address:path}", suppressing.lift),
+        *_dead_letter_routes(dead_letters),
         Route("/healthz", HealthEndpoint(), methods=["GET"]),
         Route("/readyz", ReadinessEndpoint(admin=admin, topics=topics, clock=clock), methods=["GET"]),
         Route("/openapi.json", _Document(encode_json(description), "application/json"), methods=["GET"]),
@@ -137,6 +159,21 @@ def create_app(
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_endpoint, Exception: _defect})
     app.router.redirect_slashes = False
     return app
+
+
+def _dead_letter_routes(operations: DeadLetterOperations) -> list[Route]:
+    letter = "/v1/dead-letters/{channel}/{partition}/{offset}"
+    return [
+        _route("GET", "/v1/dead-letters", operations.letters),
+        _route("GET", "/v1/dead-letters/stats", operations.counts),
+        _route("GET", letter, operations.show),
+        _route("POST", f"{letter}/edit", operations.edit),
+        _route("POST", f"{letter}/discard", operations.discard),
+        _route("POST", "/v1/redrives/plan", operations.plan),
+        Route("/v1/redrives", Endpoint(operations.redrives), methods=["GET", "POST"]),
+        _route("GET", "/v1/redrives/{plan}", operations.show_redrive),
+        _route("POST", "/v1/redrives/{plan}/cancel", operations.cancel_redrive),
+    ]
 
 
 def _route(method: str, path: str, respond: Callable[[Call], Awaitable[Answer]]) -> Route:

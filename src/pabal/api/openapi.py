@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from pabal.api.dead_letter_operations import DEAD_LETTER_MODELS, describe_dead_letters
 from pabal.api.describing import BODY_CODES, KEY_CODES, LOG_CODES, Json, answer, body, problems
 from pabal.api.messages import Accepted, BatchAnswer, BatchProblem, BatchRequest, Health
 from pabal.api.operations import MODELS, describe_operations
@@ -56,7 +57,17 @@ _NOTIFICATION_CODES: Final[tuple[Code, ...]] = (
 def describe_api(*, channels: Collection[str]) -> Json:
     """The document for an installation with these channels."""
     _, components = msgspec.json.schema_components(
-        [NotificationRequest, BatchRequest, Accepted, BatchAnswer, Problem, BatchProblem, *MODELS, Health],
+        [
+            NotificationRequest,
+            BatchRequest,
+            Accepted,
+            BatchAnswer,
+            Problem,
+            BatchProblem,
+            *MODELS,
+            *DEAD_LETTER_MODELS,
+            Health,
+        ],
         ref_template="#/components/schemas/{name}",
     )
     components["Recipient"]["properties"]["channel"]["enum"] = sorted(channels)
@@ -67,6 +78,7 @@ def describe_api(*, channels: Collection[str]) -> Json:
             "/v1/notifications": {"post": _accept()},
             "/v1/notifications/batch": {"post": _accept_batch()},
             **describe_operations(channels=channels),
+            **describe_dead_letters(),
             "/healthz": {"get": _probe("Whether the process is alive", codes=())},
             "/readyz": {"get": _probe("Whether the log answers and has the topics that are needed", codes=LOG_CODES)},
             "/openapi.json": {"get": _fixed("This document", "application/json", {"type": "object"})},

@@ -29,6 +29,7 @@ Code = (
         "invalid_parameter",
         "invalid_request",
         "ledger_unavailable",
+        "letter_refused",
         "log_unavailable",
         "method_not_allowed",
         "missing_field",
@@ -38,6 +39,7 @@ Code = (
         "not_recorded_yet",
         "quota_exceeded",
         "receipt_refused",
+        "redrive_held",
         "record_refused",
         "store_unavailable",
         "topics_missing",
@@ -128,6 +130,11 @@ KINDS: Final[Mapping[Code, Kind]] = {
         "The ledger did not answer",
         "Without it nothing can be taken back. Try again after `Retry-After`; asking twice is safe.",
     ),
+    "letter_refused": Kind(
+        409,
+        "The dead letter does not allow this",
+        "The message says why: it is closed, cannot be read, or may have been sent.",
+    ),
     "log_unavailable": Kind(
         503,
         "The log did not answer in time",
@@ -166,6 +173,11 @@ KINDS: Final[Mapping[Code, Kind]] = {
         "The log refuses a record of this size",
         "The operator's limit (`max.message.bytes`) is smaller than what this comes to. Put long texts into a "
         "template, and send again with the same key.",
+    ),
+    "redrive_held": Kind(
+        409,
+        "Another redrive works on these dead letters",
+        "One at a time: the message says whose. Wait for it to end, or cancel it.",
     ),
     "store_unavailable": Kind(
         503, "The store did not answer", "Accepting and sending do not need it. Ask again after `Retry-After`."

@@ -20,6 +20,7 @@ from pabal.channels import CHANNELS
 from pabal.clock import Clock, SystemClock
 from pabal.config import Settings
 from pabal.delayline.delayline import DelayLine
+from pabal.dlq.host import RedriveHost
 from pabal.errors import ConfigError
 from pabal.ledger_identity import LedgerIdentity
 from pabal.providers.port import Provider, ProviderContext, TakesReceipts
@@ -192,8 +193,8 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
             closing.push_async_callback(ledger.close)
             return ledger
 
-        store = open_store(settings, parts.data)
-        closing.push_async_callback(store.close)
+        redrives = RedriveHost()
+        closing.push_async_callback(redrives.close)
 
         app = create_app(
             settings=settings.api,
@@ -210,6 +211,8 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
             receivers=make_receivers(settings, clock=parts.clock),
             tenants=settings.tenants,
             tracing=parts.tracing,
+            providers={name: [each.name for each in own.providers] for name, own in settings.channels.items()},
+            redrives=redrives,
         )
         await serve(app, listening=listening, stopping=stopping)
 

@@ -28,7 +28,7 @@ async def open_dead_letters(
             admin=admin,
             producer=producer,
             channels={name: CHANNELS[name] for name in settings.channels},
-            providers={name: (channel.provider,) for name, channel in settings.channels.items()},
+            providers={name: [each.name for each in own.providers] for name, own in settings.channels.items()},
             clock=clock,
             store=store,
         )

@@ -20,7 +20,7 @@ from pabal.codec import event_record, read_event
 from pabal.dlq.letter import UNCERTAIN, Letter, LetterId, parse_letter_id, read_letter
 from pabal.dlq.marks import DISCARDED, EDITED, Edit, Mark, Marks, Standing, marking_fact
 from pabal.dlq.selection import Selection, matches
-from pabal.errors import ConfigError, DecodeError, InvalidAddress
+from pabal.errors import ConfigError, DecodeError, InvalidAddress, LetterRefused, NoSuchLetter
 from pabal.notification import (
     AUDIT_TOPIC,
     EVENTS_TOPIC,
@@ -178,17 +178,17 @@ class DeadLetters:
         return [filed for _, _, filed in sorted(heap, reverse=True)], total
 
     async def find(self, letter_id: LetterId) -> Filed:
-        """One letter. Raises ConfigError when there is none at that place (any more)."""
+        """One letter. Raises NoSuchLetter; ConfigError for a channel that does not exist."""
         selection = Selection(letters=(str(letter_id),))
         topic = self.topics(selection)[letter_id.channel]
         partition = TopicPartition(topic, letter_id.partition)
         marks = (await self.admin.watermarks(topic)).get(partition)
         if marks is None or not marks.low <= letter_id.offset < marks.high:
-            raise ConfigError(_absent(letter_id, low=marks.low if marks else 0, high=marks.high if marks else 0))
+            raise NoSuchLetter(_absent(letter_id, low=marks.low if marks else 0, high=marks.high if marks else 0))
         batches = self.reader.read(partition, start=letter_id.offset, stop=letter_id.offset + 1)
         letter = next((read_letter(record) for batch in [batch async for batch in batches] for record in batch), None)
         if letter is None:
-            raise ConfigError(_absent(letter_id, low=marks.low, high=marks.high))
+            raise NoSuchLetter(_absent(letter_id, low=marks.low, high=marks.high))
         done = await self.marks(since=datetime.fromtimestamp(letter.record.timestamp, UTC))
         return Filed(letter=done.corrected(letter), standing=done.standing(letter))
 
@@ -225,16 +225,18 @@ class DeadLetters:
         """Correct an open letter: a new address, or the provider to use. What is sent then has a new key.
 
         Raises:
-            ConfigError: nothing to change, no such letter, not open, not readable, a provider that does not carry the
-                channel; or an attempt may have been sent, so that a new key might send it twice.
+            NoSuchLetter: nothing stands there.
+            LetterRefused: not open, not readable, nothing to change; or an attempt may have been sent, so that a new
+                key might send it twice.
+            ConfigError: the provider does not carry the channel here.
             InvalidAddress: the channel cannot carry that address.
         """
         filed = await self.find(letter_id)
         letter, delivery = _open(filed, to="edit"), filed.letter.delivery
         if delivery is None:
-            raise ConfigError(f"{letter_id} cannot be edited: {letter.undecodable}")
+            raise LetterRefused(f"{letter_id} cannot be edited: {letter.undecodable}")
         if delivery.channel not in self.channels:
-            raise ConfigError(f"{letter_id} cannot be edited: the channel {delivery.channel!r} is switched off here")
+            raise LetterRefused(f"{letter_id} cannot be edited: the channel {delivery.channel!r} is switched off here")
         await self._check_nothing_unknown(letter)
         channel = self.channels[delivery.channel]
         canonical = _canonical(channel, address) if address is not None else None
@@ -243,7 +245,7 @@ class DeadLetters:
                 f"no provider {provider!r} carries {delivery.channel} here; there are: {', '.join(sorted(able))}"
             )
         if canonical in (None, delivery.address) and provider in (None, delivery.provider):
-            raise ConfigError(f"{letter_id} has that address and provider already; nothing to change")
+            raise LetterRefused(f"{letter_id} has that address and provider already; nothing to change")
         follows_address = delivery.order_key is not None and delivery.order_key == channel.order_key(delivery.address)
         edit = Edit(
             matter=letter.matter,
@@ -276,7 +278,7 @@ class DeadLetters:
         yield discarded
 
     async def discard(self, letter_id: LetterId, *, by: str, reason: str) -> Filed:
-        """Close an open letter for good, unsent. Raises ConfigError when there is no such letter, or it is not open."""
+        """Close an open letter for good, unsent. Raises NoSuchLetter; LetterRefused when it is closed already."""
         letter = _open(await self.find(letter_id), to="discard")
         records = discard_records(letter, by=by, at=self.clock.now(), reason=reason)
         await self.producer.append(records)
@@ -286,9 +288,9 @@ class DeadLetters:
         # The log as well as the store, which may be behind; the store as well as the log, which forgets sooner.
         kinds = {entry.kind for entry in await self.history(letter)} | {e.kind for e in await self._events(letter)}
         if "sent" in kinds:
-            raise ConfigError(f"{letter.id} was sent meanwhile: its acceptance came late. Nothing is left to correct")
+            raise LetterRefused(f"{letter.id} was sent meanwhile: its acceptance came late. Nothing is left to correct")
         if letter.error_class == UNCERTAIN or "unknown" in kinds:
-            raise ConfigError(
+            raise LetterRefused(
                 f"{letter.id} cannot be edited: an attempt ended without an answer and may have been sent. Under "
                 "a new key the far side could not tell; redrive it as it is (--include-uncertain), or discard it"
             )
@@ -351,7 +353,7 @@ def _entry(event: DeliveryEvent) -> TimelineEntry:
 def _open(filed: Filed, *, to: str) -> Letter:
     fact = filed.standing.fact
     if filed.standing.state != "open" and fact is not None:
-        raise ConfigError(
+        raise LetterRefused(
             f"{filed.letter.id} was {filed.standing.state} by {fact.by} at {fact.at:%Y-%m-%d %H:%M:%S}; "
             f"there is nothing left to {to}"
         )

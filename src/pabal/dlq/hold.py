@@ -8,8 +8,9 @@ import msgspec
 
 from pabal.dlq.claim import Claims, TopicClaim, claim_record, release_record
 from pabal.dlq.desk import DeadLetters
-from pabal.errors import ConfigError
-from pabal.notification import OPS_TOPIC
+from pabal.dlq.plan import Plan
+from pabal.errors import RedriveHeld
+from pabal.notification import OPS_TOPIC, dead_topic
 
 _LOOK_SECONDS: Final = 0.5
 
@@ -29,14 +30,14 @@ class TopicHold:
     async def take(self, *, stopping: asyncio.Event, on_wait: Callable[[TopicClaim, float], None]) -> None:
         """Claim every topic. A former run of the same plan that no longer renews is waited for: `on_wait` hears of it.
 
-        Raises ConfigError: somebody else redrives from one of them, or this plan is running already.
+        Raises RedriveHeld: somebody else redrives from one of them, or this plan is running already.
         """
         for wanted in self._claims_wanted:
             await self._wait_for_former_run(wanted, stopping=stopping, on_wait=on_wait)
         await self._append_claims()
 
     async def renew(self) -> None:
-        """Keep the claims, if it is time. Raises ConfigError when they were lost (this process stood still)."""
+        """Keep the claims, if it is time. Raises RedriveHeld when they were lost (this process stood still)."""
         if self._desk.clock.boot_seconds() - self._renewed_at >= self._renew_seconds:
             await self._append_claims()
 
@@ -87,8 +88,24 @@ class TopicHold:
         return holder is not None and holder.token == wanted.token
 
 
-def _held(holder: TopicClaim) -> ConfigError:
-    return ConfigError(
+async def check_free(desk: DeadLetters, plan: Plan) -> None:
+    """Whether the plan could begin now. Raises RedriveHeld when another plan's redrive works on one of its topics."""
+    claims = Claims()
+    async for record in desk.tail(OPS_TOPIC, start=None).read():
+        claims.take(record)
+    wanted = topics_of(plan)
+    for holder in claims.holders(now=desk.clock.now()):
+        if holder.topic in wanted and holder.plan != plan.id:
+            raise _held(holder)
+
+
+def topics_of(plan: Plan) -> set[str]:
+    """The dead topics that a plan reads."""
+    return {dead_topic(place.rpartition("/")[0]) for place in plan.ends}
+
+
+def _held(holder: TopicClaim) -> RedriveHeld:
+    return RedriveHeld(
         f"{holder.by} on {holder.host} redrives from {holder.topic} already: plan {holder.plan}, "
         f"since {holder.since:%H:%M:%S}. Let it end, or stop it there with Ctrl-C"
     )

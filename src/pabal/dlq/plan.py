@@ -7,7 +7,7 @@ another plan) is judged again, letter by letter, by the same function.
 
 from collections.abc import Container, Mapping
 from datetime import datetime
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
@@ -65,7 +65,7 @@ class Plan(Fact, frozen=True, kw_only=True):
     `counts` is what its making found, for people: the redrive judges each letter anew.
     """
 
-    id: str
+    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     made_at: Instant
     by: str
     selection: Selection

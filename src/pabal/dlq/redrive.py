@@ -18,14 +18,14 @@ from pabal.codec import delivery_record, event_record
 from pabal.dlq.answers import Answers, Tally
 from pabal.dlq.claim import LEASE_SECONDS, TopicClaim
 from pabal.dlq.desk import DeadLetters, told
-from pabal.dlq.hold import TopicHold
+from pabal.dlq.hold import TopicHold, topics_of
 from pabal.dlq.letter import Letter
 from pabal.dlq.marks import REDRIVEN, RESOLVED, Mark, marking_fact
 from pabal.dlq.plan import Plan, judge, redriven_delivery
 from pabal.dlq.stepping import RECENT, Pace, Send, Step, Stop, TokenBucket, Wait, next_step
 from pabal.dlq.surroundings import Surroundings
 from pabal.errors import DecodeError, PabalError, RecordRefused
-from pabal.notification import Fact, dead_topic
+from pabal.notification import Fact
 from pabal.runtime import insist
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Redrive:
         The start and the end are facts in `pabal.audit`.
 
         Raises:
-            ConfigError: a dead topic is held by somebody else's redrive.
+            RedriveHeld: somebody else redrives from one of the dead topics.
             LogError: the log failed in a way that waiting does not mend; the end is a fact all the same, if it can be.
         """
         hold = self._hold()
@@ -241,7 +241,6 @@ class Redrive:
                     self._answers.expect(mark.delivery_id, attempt=mark.attempt)
 
     def _hold(self) -> TopicHold:
-        channels = {place.rpartition("/")[0] for place in self._plan.ends}
         claim = TopicClaim(
             topic="",
             token=self._who.token,
@@ -251,7 +250,7 @@ class Redrive:
             since=self._desk.clock.now(),
             lease_seconds=self._who.lease_seconds,
         )
-        return TopicHold(self._desk, [dead_topic(channel) for channel in channels], claim=claim)
+        return TopicHold(self._desk, topics_of(self._plan), claim=claim)
 
     def _started(self) -> AuditFact:
         return self._fact(STARTED, detail=Start(plan=self._plan, pace=self._pace), ended=None)

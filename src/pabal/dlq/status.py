@@ -61,6 +61,7 @@ class _Book:
             redriven=self._redriven[plan],
             runs=self._runs[plan],
             pace=start.pace,
+            selection=start.plan.selection,
             ended_at=ended[0].at if ended else None,
             ending=ended[1] if ended else None,
         )

@@ -10,6 +10,7 @@ from pabal.dlq.desk import Filed
 from pabal.dlq.letter import hex_dump
 from pabal.dlq.marks import State
 from pabal.dlq.redrive import Ending
+from pabal.dlq.selection import Selection
 from pabal.dlq.stepping import Pace
 from pabal.notification import Delivery, Fact
 from pabal.store.port import TimelineEntry
@@ -74,6 +75,7 @@ class RedriveView(Fact, frozen=True, kw_only=True):
     redriven: int
     runs: int
     pace: Pace
+    selection: Selection
     ended_at: datetime | None = None
     ending: Ending | None = None
 

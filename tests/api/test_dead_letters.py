@@ -1,0 +1,180 @@
+"""Dead letters and redrives over HTTP, against a whole Pabal in this process."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from pabal.notification import Delivery
+from tests.dlq.letters import a_dead_record, a_delivery
+from tests.flow.installation import Installation, utc_now
+
+pytestmark = pytest.mark.timeout(60)
+
+ADMIN, OTHER, SENDER = "pabal_admin", "pabal_other", "pabal_sender"
+
+
+def entry(tenant: str, key: str, *scopes: str) -> dict[str, Any]:
+    return {"tenant": tenant, "hash": hashlib.sha256(key.encode()).hexdigest(), "scopes": scopes}
+
+
+KEYS = [entry("shop", ADMIN, "admin"), entry("bank", OTHER, "admin"), entry("shop", SENDER, "send", "read")]
+
+
+class Client:
+    def __init__(self, pabal: Installation, http: aiohttp.ClientSession) -> None:
+        self.pabal = pabal
+        self._http = http
+
+    async def ask(
+        self, method: str, path: str, body: object = None, *, key: str = ADMIN, expect: int = 200
+    ) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {key}"}
+        async with self._http.request(method, f"{self.pabal.address}{path}", json=body, headers=headers) as answer:
+            told = await answer.json(content_type=None)
+            assert answer.status == expect, told
+            return dict(told)
+
+    async def bury(self, *deliveries: Delivery | None, error_class: str = "exhausted") -> None:
+        for delivery in deliveries:
+            await self.pabal.append(a_dead_record(delivery, error_class=error_class, at=utc_now()))
+
+    def delivery(self, number: int = 1, **changes: object) -> Delivery:
+        now = utc_now()
+        return a_delivery(
+            number,
+            **{
+                "address": f"{self.pabal.simulator.url}/hook/{number}",
+                "accepted_at": now - timedelta(minutes=5),
+                "expires_at": now + timedelta(hours=1),
+                **changes,
+            },
+        )
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    running = Installation.running(f"sqlite:{tmp_path / 'log.db'}", api={"keys": KEYS})
+    async with running as pabal, aiohttp.ClientSession() as http:
+        yield Client(pabal, http)
+
+
+async def test_letters_are_listed_counted_and_shown(client: Client) -> None:
+    await client.bury(client.delivery(1), client.delivery(2))
+    await client.bury(client.delivery(3), error_class="uncertain")
+
+    page = await client.ask("GET", "/v1/dead-letters?error_class=exhausted&limit=1")
+    counts = await client.ask("GET", "/v1/dead-letters/stats?by=error_class")
+    detail = await client.ask("GET", f"/v1/dead-letters/{page['letters'][0]['letter']}")
+
+    assert page["total"] == 2
+    assert [(group["values"], group["count"]) for group in counts["groups"]] == [
+        ({"error_class": "exhausted"}, 2),
+        ({"error_class": "uncertain"}, 1),
+    ]
+    assert detail["delivery"]["id"] == page["letters"][0]["delivery_id"]
+    assert detail["headers"]["x-error-class"] == "exhausted"
+
+
+async def test_a_tenant_sees_and_touches_its_own_letters_alone(client: Client) -> None:
+    await client.bury(client.delivery(1), None)
+
+    assert (await client.ask("GET", "/v1/dead-letters", key=OTHER))["total"] == 0
+    assert (await client.ask("GET", "/v1/dead-letters"))["total"] == 1
+    for path in ("", "/edit", "/discard"):
+        body = {"reason": "x", "provider": "webhook"} if path == "/edit" else {"reason": "x"} if path else None
+        method = "POST" if path else "GET"
+        told = await client.ask(method, f"/v1/dead-letters/webhook/0/0{path}", body, key=OTHER, expect=404)
+        assert told["code"] == "not_found"
+    plan = await client.ask("POST", "/v1/redrives/plan", {})
+    refused = await client.ask("POST", "/v1/redrives", {"plan": plan, "reason": "x"}, key=OTHER, expect=422)
+    assert refused["errors"][0]["path"] == "$.plan.selection.tenants"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/dead-letters"),
+        ("GET", "/v1/dead-letters/stats"),
+        ("GET", "/v1/dead-letters/webhook/0/0"),
+        ("POST", "/v1/dead-letters/webhook/0/0/edit"),
+        ("POST", "/v1/dead-letters/webhook/0/0/discard"),
+        ("POST", "/v1/redrives/plan"),
+        ("POST", "/v1/redrives"),
+        ("GET", "/v1/redrives"),
+        ("GET", "/v1/redrives/p-1"),
+        ("POST", "/v1/redrives/p-1/cancel"),
+    ],
+)
+async def test_all_of_it_needs_the_admin_scope(client: Client, method: str, path: str) -> None:
+    told = await client.ask(method, path, {} if method == "POST" else None, key=SENDER, expect=403)
+
+    assert told["code"] == "insufficient_scope"
+
+
+async def test_a_letter_is_edited_planned_redriven_and_its_redrive_can_be_followed(client: Client) -> None:
+    await client.bury(client.delivery(1), client.delivery(2, address="http://127.0.0.1:1/wrong"))
+    new = f"{client.pabal.simulator.url}/hook/moved"
+    edited = await client.ask("POST", "/v1/dead-letters/webhook/0/1/edit", {"address": new, "reason": "moved"})
+    plan = await client.ask("POST", "/v1/redrives/plan", {"error_classes": ["exhausted"]})
+
+    begun = await client.ask("POST", "/v1/redrives", {"plan": plan, "reason": "mended"}, expect=202)
+    for number in (1, 2):
+        await client.pabal.until_told(str(client.delivery(number).id), "sent")
+    await until_ended(client, begun["plan"])
+
+    assert edited["delivery"]["edit"] == 1
+    assert plan["counts"] == {"redrive": 2}
+    view = await client.ask("GET", f"/v1/redrives/{begun['plan']}")
+    assert (view["state"], view["by"], view["ending"]["tally"]) == (
+        "completed",
+        "an API key of shop",
+        {"redriven": 2, "sent": 2},
+    )
+    assert [each["plan"] for each in (await client.ask("GET", "/v1/redrives"))["redrives"]] == [begun["plan"]]
+    assert (await client.ask("GET", "/v1/redrives", key=OTHER))["redrives"] == []
+    assert {request.path for request in client.pabal.simulator.requests()} == {"/hook/1", "/hook/moved"}
+
+
+async def test_a_redrive_can_be_stopped(client: Client) -> None:
+    await client.bury(*(client.delivery(number) for number in range(50)))
+    plan = await client.ask("POST", "/v1/redrives/plan", {})
+    request = {"plan": plan, "reason": "x", "pace": {"canary": 1, "per_second": 1.0}}
+    begun = await client.ask("POST", "/v1/redrives", request, expect=202)
+    again = await client.ask("POST", "/v1/redrives", request, expect=409)
+    await client.pabal.until_told(str(client.delivery(0).id), "sent")
+
+    await client.ask("POST", f"/v1/redrives/{begun['plan']}/cancel", expect=202)
+    view = await until_ended(client, begun["plan"])
+
+    assert again["code"] == "redrive_held"
+    assert view["state"] == "cancelled"
+    assert view["redriven"] < 50
+
+
+async def test_what_a_letter_does_not_allow_says_so(client: Client) -> None:
+    await client.bury(client.delivery(1))
+    discard = "/v1/dead-letters/webhook/0/0/discard"
+
+    closed = await client.ask("POST", discard, {"reason": "gone"})
+    refused = await client.ask("POST", discard, {"reason": "gone"}, expect=409)
+    wrong = await client.ask("GET", "/v1/dead-letters?channel=fax", expect=422)
+    bad_by = await client.ask("GET", "/v1/dead-letters/stats?by=colour", expect=422)
+    absent = await client.ask("GET", "/v1/dead-letters/webhook/0/nine", expect=404)
+
+    assert closed["summary"]["state"] == "discarded"
+    assert refused["code"] == "letter_refused"
+    assert (wrong["code"], bad_by["code"], absent["code"]) == ("invalid_parameter", "invalid_parameter", "not_found")
+
+
+async def until_ended(client: Client, plan: str) -> dict[str, Any]:
+    deadline = utc_now() + timedelta(seconds=20)
+    while True:
+        view = await client.ask("GET", f"/v1/redrives/{plan}")
+        if view["state"] not in ("running", "broken"):
+            return view
+        assert utc_now() < deadline, view
