@@ -182,6 +182,15 @@ def test_a_line_holds_what_can_be_served_in_about_two_seconds() -> None:
     assert host.room(lab.now + 10.0) == 2
 
 
+def test_the_line_of_a_host_that_is_well_is_judged_by_the_limit_it_will_have() -> None:
+    lab = Lab(concurrency=128)
+    lab.call(Accepted(), count=5)
+
+    room = lab.permit().callee.room(lab.now)
+
+    assert room == pytest.approx(2.0 * 96 / 0.01, rel=0.01)
+
+
 def test_what_does_not_fit_into_a_line_is_parked_one_turn_after_the_other() -> None:
     lab = Lab(concurrency=16)
     held = list(_permits(lab.ask))

@@ -122,6 +122,20 @@ async def test_a_host_that_fails_is_not_called_until_its_circuit_reopens_and_ano
     assert len(unchanged) == len(parked)
 
 
+async def test_a_host_that_is_well_is_served_its_whole_backlog_and_nothing_of_it_is_parked(tmp_path: Path) -> None:
+    async def does(to: str) -> Outcome:
+        del to
+        await asyncio.sleep(0.1)
+        return Accepted()
+
+    async with WorkerLab.open(tmp_path) as lab:
+        await lab.append(*(a_delivery(number) for number in range(500)))
+        async with lab.running(Provider(does), concurrency=128):
+            await lab.until_told("sent", count=500)
+
+        assert {event.kind for event in await lab.events()} == {"sent"}
+
+
 async def test_what_hangs_at_one_host_leaves_slots_for_another(tmp_path: Path) -> None:
     async def does(to: str) -> Outcome:
         if "hanging" in to:

@@ -127,5 +127,5 @@ class Callee:
 
     def _seconds_each(self, now: float) -> float:
         """How much time passes from one begin to the next while as many as may be are under way."""
-        by_calls = self.limit.latency(now) / max(int(self.limit.value), 1)
+        by_calls = self.limit.latency(now) / int(self.limit.reach)
         return max(by_calls, 1.0 / self.rate.per_second if self.rate.per_second else 0.0)

@@ -14,8 +14,8 @@ STEP_SECONDS = 1.0
 
 _LEAST = 1.0
 _CUT_ON_FAILURE, _CUT_ON_LATENCY = 0.7, 0.85
-_SLOW_FACTOR, _SLOW_SLACK_SECONDS = 2.0, 0.1
-"""A call is slow beyond twice the usual and a tenth of a second: below that it is our own event loop that is heard."""
+_SLOW_FACTOR, _SLOW_SLACK_SECONDS = 2.0, 0.25
+"""A call is slow beyond twice the usual and a quarter of a second: what is less may be our own event loop."""
 _DOWN, _UP = 0.2, 0.02
 """How fast the usual latency follows: down quickly, up slowly: a queue at the far side is not usual."""
 
@@ -52,6 +52,11 @@ class Limit:
     def has_room(self) -> bool:
         """Whether one more call may begin."""
         return self.in_flight < int(self.value)
+
+    @property
+    def reach(self) -> float:
+        """What the limit will be in a few calls if they go on to go well: until it is cut, it grows at once."""
+        return self._most if self._may_jump else self.value
 
     def call(self, now: float) -> None:
         """A call that was counted in `in_flight` before is made now."""

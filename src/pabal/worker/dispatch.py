@@ -169,8 +169,9 @@ class Dispatch:
         """What is refused alone, and not the whole channel with it."""
         match refusal:
             case InLine(callee):
+                # How long a line that is served may be is judged at the next look: calls may have ended by now.
                 now = self._clock.boot_seconds()
-                if self._lines.length(callee) < callee.room(now):
+                if callee.state == "closed" or self._lines.length(callee) < callee.room(now):
                     self._lines.join(callee, item)
                     self._look_soon()
                 else:
