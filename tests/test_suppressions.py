@@ -12,7 +12,7 @@ from pabal.broker.port import NewRecord, TopicPartition, TopicSpec
 from pabal.broker.sqlite import SqliteBroker
 from pabal.clock import ManualClock
 from pabal.codec import lifting_record, read_suppression, suppression_record
-from pabal.errors import LogUnavailable
+from pabal.errors import LogUnavailable, OffsetOutOfRange
 from pabal.notification import (
     SUPPRESSIONS_TOPIC,
     Delivery,
@@ -314,6 +314,45 @@ async def test_the_list_is_one_tenants_in_order_and_in_pages(lab: Lab) -> None:
 
     assert [each.address for each in (*first, *rest)] == ["ana@example.com", "bo@example.com", "cy@example.com"]
     assert await listed.page(tenant="nobody", after=None, limit=2) == []
+
+
+async def test_a_worker_that_starts_lifts_what_was_lifted_while_nobody_looked(lab: Lab) -> None:
+    await lab.append(suppression_record(suppression()), suppression_record(suppression("bo@example.com")))
+    await lab.gate.follow()
+    await lab.ledger.suppress([suppression("gone@example.com")])  # its tombstone was dropped long ago
+
+    await lab.new_gate().follow()
+
+    assert not await lab.is_refused(suppression_key(tenant="shop", channel="email", address="gone@example.com"))
+    assert await lab.is_refused()
+
+
+async def test_when_unread_records_are_gone_the_whole_is_read_again(lab: Lab) -> None:
+    await lab.append(suppression_record(suppression()))
+    await lab.gate.follow()
+    reader = TruncatedReader()
+    lab.gate._tail._reader, good = reader, lab.gate._tail._reader  # type: ignore[assignment]
+    await lab.append(lifting_record(ANA))
+
+    await lab.gate.follow()
+    assert await lab.is_refused()
+    lab.gate._tail._reader = good
+    await lab.gate.follow()
+
+    assert not await lab.is_refused()
+    assert reader.asked_from == [1]
+
+
+class TruncatedReader:
+    """Retention was faster than the reader."""
+
+    def __init__(self) -> None:
+        self.asked_from: list[int | None] = []
+
+    async def read(self, partition: TopicPartition, *, start: int | None = None) -> AsyncIterator[list[NewRecord]]:
+        self.asked_from.append(start)
+        raise OffsetOutOfRange("deleted")
+        yield []
 
 
 async def test_what_was_read_is_not_read_again(lab: Lab) -> None:

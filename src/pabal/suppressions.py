@@ -110,15 +110,18 @@ class Tail:
         self._next: int | None = None
         self._read_at = clock.now()
 
+    def is_to_be_read_whole(self) -> bool:
+        """Whether the next `read_on` reads everything."""
+        return self._next is None or abs(self._clock.now() - self._read_at) > ANEW_AFTER
+
     async def read_on(self) -> tuple[Sequence[Change], bool]:
         """What is new, the last of each key alone; and whether that is everything, so that what was known is void.
 
         Raises LogError.
         """
         now = self._clock.now()
-        if self._next is not None and abs(now - self._read_at) > ANEW_AFTER:
+        if is_whole := self.is_to_be_read_whole():
             self._next = None
-        is_whole = self._next is None
         changes: dict[bytes, Change] = {}
         try:
             async for records in self._reader.read(TopicPartition(SUPPRESSIONS_TOPIC, 0), start=self._next):
@@ -127,8 +130,9 @@ class Tail:
                         changes[change.key] = change
                 self._next = records[-1].offset + 1
         except OffsetOutOfRange:
+            # What was deleted cannot be known: everything, then, at the next time.
             self._next = None
-            return await self.read_on()
+            return (), False
         self._next = self._next or 0
         self._read_at = now
         return list(changes.values()), is_whole
@@ -152,7 +156,6 @@ class GateFollower:
     def __init__(self, *, reader: Reader, ledger: Ledger, clock: Clock) -> None:
         self._tail = Tail(reader=reader, clock=clock)
         self._ledger = ledger
-        self._known: set[bytes] = set()
 
     async def catch_up(self, stopping: asyncio.Event) -> None:
         """Return once all there is has been taken over, or when told to stop. What is away is waited for.
@@ -176,19 +179,19 @@ class GateFollower:
 
     async def follow(self) -> None:
         """Take what is new into the ledger. Raises LogError."""
+        # Of what was lifted while nobody looked, the tombstones may be gone. Asked before the topic is read: who is
+        # refused by then and does not stand in it was lifted.
+        refused = await insist(self._ledger.suppressed) if self._tail.is_to_be_read_whole() else ()
         changes, is_whole = await self._tail.read_on()
         suppressed = [change.suppression for change in changes if change.suppression is not None]
         lifted = {change.key for change in changes if change.suppression is None}
         if is_whole:
-            # Of what was lifted while nobody looked, the tombstones may be gone.
-            lifted |= self._known - {change.key for change in changes}
+            lifted |= set(refused) - {change.key for change in changes}
         for start in range(0, len(suppressed), _STEP):
             some = suppressed[start : start + _STEP]
             await insist(functools.partial(self._ledger.suppress, some))
         if lifted:
             await insist(lambda: self._ledger.unsuppress(lifted))
-        self._known -= lifted
-        self._known |= {change.key for change in changes if change.suppression is not None}
 
 
 async def _pause(stopping: asyncio.Event, *, seconds: float) -> None:

@@ -13,7 +13,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
@@ -163,6 +163,10 @@ class LedgerFile:
         if count:
             self._forget()
         return count, last
+
+    def suppressed(self) -> Collection[bytes]:
+        """See `Database.suppressed`."""
+        return [recipient for (recipient,) in self._connection.execute("SELECT recipient FROM suppressions")]
 
     def close(self) -> None:
         """End this owner's leases and let go."""

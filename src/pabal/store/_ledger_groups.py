@@ -46,6 +46,10 @@ class Database(Protocol):
         instant `before` (seconds since the epoch). How many, and the place reached (None: that was all)."""
         ...
 
+    def suppressed(self) -> Awaitable[Collection[bytes]]:
+        """Every suppressed recipient."""
+        ...
+
     async def close(self) -> None:
         """End this owner's leases and let go; idempotent."""
         ...
@@ -104,6 +108,14 @@ class GroupedLedger:
     def unsuppress(self, keys: Collection[bytes]) -> Awaitable[None]:
         """See `Ledger.unsuppress`."""
         return self._ask(Transaction.unsuppress, b"", keys)
+
+    async def suppressed(self) -> Collection[bytes]:
+        """See `Ledger.suppressed`."""
+        self._refuse_if_closed()
+        try:
+            return await self._database.suppressed()
+        except Exception as error:
+            raise _unavailable(error) from error
 
     async def prune(self, *, now: datetime) -> int:
         """See `Ledger.prune`."""

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,6 +28,7 @@ from psycopg import AsyncConnection, errors
 from pabal.errors import ConfigError, LedgerUnavailable, OwnerEnded
 from pabal.protocol import Row
 from pabal.store._ledger_postgres_rows import (
+    ALL_SUPPRESSED,
     BLOCKS,
     INSERT,
     PRUNE,
@@ -124,6 +125,19 @@ class LedgerDatabase:
                 await self._give_up(error)
                 raise
         return pruned.rowcount, upto if upto < blocks else None
+
+    async def suppressed(self) -> Collection[bytes]:
+        """See `Database.suppressed`."""
+        async with self._busy:
+            try:
+                async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+                    connection = await self._connected()
+                    async with connection.transaction():
+                        found = await (await connection.execute(ALL_SUPPRESSED)).fetchall()
+            except BaseException as error:
+                await self._give_up(error)
+                raise
+        return [recipient for (recipient,) in found]
 
     async def close(self) -> None:
         """See `Database.close`."""

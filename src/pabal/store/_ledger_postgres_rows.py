@@ -114,6 +114,7 @@ UPDATE: Final = (
     f"FROM {_GIVEN} WHERE deliveries.id = given.id"
 )
 SETTLE: Final = "UPDATE deliveries SET settled = true WHERE id = ANY(%s::uuid[])"
+ALL_SUPPRESSED: Final = "SELECT recipient FROM suppressions"
 SUPPRESS: Final = "INSERT INTO suppressions SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING"
 UNSUPPRESS: Final = "DELETE FROM suppressions WHERE recipient = ANY(%s::bytea[])"
 

@@ -11,7 +11,7 @@ docs/ledger.md tells how to read the file with the sqlite3 shell.
 import asyncio
 import functools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,6 +66,9 @@ class _FileInThread:
 
     def prune(self, *, after: int, before: float) -> asyncio.Future[tuple[int, int | None]]:
         return self._thread.submit(functools.partial(self._file.prune, after=after, before=before))
+
+    def suppressed(self) -> asyncio.Future[Collection[bytes]]:
+        return self._thread.submit(self._file.suppressed)
 
     async def close(self) -> None:
         await self._thread.stop(self._close_file)

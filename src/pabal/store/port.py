@@ -71,6 +71,10 @@ class Ledger(Protocol):
         """Let the gate take these again (`suppression_key`). Safe to repeat. Raises LedgerUnavailable."""
         ...
 
+    async def suppressed(self) -> Collection[bytes]:
+        """Everybody whom the gate refuses, by `suppression_key`. Raises LedgerUnavailable."""
+        ...
+
     async def prune(self, *, now: datetime) -> int:
         """Forget rows whose `prune_after` has passed, in small steps; returns how many."""
         ...

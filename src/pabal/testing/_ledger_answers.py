@@ -99,6 +99,22 @@ class AnswerLaws(LedgerHarness):
         assert refused.verdict == Suppressed()
         assert called == afterwards == Call(attempt=1)
 
+    async def test_it_tells_everybody_whom_the_gate_refuses(self, a: Member, b: Member) -> None:
+        both = [
+            Suppression(tenant="shop", channel="email", address=address, reason="manual", since=_DUE)
+            for address in ("a@b.c", "b@b.c")
+        ]
+        keys = [suppression_key(tenant="shop", channel="email", address=each.address) for each in both]
+
+        await a.ledger.suppress(both)
+        first = await b.ledger.suppressed()
+        await b.ledger.unsuppress(keys[:1])
+        then = await a.ledger.suppressed()
+
+        assert set(keys) <= set(first)
+        assert keys[1] in then
+        assert keys[0] not in then
+
     async def test_a_claim_repeated_with_its_token_is_given_again(self, a: Member, delivery: UUID) -> None:
         ask = await a.hold(delivery)
 
