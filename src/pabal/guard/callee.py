@@ -15,7 +15,7 @@ LONGEST_PARK_SECONDS = 600.0
 
 _PROBING_LINE = 8
 """How many may wait while probes find out whether anybody is there."""
-_SHORTEST_SECONDS = 0.001
+_SHORTEST_SECONDS = 0.00001
 
 
 class Callee:
