@@ -99,6 +99,16 @@ async def test_what_has_ended_is_too_late_even_if_the_ledger_has_forgotten_it(wo
     assert await world.events(ana.id) == []
 
 
+async def test_what_is_unaccounted_stays_an_alarm(world: World) -> None:
+    ana = world.delivery()
+    await world.record(ana)
+    world.clock.advance(timedelta(days=3).total_seconds())
+    assert (await world.api.get(f"/v1/deliveries/{ana.id}", key=READ_KEY)).json["status"] == "unaccounted"
+
+    assert (await cancel(world, f"deliveries/{ana.id}")).json["answer"] == "too_late"
+    assert await world.events(ana.id) == []
+
+
 async def test_what_was_delivered_is_too_late(world: World) -> None:
     ana = world.delivery()
     receipt = Receipt(

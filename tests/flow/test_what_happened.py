@@ -138,6 +138,20 @@ async def test_a_scheduled_mail_is_looked_up_and_taken_back_before_it_is_due(
     assert all(each.path != somebody for each in pabal.simulator.requests())
 
 
+async def test_a_call_under_way_ends_as_it_ends_though_it_was_taken_back(pabal: Installation, somebody: str) -> None:
+    await pabal.simulator.behave(SmtpBehaviour(stage="message", latency_seconds=1.0))
+    delivery = await mail(pabal, somebody)
+    await eventually(lambda: any(each.path == somebody for each in pabal.simulator.requests()))
+
+    answer = await pabal.call("POST", f"/v1/deliveries/{delivery}/cancel?wait=4")
+
+    # The API has the ledger open beside the worker, and must not end the worker's claim by that.
+    assert answer["answer"] == "in_flight"
+    view = await pabal.until_status(delivery, "sent")
+    assert [entry["kind"] for entry in view["timeline"]] == ["sent"]
+    assert pabal.simulator.counts().repeated == 0
+
+
 async def test_a_notification_is_listed_by_its_tag_and_too_late_to_be_taken_back(
     pabal: Installation, somebody: str
 ) -> None:

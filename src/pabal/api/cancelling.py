@@ -30,9 +30,10 @@ KEPT_AFTER_EXPIRY: Final = timedelta(days=1)
 """As the worker keeps its rows: a record that is still on its way is never later than its expiry by more than this."""
 
 _ENDED: Final = frozenset(
-    {"sent", "delivered", "bounced", "complained", "rejected", "expired", "suppressed", "discarded"}
+    {"sent", "delivered", "bounced", "complained", "rejected", "expired", "suppressed", "discarded", "unaccounted"}
 )
-"""Where nothing can be taken back any more. Known from the store, because the ledger forgets old rows."""
+"""Where nothing can be taken back any more. Known from the store, because the ledger forgets old rows. Of what is
+unaccounted nobody knows what became of it, and taking it back would only end the alarm."""
 
 
 logger = logging.getLogger(__name__)
