@@ -211,4 +211,6 @@ def rows(url: str, wanted: dict[bytes, Projected]) -> dict[bytes, Projected]:
 
 
 def _projected(row: Mapping[Any, Any]) -> Projected:
-    return msgspec.convert({str(name): value for name, value in row.items()}, Projected, builtin_types=(bytes,))
+    return msgspec.convert(
+        {str(name): value for name, value in row.items() if name != "number"}, Projected, builtin_types=(bytes,)
+    )

@@ -176,10 +176,9 @@ async def test_each_filter_has_an_index(path: Path, wanted: DeliveryFilter, inde
     schema.metadata.create_all(engine)
 
     with engine.connect() as connection:
-        listing, at_, id_ = queries._list(wanted, tenant=TENANT, cutoff=0.0)
-        page = listing.where(sa.tuple_(at_, id_) < sa.tuple_(sa.literal(1.0), sa.literal(b""))).order_by(
-            at_.desc(), id_.desc()
-        )
+        listing, at, number = queries._list(wanted, tenant=TENANT, cutoff=0.0)
+        after = sa.tuple_(at, number) < sa.tuple_(sa.literal(1.0), sa.literal(1))
+        page = listing.where(after).order_by(at.desc(), number.desc())
         text = page.compile(connection, compile_kwargs={"literal_binds": True})
         plan = " ".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}"))
     engine.dispose()

@@ -42,11 +42,11 @@ _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = NORMAL",
     "PRAGMA cache_size = -8000",
-    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA wal_autocheckpoint = 16000",
 )
 """NORMAL: a commit does not wait for the disk. The file stays sound whatever happens; a power failure may take the last
-second's facts, which `pabal recorder rebuild` reads again. A checkpoint each 16 MB instead of 4 writes pages that
-change often less often."""
+second's facts, which `pabal recorder rebuild` reads again. Checkpoints after 64 MB instead of 4: a page that changes
+often is written to its place less often (a sixth off the CPU of a fact at 200,000 deliveries)."""
 
 
 class Database:

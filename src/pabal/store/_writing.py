@@ -35,25 +35,28 @@ class Statements:
         target = psycopg.dialect() if self.is_postgresql else sqlite.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
         def text(statement: Upsert) -> str:
-            return str(statement.compile(dialect=target))
+            keys = [column.name for column in statement.table.columns if column.name not in ("number", "delivery")]
+            # Inline: no RETURNING of the number that a row gets.
+            return str(statement.inline().compile(dialect=target, column_keys=keys))
 
         everything, progress = _upsert_deliveries(insert(schema.deliveries))
         self.deliveries, self.progress = text(everything), text(progress)
-        timeline = insert(schema.timeline)
+        number = sa.select(schema.deliveries.c.number).where(schema.deliveries.c.id == sa.bindparam("delivery_id"))
+        timeline = insert(schema.timeline).values(delivery=number.scalar_subquery())
         earlier = sa.tuple_(timeline.excluded.at, timeline.excluded.entry) < sa.tuple_(
             schema.timeline.c.at, schema.timeline.c.entry
         )
         self.timeline = text(
             timeline.on_conflict_do_update(
-                index_elements=["delivery_id", "id"],
+                index_elements=["delivery", "id"],
                 set_={"at": timeline.excluded.at, "entry": timeline.excluded.entry},
                 where=earlier,
             )
         )
-        tags = insert(schema.tags)
+        tags = insert(schema.tags).values(delivery=number.scalar_subquery())
         self.tags = text(
             tags.on_conflict_do_update(
-                index_elements=["delivery_id", "tenant", "tag"],
+                index_elements=["delivery", "tenant", "tag"],
                 set_={"accepted_at": tags.excluded.accepted_at},
                 where=tags.excluded.accepted_at < schema.tags.c.accepted_at,
             )

@@ -1,7 +1,7 @@
 """What the store is asked: one delivery, lists of them by keyset, what is unaccounted, what can be forgotten.
 
-Lists are sorted by time of acceptance and id, newest first, and a page goes on after the last row of the one before:
-no page counts rows it does not show. Each filter has an index in that order (`pabal.store.schema`).
+Lists are sorted by time of acceptance and number, newest first, and a page goes on after the last row of the one
+before: no page counts rows it does not show. Each filter has an index in that order (`pabal.store.schema`).
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, StoredF
 from pabal.store.projection import OPEN_STATUSES, instant, is_unaccounted, read_entry, read_tags, stored_text
 
 _COLUMNS = schema.deliveries.c
-_PLACE = struct.Struct(">d16s8s")
+_PLACE = struct.Struct(">dq8s")
 
 _MOST_UNACCOUNTED = 100_000
 """More losses than this at once are not listed; the oldest are."""
@@ -47,7 +47,7 @@ def delivery(connection: sa.Connection, delivery: UUID, *, tenant: str, cutoff: 
         return None
     happened = connection.execute(
         sa.select(schema.timeline.c.entry)
-        .where(schema.timeline.c.delivery_id == delivery.bytes)
+        .where(schema.timeline.c.delivery == row.number)
         .order_by(schema.timeline.c.at, schema.timeline.c.id)
     )
     return _view(row, cutoff=cutoff, timeline=tuple(read_entry(entry) for (entry,) in happened))
@@ -57,15 +57,17 @@ def deliveries(
     connection: sa.Connection, wanted: DeliveryFilter, *, tenant: str, limit: int, cursor: str | None, cutoff: float
 ) -> DeliveryPage:
     """A page of deliveries. Raises InvalidCursor."""
-    query, at, id_ = _list(wanted, tenant=tenant, cutoff=cutoff)
+    query, at, number = _list(wanted, tenant=tenant, cutoff=cutoff)
     seal = _seal(wanted, tenant=tenant)
     if cursor is not None:
-        query = query.where(sa.tuple_(at, id_) < _read_cursor(cursor, seal=seal))
-    rows = connection.execute(query.add_columns(at.label("_at")).order_by(at.desc(), id_.desc()).limit(limit + 1)).all()
+        query = query.where(sa.tuple_(at, number) < _read_cursor(cursor, seal=seal))
+    rows = connection.execute(
+        query.add_columns(at.label("_at")).order_by(at.desc(), number.desc()).limit(limit + 1)
+    ).all()
     page = rows[:limit]
     return DeliveryPage(
         deliveries=tuple(_view(row, cutoff=cutoff) for row in page),
-        next_cursor=_write_cursor(page[-1]._at, page[-1].id, seal=seal) if len(rows) > limit and page else None,
+        next_cursor=_write_cursor(page[-1]._at, page[-1].number, seal=seal) if len(rows) > limit and page else None,
     )
 
 
@@ -91,20 +93,18 @@ def reported(
 
 def prune(connection: sa.Connection, *, before: float, limit: int) -> int:
     """Forget up to `limit` deliveries, and receipts and dead letters as old; how many deliveries it were."""
-    old = connection.scalars(
-        sa.select(_COLUMNS.id)
+    old = connection.execute(
+        sa.select(_COLUMNS.number, _COLUMNS.id)
         .where(_COLUMNS.ends_by < before, _COLUMNS.updated_at < before)
         .order_by(_COLUMNS.ends_by)
         .limit(limit)
     ).all()
-    for table, column in (
-        (schema.timeline, schema.timeline.c.delivery_id),
-        (schema.tags, schema.tags.c.delivery_id),
-        (schema.sent_as, schema.sent_as.c.delivery_id),
-        (schema.deliveries, _COLUMNS.id),
-    ):
-        for piece in in_pieces(old):
-            connection.execute(sa.delete(table).where(column.in_(piece)))
+    for piece in in_pieces(old):
+        numbers, ids = [row.number for row in piece], [row.id for row in piece]
+        connection.execute(sa.delete(schema.timeline).where(schema.timeline.c.delivery.in_(numbers)))
+        connection.execute(sa.delete(schema.tags).where(schema.tags.c.delivery.in_(numbers)))
+        connection.execute(sa.delete(schema.sent_as).where(schema.sent_as.c.delivery_id.in_(ids)))
+        connection.execute(sa.delete(schema.deliveries).where(_COLUMNS.number.in_(numbers)))
     if len(old) < limit:
         connection.execute(sa.delete(schema.receipts).where(schema.receipts.c.at < before))
         connection.execute(sa.delete(schema.dead_letters).where(schema.dead_letters.c.at < before))
@@ -113,7 +113,7 @@ def prune(connection: sa.Connection, *, before: float, limit: int) -> int:
 
 def _list(
     wanted: DeliveryFilter, *, tenant: str, cutoff: float
-) -> tuple[sa.Select[Any], sa.ColumnElement[float], sa.ColumnElement[bytes]]:
+) -> tuple[sa.Select[Any], sa.ColumnElement[float], sa.ColumnElement[int]]:
     """The query, and the columns that the list is sorted by."""
     rows: sa.FromClause = schema.deliveries
     if wanted.status == "unaccounted":
@@ -123,14 +123,14 @@ def _list(
     columns = rows.c
     query = sa.select(rows)
     at: sa.ColumnElement[float] = columns.listed_at
-    id_: sa.ColumnElement[bytes] = columns.id
+    number: sa.ColumnElement[int] = columns.number
     if wanted.tag is None:
         query = query.where(columns.tenant == tenant)
     else:
         tags = schema.tags.c
-        query = query.join(schema.tags, tags.delivery_id == columns.id)
+        query = query.join(schema.tags, tags.delivery == columns.number)
         query = query.where(tags.tenant == tenant, tags.tag == stored_text(wanted.tag))
-        at, id_ = tags.accepted_at, tags.delivery_id
+        at, number = tags.accepted_at, tags.delivery
     if wanted.recipient is not None:
         query = query.where(columns.address == stored_text(wanted.recipient))
     if wanted.status is not None and wanted.status != "unaccounted":
@@ -143,7 +143,7 @@ def _list(
         query = query.where(columns["class"] == wanted.class_)
     if wanted.since is not None:
         query = query.where(at >= wanted.since.timestamp())
-    return query, at, id_
+    return query, at, number
 
 
 def _is_unaccounted(cutoff: float) -> sa.ColumnElement[bool]:
@@ -224,15 +224,15 @@ def _seal(wanted: DeliveryFilter, *, tenant: str) -> bytes:
     return hashlib.blake2b(repr((tenant, wanted)).encode(), digest_size=8).digest()
 
 
-def _write_cursor(at: float, id_: bytes, *, seal: bytes) -> str:
-    return urlsafe_b64encode(_PLACE.pack(at, id_, seal)).rstrip(b"=").decode()
+def _write_cursor(at: float, number: int, *, seal: bytes) -> str:
+    return urlsafe_b64encode(_PLACE.pack(at, number, seal)).rstrip(b"=").decode()
 
 
 def _read_cursor(cursor: str, *, seal: bytes) -> sa.Tuple:
     try:
-        at, id_, found = _PLACE.unpack(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        at, number, found = _PLACE.unpack(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, struct.error):
         raise InvalidCursor("no list gave out this cursor") from None
     if found != seal:
         raise InvalidCursor("this cursor goes on with another list: repeat its filters as they were")
-    return sa.tuple_(sa.literal(at, sa.Double), sa.literal(id_, sa.LargeBinary))
+    return sa.tuple_(sa.literal(at, sa.Double), sa.literal(number, sa.BigInteger))

@@ -35,10 +35,13 @@ metadata = sa.MetaData(naming_convention={"pk": "%(table_name)s_key"})
 IS_OPEN: Final = sa.text("status IN ('accepted', 'scheduled', 'deferred')")
 """As the partial index says it: neither database would recognise it with bound parameters."""
 
+_Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 deliveries = sa.Table(
     "deliveries",
     metadata,
-    sa.Column("id", _Id, primary_key=True),
+    sa.Column("number", _Number, sa.Identity(), primary_key=True),
+    sa.Column("id", _Id, nullable=False),
     sa.Column("notification_id", _Id, nullable=False),
     sa.Column("tenant", _Text, nullable=False),
     sa.Column("channel", _Text, nullable=False),
@@ -58,15 +61,15 @@ deliveries = sa.Table(
     sa.Column("succeeded_at", _Seconds),
     sa.Column("discarded_at", _Seconds),
 )
-"""A row per delivery; see `pabal.store.projection.Projected`."""
+"""A row per delivery; see `pabal.store.projection.Projected`. `number` counts them in the order in which they were
+first heard of: ids are random, and what is filed under one touches a page of its own."""
+sa.Index("deliveries_by_id", deliveries.c.id, unique=True)
+sa.Index("deliveries_by_notification", deliveries.c.notification_id)
 
 # One index for each thing a list can be narrowed by; all of them in the order of the list.
-sa.Index("deliveries_by_notification", deliveries.c.notification_id)
-sa.Index("deliveries_by_time", deliveries.c.tenant, deliveries.c.listed_at, deliveries.c.id)
+sa.Index("deliveries_by_time", deliveries.c.tenant, deliveries.c.listed_at)
 for _name in ("address", "status", "channel", "class"):
-    sa.Index(
-        f"deliveries_by_{_name}", deliveries.c.tenant, deliveries.c[_name], deliveries.c.listed_at, deliveries.c.id
-    )
+    sa.Index(f"deliveries_by_{_name}", deliveries.c.tenant, deliveries.c[_name], deliveries.c.listed_at)
 sa.Index("deliveries_by_end", deliveries.c.ends_by)
 sa.Index("deliveries_open_by_end", deliveries.c.ends_by, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN)
 sa.Index(
@@ -79,22 +82,24 @@ sa.Index(
 timeline = sa.Table(
     "timeline",
     metadata,
-    sa.Column("delivery_id", _Id, primary_key=True),
+    sa.Column("delivery", _Number, primary_key=True, autoincrement=False),
     sa.Column("id", _Id, primary_key=True),
     sa.Column("at", _Seconds, nullable=False),
     sa.Column("entry", _Text, nullable=False),
+    sqlite_with_rowid=False,
 )
-"""What happened, one row per event or receipt; `entry` is a TimelineEntry in JSON."""
+"""What happened, one row per event or receipt; `delivery` is a number, `entry` a TimelineEntry in JSON."""
 
 tags = sa.Table(
     "tags",
     metadata,
-    sa.Column("delivery_id", _Id, primary_key=True),
+    sa.Column("delivery", _Number, primary_key=True, autoincrement=False),
     sa.Column("tenant", _Text, primary_key=True),
     sa.Column("tag", _Text, primary_key=True),
     sa.Column("accepted_at", _Seconds, nullable=False),
+    sqlite_with_rowid=False,
 )
-sa.Index("tags_by_time", tags.c.tenant, tags.c.tag, tags.c.accepted_at, tags.c.delivery_id)
+sa.Index("tags_by_time", tags.c.tenant, tags.c.tag, tags.c.accepted_at, tags.c.delivery)
 
 sent_as = sa.Table(
     "sent_as",

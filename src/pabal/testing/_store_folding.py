@@ -88,7 +88,8 @@ async def _seen(store: Store, ours: Sequence[Delivery]) -> object:
     return (
         [await store.delivery(delivery.id, tenant=TENANT) for delivery in ours],
         await store.notification(notification, tenant=TENANT),
-        [view for view in tagged.deliveries if view.notification_id == notification],
+        # Lists do not say which of two that were accepted at one instant comes first.
+        {view.id: view for view in tagged.deliveries if view.notification_id == notification},
     )
 
 
@@ -96,7 +97,7 @@ class FoldLaws(StoreHarness):
     """What a fold comes to."""
 
     # The same law runs on several databases; what it draws does not depend on which.
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(history=histories(), data=st.data())
     async def test_facts_come_to_the_same_in_any_order_any_pieces_and_any_number_of_times(
         self, store: Store, apart: Store, history: tuple[list[Delivery], list[StoredFact]], data: st.DataObject

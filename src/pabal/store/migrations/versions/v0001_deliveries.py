@@ -7,6 +7,7 @@ from sqlalchemy.dialects import postgresql
 revision = "0001"
 down_revision = None
 
+_Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _Text = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 
@@ -26,6 +27,7 @@ def upgrade() -> None:
     op.create_index("dead_letters_by_time", "dead_letters", ["at"])
     op.create_table(
         "deliveries",
+        sa.Column("number", _Number, sa.Identity(), nullable=False),
         sa.Column("id", sa.LargeBinary(), nullable=False),
         sa.Column("notification_id", sa.LargeBinary(), nullable=False),
         sa.Column("tenant", _Text, nullable=False),
@@ -45,15 +47,16 @@ def upgrade() -> None:
         sa.Column("first_dead_lettered_at", sa.Double(), nullable=True),
         sa.Column("succeeded_at", sa.Double(), nullable=True),
         sa.Column("discarded_at", sa.Double(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name="deliveries_key"),
+        sa.PrimaryKeyConstraint("number", name="deliveries_key"),
     )
-    op.create_index("deliveries_by_address", "deliveries", ["tenant", "address", "listed_at", "id"])
-    op.create_index("deliveries_by_channel", "deliveries", ["tenant", "channel", "listed_at", "id"])
-    op.create_index("deliveries_by_class", "deliveries", ["tenant", "class", "listed_at", "id"])
+    op.create_index("deliveries_by_address", "deliveries", ["tenant", "address", "listed_at"])
+    op.create_index("deliveries_by_channel", "deliveries", ["tenant", "channel", "listed_at"])
+    op.create_index("deliveries_by_class", "deliveries", ["tenant", "class", "listed_at"])
     op.create_index("deliveries_by_end", "deliveries", ["ends_by"])
+    op.create_index("deliveries_by_id", "deliveries", ["id"], unique=True)
     op.create_index("deliveries_by_notification", "deliveries", ["notification_id"])
-    op.create_index("deliveries_by_status", "deliveries", ["tenant", "status", "listed_at", "id"])
-    op.create_index("deliveries_by_time", "deliveries", ["tenant", "listed_at", "id"])
+    op.create_index("deliveries_by_status", "deliveries", ["tenant", "status", "listed_at"])
+    op.create_index("deliveries_by_time", "deliveries", ["tenant", "listed_at"])
     op.create_index(
         "deliveries_dead_lettered",
         "deliveries",
@@ -91,18 +94,20 @@ def upgrade() -> None:
     op.create_index("sent_as_by_delivery", "sent_as", ["delivery_id"])
     op.create_table(
         "tags",
-        sa.Column("delivery_id", sa.LargeBinary(), nullable=False),
+        sa.Column("delivery", _Number, autoincrement=False, nullable=False),
         sa.Column("tenant", _Text, nullable=False),
         sa.Column("tag", _Text, nullable=False),
         sa.Column("accepted_at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("delivery_id", "tenant", "tag", name="tags_key"),
+        sa.PrimaryKeyConstraint("delivery", "tenant", "tag", name="tags_key"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("tags_by_time", "tags", ["tenant", "tag", "accepted_at", "delivery_id"])
+    op.create_index("tags_by_time", "tags", ["tenant", "tag", "accepted_at", "delivery"])
     op.create_table(
         "timeline",
-        sa.Column("delivery_id", sa.LargeBinary(), nullable=False),
+        sa.Column("delivery", _Number, autoincrement=False, nullable=False),
         sa.Column("id", sa.LargeBinary(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.Column("entry", _Text, nullable=False),
-        sa.PrimaryKeyConstraint("delivery_id", "id", name="timeline_key"),
+        sa.PrimaryKeyConstraint("delivery", "id", name="timeline_key"),
+        sqlite_with_rowid=False,
     )
