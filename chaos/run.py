@@ -184,6 +184,8 @@ async def _carry_out(scenario: Scenario, run: Run, row: Row) -> Row:
         await broker.close()
     account = _take(run, witness)
     _explain_missing(run, witness)
+    if parked := sum("parked" in each.kinds for each in witness.told.values()):
+        run.notes.append(f"{parked} deliveries were parked meanwhile")
     return _with_words(_with_counts(row, account, allowed=allowed), run, broken_promises(account, allowed))
 
 
