@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from pabal.codec import event_record, read_event, suppression_record
+from pabal.codec import event_record, read_event, receipt_record, suppression_record
 from pabal.dlq.answers import Tally
 from pabal.dlq.claim import TopicClaim, claim_record
 from pabal.dlq.letter import LetterId
@@ -12,7 +12,7 @@ from pabal.dlq.redrive import ENDED, STARTED
 from pabal.dlq.selection import Selection
 from pabal.dlq.stepping import Pace, Send, Step, Wait
 from pabal.errors import RedriveHeld
-from pabal.notification import EVENTS_TOPIC, Suppression
+from pabal.notification import EVENTS_TOPIC, Receipt, Suppression, receipt_id
 from tests.dlq.lab import QUICK, Lab, an_event
 from tests.waiting import eventually
 
@@ -199,3 +199,19 @@ async def test_a_redrive_lets_go_of_its_topics_at_the_end_so_that_the_next_need_
 
     assert ending.ended == "completed"
     assert lab.steps.waited_for == []
+
+
+async def test_what_a_receipt_speaks_of_was_sent(lab: Lab) -> None:
+    await lab.bury(lab.delivery(1), error_class="uncertain")
+    receipt = Receipt(
+        id=receipt_id(provider="webhook", event="e-1"),
+        provider="webhook",
+        kind="delivered",
+        at=lab.clock.now(),
+        delivery_id=lab.delivery(1).id,
+    )
+    await lab.append(receipt_record(receipt))
+
+    plan = await lab.plan(rules=Rules(include_uncertain=True))
+
+    assert plan.counts == {"sent": 1}

@@ -39,7 +39,7 @@ MEANINGS: Final[Mapping[Fate, str]] = {
     "redriven": "already redriven",
     "discarded": "already discarded",
     "resolved": "was sent after all, as an earlier redrive found",
-    "sent": "already sent: the provider's acceptance came late",
+    "sent": "already sent: the provider's acceptance, or its receipt, came late",
     "copy": "a copy of another letter (a worker crashed while it was writing)",
     "undecodable": "cannot be decoded: discard it, or plan again with a version that reads it",
     "no_channel": "its channel is switched off here",

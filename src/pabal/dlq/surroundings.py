@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pabal.audit import AuditFact, read_audit
 from pabal.broker.port import Record
-from pabal.codec import read_event
+from pabal.codec import RECEIPT_SCHEMA, SCHEMA_HEADER, read_event, read_receipt
 from pabal.dlq.desk import CLOCK_SKEW, DeadLetters
 from pabal.dlq.marks import Marks
 from pabal.dlq.plan import World
@@ -81,9 +81,14 @@ class Surroundings:
 
     def _hear(self, record: Record, on_event: Callable[[DeliveryEvent], bool] | None) -> bool:
         try:
+            if record.header(SCHEMA_HEADER) == RECEIPT_SCHEMA:
+                # Whatever a provider reports of a delivery, it took it.
+                if (delivery := read_receipt(record).delivery_id) is not None:
+                    self._sent.add(delivery.hex)
+                return False
             event = read_event(record)
         except DecodeError:
-            return False  # A receipt, or a record of a later version.
+            return False  # A record of a later version.
         if event.kind == "sent":
             self._sent.add(event.delivery_id.hex)
         return on_event(event) if on_event is not None else False
