@@ -13,7 +13,7 @@ import pytest
 
 from pabal.broker.port import NewRecord, Record
 from pabal.cli.compose import create_topics, open_parts
-from pabal.cli.events import Wanted, read_event, read_since, render_line
+from pabal.cli.events import Shown, Wanted, read_event, read_since, render_line
 from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.notification import DeliveryEvent, EventKind, Receipt
@@ -96,6 +96,28 @@ async def test_what_happens_while_it_runs_is_shown_until_it_is_told_to_stop(log_
     assert "sent" in earlier
     assert "deferred" in later
     assert process.returncode == 0
+
+
+async def test_a_fact_that_was_appended_twice_is_shown_once(tmp_path: Path) -> None:
+    url, event = f"sqlite:{tmp_path / 'log.db'}", an_event()
+    await append(url, record_of(event), record_of(event), record_of(at(event, 1)))
+
+    lines, _ = await show(url)
+
+    assert len(lines) == 1
+
+
+def test_what_was_shown_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shown, "_MOST", 2)
+    shown = Shown()
+    first, second, third = (read_event(in_the_log(record_of(an_event()))) for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+
+    answers = [shown.is_new(event) for event in (first, first, second, third, third, first)]
+
+    assert answers == [True, False, True, True, False, True]
 
 
 async def test_what_is_no_event_is_named_and_passed_over(tmp_path: Path) -> None:

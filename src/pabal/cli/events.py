@@ -57,6 +57,25 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Shown:
+    """The latest events shown: a fact that was appended twice, or read again after a fault, is shown once."""
+
+    _MOST = 100_000
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, str], None] = {}
+
+    def is_new(self, event: Told) -> bool:
+        """Whether it was not asked about before (CloudEvents: source and id name an event)."""
+        name = (event.source, event.id)
+        if name in self._ids:
+            return False
+        self._ids[name] = None
+        if len(self._ids) > self._MOST:
+            del self._ids[next(iter(self._ids))]
+        return True
+
+
 @click.command()
 @common_options
 @click.option("--channel", "channels", multiple=True, help="Only of this channel; may be repeated.")
@@ -89,9 +108,10 @@ def events(
     async def main(stopping: asyncio.Event) -> None:
         async with open_parts(settings, log_url=url, data=data) as parts:
             tail = Tail(EVENTS_TOPIC, reader=parts.broker.reader(), admin=parts.broker.admin(), start=start)
+            shown = Shown()
             while True:
                 try:
-                    await _show_new(tail, wanted, as_json=as_json)
+                    await _show_new(tail, wanted, shown=shown, as_json=as_json)
                 except LogUnavailable as error:
                     if once:
                         raise
@@ -104,14 +124,14 @@ def events(
     run(main)
 
 
-async def _show_new(tail: Tail, wanted: Wanted, *, as_json: bool) -> None:
+async def _show_new(tail: Tail, wanted: Wanted, *, shown: Shown, as_json: bool) -> None:
     """Show what was appended since the last look, partitions merged by time."""
     new: list[Told] = []
     async for record in tail.read():
         event = read_event(record)
         if event is None:
             click.echo(f"not an event: {record.topic}/{record.partition}@{record.offset}", err=True)
-        elif wanted.takes(event):
+        elif wanted.takes(event) and shown.is_new(event):
             new.append(event)
     for event in sorted(new, key=lambda event: event.time):
         click.echo(render_json(event) if as_json else render_line(event))
