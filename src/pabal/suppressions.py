@@ -96,7 +96,7 @@ class Suppressor:
         reported = await self._store.reported(folded)
         suppressions = [found for receipt, delivery in reported if (found := suppression_of(receipt, delivery))]
         if suppressions:
-            logger.info("%d addresses are suppressed by receipts", len(suppressions))
+            logger.info("addresses suppressed by receipts: %d", len(suppressions))
             records = [suppression_record(suppression) for suppression in suppressions]
             await insist(lambda: self._producer.append(records))
 

@@ -101,7 +101,7 @@ class Acceptance:
             seconds = math.ceil(wait_seconds)
             raise Refused(
                 "quota_exceeded",
-                f"the tenant's quota has no room for {deliveries} deliveries; it has in {seconds} s",
+                f"the tenant's quota leaves no room for this (deliveries: {deliveries}); it does in {seconds} s",
                 headers=[(b"retry-after", b"%d" % seconds)],
             )
 

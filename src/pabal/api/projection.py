@@ -79,7 +79,7 @@ class Projection:
             return Refused("not_found", f"there is no such {what}")
         return Refused(
             "not_recorded_yet",
-            f"no such {what} is recorded, but the recorder is {lag} records behind",
+            f"no such {what} is recorded, but the recorder is behind (records: {lag})",
             headers=[(b"retry-after", b"1")],
             lag_records=lag,
         )
