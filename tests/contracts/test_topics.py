@@ -11,6 +11,7 @@ import jsonschema
 import msgspec
 import pytest
 
+import pabal
 from pabal.audit import AuditFact, audit_record
 from pabal.broker.port import NewRecord, Record
 from pabal.broker.sqlite import SqliteBroker
@@ -47,6 +48,7 @@ from pabal.retry import Wait
 from pabal.template import parse_template
 from pabal.templates import template_record
 from pabal.topics.spec import topics_for
+from pabal.worker.braking import BrakeState, brake_record
 
 NOW = datetime(2026, 1, 1, 12, 30, 59, 123456, tzinfo=UTC)
 ID, OTHER_ID = uuid.UUID("f6c1e2a4-8d0b-5b8e-9c53-0d2b6a1f7e11"), uuid.UUID("0e2a1c34-5b6d-5f70-8a9b-1c2d3e4f5a6b")
@@ -100,6 +102,8 @@ RECEIPT = Receipt(id=ID, provider="smtp", kind="bounced", at=NOW, delivery_id=OT
 SUPPRESSION = Suppression(tenant="shop", channel="email", address="a@example.com", reason="manual", since=NOW)
 AUDIT = AuditFact(id=ID, action="dead_letter.discarded", subject="pabal.dead.email/0@17", by="ana", at=NOW)
 CLAIM = TopicClaim(topic="pabal.dead.email", token="t", plan="p", by="ana", host="h", since=NOW)
+BRAKE = BrakeState(state="braked", at=NOW, reason="30 of 40 records cannot be read")
+RELEASED = BrakeState(state="released", at=NOW, reason="ana: looked", until=NOW)
 TEMPLATE = parse_template("shipped", 'title = "Order {{ order }}"\n[email]\nsubject = "s"\n', path="t.toml")
 
 
@@ -158,6 +162,7 @@ async def examples(folder: Path) -> dict[str, Sequence[NewRecord]]:
         "auditFact": [audit_record(AUDIT), audit_record(msgspec.structs.replace(AUDIT, detail={"plan": "p"}))],
         "template": [template_record(TEMPLATE)],
         "ledger": [await ledger_record(folder)],
+        "brake": [brake_record("email", "bulk", BRAKE), brake_record("email", "bulk", RELEASED)],
         "redriveClaim": [claim_record(CLAIM)],
         "redriveClaimEnded": [release_record("pabal.dead.email")],
     }
@@ -185,6 +190,17 @@ async def test_every_message_stands_on_the_topic_that_names_it(tmp_path: Path) -
     for name, records in (await examples(tmp_path)).items():
         for record in records:
             assert topic_of[name].fullmatch(record.topic), name
+
+
+def test_every_schema_that_the_code_names_is_a_record_of_the_contracts() -> None:
+    source = Path(pabal.__file__).parent
+    named = {
+        name
+        for path in source.rglob("*.py")
+        for name in re.findall(r'_SCHEMA(?:: Final)? = b"([^"]+)"', path.read_text(encoding="utf-8"))
+    }
+
+    assert named == RECORDS.keys()
 
 
 def test_every_topic_that_is_made_is_described_once() -> None:

@@ -12,6 +12,7 @@ from pabal.ledger_identity import LEDGER_SCHEMA, LedgerRecord
 from pabal.notification import Delivery, DeliveryEvent, Receipt, Suppression
 from pabal.template import TemplateSource
 from pabal.templates import TEMPLATE_SCHEMA
+from pabal.worker.braking import BRAKE_SCHEMA, BrakeState
 
 
 class RecordType(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,7 @@ RECORDS: Final[Mapping[str, RecordType]] = {
         RecordType(schema=TEMPLATE_SCHEMA.decode(), model=TemplateSource),
         RecordType(schema=LEDGER_SCHEMA.decode(), model=LedgerRecord),
         RecordType(schema=CLAIM_SCHEMA.decode(), model=TopicClaim),
+        RecordType(schema=BRAKE_SCHEMA.decode(), model=BrakeState),
         RecordType(schema=AUDIT_SCHEMA.decode(), model=AuditFact),
     )
 }

@@ -256,6 +256,13 @@ TOPICS: Final[Sequence[Topic]] = (
                 schema="ledger/1",
             ),
             Message(
+                name="brake",
+                about="Whether a class of a channel is braked, because too many of its records cannot be read.",
+                key="`brake/`, the channel, `/` and the class",
+                headers=(_schema("brake/1"),),
+                schema="brake/1",
+            ),
+            Message(
                 name="redriveClaim",
                 about="Who redrives a dead topic at the moment.",
                 key="`redrive/` and the topic's name",
