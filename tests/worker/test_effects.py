@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from pabal.broker.port import NewRecord, Record
@@ -44,10 +45,10 @@ ORIGIN = Record(topic="pabal.deliveries.webhook.critical", partition=1, offset=4
 TOLD = Told(at=NOW, provider="hooks", origin=ORIGIN, group="g", latency_seconds=0.5)
 
 
-def records(verdict: Verdict, outcome: Outcome | None = None) -> list[Record]:
+def records(verdict: Verdict, outcome: Outcome | None = None, *, delivery: Delivery = DELIVERY) -> list[Record]:
     return [
         Record(topic=r.topic, partition=0, offset=0, timestamp=0.0, key=r.key, value=r.value, headers=r.headers)
-        for r in records_of_verdict(DELIVERY, verdict, attempt=2, outcome=outcome, told=TOLD)
+        for r in records_of_verdict(delivery, verdict, attempt=2, outcome=outcome, told=TOLD)
     ]
 
 
@@ -105,6 +106,14 @@ def test_a_park_keeps_attempt_and_rung_and_counts_itself() -> None:
     following = read_delivery(waiting)
     assert (following.attempt, following.rung, following.parks) == (2, 1, 4)
     assert read_event(told).kind == "parked"
+
+
+def test_each_park_of_an_attempt_is_told_by_itself() -> None:
+    park = Park(due=NOW + timedelta(seconds=5))
+
+    told = [records(park, delivery=msgspec.structs.replace(DELIVERY, parks=parks))[1] for parks in (0, 0, 1, 2)]
+
+    assert len({read_event(each).id for each in told}) == 3
 
 
 def test_a_dead_letter_says_why_and_where_from() -> None:

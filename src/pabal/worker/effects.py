@@ -79,8 +79,10 @@ def event_of(
     delivery: Delivery, kind: EventKind, *, attempt: int, outcome: Outcome | None, told: Told
 ) -> DeliveryEvent:
     """The event of one attempt, with what the provider said."""
+    # Several parks may follow one another at one attempt, and each is a line of the timeline.
+    occasion = f"{kind}.{delivery.parks}" if kind == "parked" and delivery.parks else kind
     return DeliveryEvent(
-        id=event_id(delivery.id, attempt=attempt, kind=kind),
+        id=event_id(delivery.id, attempt=attempt, kind=occasion),
         kind=kind,
         delivery_id=delivery.id,
         notification_id=delivery.notification_id,
