@@ -1,17 +1,21 @@
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
+from pabal.broker.port import NewRecord, Position, Producer
+from pabal.channels import CHANNELS
 from pabal.codec import event_record, read_event, receipt_record, suppression_record
 from pabal.dlq.answers import Tally
 from pabal.dlq.claim import TopicClaim, claim_record
+from pabal.dlq.desk import DeadLetters
 from pabal.dlq.letter import LetterId
 from pabal.dlq.marks import REDRIVEN, RESOLVED
 from pabal.dlq.plan import Rules
 from pabal.dlq.redrive import ENDED, STARTED
 from pabal.dlq.selection import Selection
 from pabal.dlq.stepping import Pace, Send, Step, Wait
-from pabal.errors import RedriveHeld
+from pabal.errors import LogUnavailable, RedriveHeld
 from pabal.notification import EVENTS_TOPIC, Receipt, Suppression, receipt_id
 from tests.dlq.lab import QUICK, Lab, an_event
 from tests.waiting import eventually
@@ -215,3 +219,39 @@ async def test_what_a_receipt_speaks_of_was_sent(lab: Lab) -> None:
     plan = await lab.plan(rules=Rules(include_uncertain=True))
 
     assert plan.counts == {"sent": 1}
+
+
+class Flickering:
+    """A producer whose log is away at every third append."""
+
+    def __init__(self, inner: Producer) -> None:
+        self._inner = inner
+        self._calls = 0
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
+        self._calls += 1
+        if self._calls % 3 == 0:
+            raise LogUnavailable("away")
+        return await self._inner.append(records)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+async def test_a_log_that_is_away_for_moments_holds_a_redrive_up_and_no_more(lab: Lab) -> None:
+    await lab.bury(*(lab.delivery(number) for number in range(20)))
+    plan = await lab.plan()
+    desk = DeadLetters(
+        reader=lab.desk.reader,
+        admin=lab.desk.admin,
+        producer=Flickering(lab.desk.producer),
+        channels=CHANNELS,
+        providers={},
+        clock=lab.clock,
+    )
+
+    async with lab.answering(lambda delivery: "sent"):
+        ending = await lab.redrive(plan, desk=desk)
+
+    assert (ending.ended, ending.tally) == ("completed", Tally(redriven=20, sent=20))
+    assert len(await lab.redriven()) == 20

@@ -130,7 +130,7 @@ class DeadLetters:
         for channel, topic in self.topics(selection).items():
             for partition in sorted(await self.admin.watermarks(topic)):
                 stop = None if ends is None else ends.get(f"{channel}/{partition.partition}", 0)
-                async for records in self.reader.read(partition, start=selection.since, stop=stop):
+                async for records in self.reader.read(partition, start=_read_from(selection), stop=stop):
                     for record in records:
                         if matches(selection, letter := read_letter(record)):
                             yield letter
@@ -140,7 +140,7 @@ class DeadLetters:
         times = []
         for topic in self.topics(selection).values():
             for partition in await self.admin.watermarks(topic):
-                async with contextlib.aclosing(self.reader.read(partition, start=selection.since)) as batches:  # type: ignore[type-var]
+                async with contextlib.aclosing(self.reader.read(partition, start=_read_from(selection))) as batches:  # type: ignore[type-var]
                     async for records in batches:
                         times.append(records[0].timestamp)
                         break
@@ -289,11 +289,19 @@ class DeadLetters:
         kinds = {entry.kind for entry in await self.history(letter)} | {e.kind for e in await self._events(letter)}
         if "sent" in kinds:
             raise LetterRefused(f"{letter.id} was sent meanwhile: its acceptance came late. Nothing is left to correct")
-        if letter.error_class == UNCERTAIN or "unknown" in kinds:
+        # Bound to a provider by no edit: that one may have taken it (`worker/deliver.py`, `_pinned`).
+        delivery = letter.delivery
+        is_bound = delivery is not None and delivery.edit == 0 and delivery.provider is not None
+        if letter.error_class == UNCERTAIN or "unknown" in kinds or is_bound:
             raise LetterRefused(
                 f"{letter.id} cannot be edited: an attempt ended without an answer and may have been sent. Under "
                 "a new key the far side could not tell; redrive it as it is (--include-uncertain), or discard it"
             )
+
+
+def _read_from(selection: Selection) -> datetime | None:
+    """Where reading begins: records are stamped by one clock, what they say of themselves by another."""
+    return None if selection.since is None else selection.since - CLOCK_SKEW
 
 
 async def take_marks(tail: Tail, marks: Marks) -> None:

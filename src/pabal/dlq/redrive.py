@@ -104,7 +104,8 @@ class Redrive:
         await hold.take(stopping=stopping, on_wait=self._watcher.waiting_for_former_run)
         try:
             await insist(lambda: self._desk.producer.append([audit_record(self._started())]))
-            ending = await self._redrive(stopping, hold)
+            # While the log is away nothing is lost: begun again, it finds its own marks.
+            ending = await insist(lambda: self._redrive(stopping, hold))
         except PabalError as error:
             await self._tell_end(Ending(ended="failed", message=str(error), tally=self._answers.tally()))
             raise
