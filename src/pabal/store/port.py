@@ -232,7 +232,7 @@ class Store(Protocol):
         ...
 
     async def prune(self, *, before: datetime) -> int:
-        """Forget deliveries that ended and were last heard of before an instant, in small steps; returns how many."""
+        """Forget deliveries that expired and were last heard of before an instant, in small steps; returns how many."""
         ...
 
     async def close(self) -> None:
