@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pabal.api.acceptance import Acceptance
 from pabal.api.asgi import Answer, encode_json
@@ -121,44 +121,44 @@ def create_app(
         host=redrives or RedriveHost(),
     )
     receipts = TakingReceipts(receivers=receivers, acceptance=acceptance)
-    description = describe_api(channels=channels)
     routes = [
         # The first route is the first to be tried: the one that is asked all day.
-        Route(
-            "/v1/notifications",
-            traced(
-                NotificationsEndpoint(keyring=keyring, acceptance=acceptance, new_key=new_key),
-                route="/v1/notifications",
-                tracing=tracing,
-            ),
-            methods=["POST"],
-        ),
-        Route(
-            "/v1/notifications/batch",
-            traced(
-                BatchEndpoint(keyring=keyring, acceptance=acceptance, new_key=new_key),
-                route="/v1/notifications/batch",
-                tracing=tracing,
-            ),
-            methods=["POST"],
-        ),
-        _route("GET", "/v1/notifications/{id:uuid}", lookups.notification),
-        _route("POST", "/v1/notifications/{id:uuid}/cancel", cancelling.notification),
-        _route("GET", "/v1/deliveries", lookups.deliveries),
-        _route("GET", "/v1/deliveries/{id:uuid}", lookups.delivery),
-        _route("POST", "/v1/deliveries/{id:uuid}/cancel", cancelling.delivery),
+        *_accepting_routes(keyring=keyring, acceptance=acceptance, new_key=new_key, tracing=tracing),
+        *_delivery_routes(lookups, cancelling),
         _route("POST", "/v1/receipts/{provider}", receipts.take),
         Route("/v1/suppressions", Endpoint(suppressing.collection), methods=["GET", "POST"]),
         _route("DELETE", "/v1/suppressions/{channel}/{address:path}", suppressing.lift),
         *_dead_letter_routes(dead_letters),
         Route("/healthz", HealthEndpoint(), methods=["GET"]),
         Route("/readyz", ReadinessEndpoint(admin=admin, topics=topics, clock=clock), methods=["GET"]),
-        Route("/openapi.json", _Document(encode_json(description), "application/json"), methods=["GET"]),
-        Route("/docs", _Document(render_page(description).encode(), "text/html; charset=utf-8"), methods=["GET"]),
+        *_document_routes(channels),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_endpoint, Exception: _defect})
     app.router.redirect_slashes = False
     return app
+
+
+def _accepting_routes(
+    *, keyring: Keyring, acceptance: Acceptance, new_key: Callable[[], str], tracing: Tracing | None
+) -> list[Route]:
+    endpoints: Mapping[str, ASGIApp] = {
+        "/v1/notifications": NotificationsEndpoint(keyring=keyring, acceptance=acceptance, new_key=new_key),
+        "/v1/notifications/batch": BatchEndpoint(keyring=keyring, acceptance=acceptance, new_key=new_key),
+    }
+    return [
+        Route(path, traced(endpoint, route=path, tracing=tracing), methods=["POST"])
+        for path, endpoint in endpoints.items()
+    ]
+
+
+def _delivery_routes(lookups: Lookups, cancelling: Cancelling) -> list[Route]:
+    return [
+        _route("GET", "/v1/notifications/{id:uuid}", lookups.notification),
+        _route("POST", "/v1/notifications/{id:uuid}/cancel", cancelling.notification),
+        _route("GET", "/v1/deliveries", lookups.deliveries),
+        _route("GET", "/v1/deliveries/{id:uuid}", lookups.delivery),
+        _route("POST", "/v1/deliveries/{id:uuid}/cancel", cancelling.delivery),
+    ]
 
 
 def _dead_letter_routes(operations: DeadLetterOperations) -> list[Route]:
@@ -173,6 +173,14 @@ def _dead_letter_routes(operations: DeadLetterOperations) -> list[Route]:
         Route("/v1/redrives", Endpoint(operations.redrives), methods=["GET", "POST"]),
         _route("GET", "/v1/redrives/{plan}", operations.show_redrive),
         _route("POST", "/v1/redrives/{plan}/cancel", operations.cancel_redrive),
+    ]
+
+
+def _document_routes(channels: Collection[str]) -> list[Route]:
+    description = describe_api(channels=channels)
+    return [
+        Route("/openapi.json", _Document(encode_json(description), "application/json"), methods=["GET"]),
+        Route("/docs", _Document(render_page(description).encode(), "text/html; charset=utf-8"), methods=["GET"]),
     ]
 
 
