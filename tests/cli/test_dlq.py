@@ -3,6 +3,9 @@
 import asyncio
 import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -261,3 +264,24 @@ def test_every_command_has_a_help_text_and_a_place_in_the_manual(name: str) -> N
     assert command.help
     assert f"`pabal dlq {name}" in MANUAL
     assert all(isinstance(parameter, click.Argument) or option for parameter in command.params for option in options)
+
+
+def test_ctrl_c_ends_a_redrive_cleanly_and_says_that_it_can_go_on(
+    arrange: Arrange, pabal: Callable[..., Result], tmp_path: Path
+) -> None:
+    arrange(three_letters)
+    pabal("dlq", "plan", "--out", "plan.json")
+
+    arguments = ("dlq", "redrive", "plan.json", "--reason", "x")
+    running = subprocess.Popen([sys.executable, "-m", "pabal", *arguments], stderr=subprocess.PIPE, text=True)
+    assert running.stderr is not None
+    said = []
+    for line in running.stderr:
+        said.append(line)
+        if "waiting" in line:
+            running.send_signal(signal.SIGINT)
+
+    assert running.wait() == 1
+    assert any("cancelled: stopped by hand" in line for line in said)
+    assert [view["state"] for view in json.loads(pabal("dlq", "status", "--json").output)] == ["cancelled"]
+    running.stderr.close()
