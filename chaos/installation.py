@@ -196,7 +196,8 @@ class Installation:
                 await self.until(lambda: accepts(self.port), f"{name} to listen", within_seconds=_READY_SECONDS)
 
     def kill(self, name: str) -> None:
-        """SIGKILL: no warning, no clean-up."""
+        """SIGKILL: no warning, no clean-up. Raises RunFailed when a role has ended by itself before."""
+        self.check()
         _signal(self.programs[name], signal.SIGKILL)
         self.programs.pop(name).wait(10)
 
@@ -209,8 +210,10 @@ class Installation:
         _signal(self.programs[name], signal.SIGCONT)
 
     async def leave(self, name: str) -> None:
-        """SIGTERM, and wait for the orderly end."""
-        program = self.programs.pop(name)
+        """SIGTERM, once it is up, and wait for the orderly end."""
+        program = self.programs[name]
+        await self.until(lambda: _catches_sigterm(program.pid), f"{name} to be up", within_seconds=_READY_SECONDS)
+        del self.programs[name]
         if (status := await asyncio.to_thread(program.stop)) != 0:
             raise RunFailed(f"{name} left with exit status {status}:\n{said_by(program)}")
 
@@ -284,3 +287,10 @@ def _is_alive(program: Program) -> bool:
     except subprocess.TimeoutExpired:
         return True
     return False
+
+
+def _catches_sigterm(pid: int) -> bool:
+    """Whether a process has come so far that it ends in good order when asked to (proc(5), SigCgt)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [caught] = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
