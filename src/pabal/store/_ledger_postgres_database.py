@@ -1,24 +1,25 @@
 """The ledger's database on PostgreSQL, as one of its owners sees it: one connection, and groups in transactions on it.
 
-A group takes two round trips. The first reads: the database's clock, whether this owner was written off, who of the
-recipients is suppressed, and the rows there are, locked in the order of their ids. The second writes: new rows by a
-plain insert, changed ones by an update, and the commit.
+A group takes two round trips, each one statement and a transaction of its own. The first reads: the database's clock,
+whether this owner was written off, who of the recipients is suppressed, and the rows there are. The second writes all
+or nothing: new rows by plain inserts, the others only if they still are what was read (compare-and-set on the
+transaction that wrote them, `xmin`). Where another came in between, the group is asked again, from the start.
 
-A row that was not there is not free for that: another worker may be inserting it at this moment. The insert decides.
-It waits for the other's, fails when that one commits, and the group is asked again, which now finds the row.
+A row that was not there is not free for that: another worker may be inserting it at this moment. The insert decides. It
+waits for the other's, and fails when that one commits; the group then finds the row.
 
-Why there are no deadlocks: whoever writes waits only for inserts of the same ids, and inserts go in the order of ids;
-whoever reads waits for locks in the order of ids, and for writers, who never wait for a reader. Should the database
-see one nevertheless (a person's statement in between), the group is asked again.
+Nothing is locked between the two: a worker that is stopped in between (SIGSTOP) is in nobody's way. Should two workers
+write the same rows in different orders, the database sees the deadlock, and the one is asked again.
 
 A lost connection fails its group; the next one connects anew, and goes on as the same owner.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -30,20 +31,15 @@ from pabal.protocol import Row
 from pabal.store._ledger_postgres_rows import (
     ALL_SUPPRESSED,
     BLOCKS,
-    INSERT,
     PRUNE,
+    READ,
     SCHEMA,
     SCHEMA_VERSION,
-    SELECT_NOW,
-    SELECT_ROWS,
-    SELECT_SUPPRESSED,
-    SETTLE,
     SUPPRESS,
     UNSUPPRESS,
-    UPDATE,
-    arrays,
     id_array,
     to_row,
+    write,
 )
 from pabal.store._ledger_steps import Ask, Failure, Transaction, ids_of, recipients_of, run
 
@@ -75,7 +71,7 @@ it wants: plans made while the table was empty must not turn into scans when it 
 makes the server compile its query, for a fifth of a second, where it has no other way). A commit that the disk does
 not know yet would permit a call twice."""
 
-_RETRIED = (errors.UniqueViolation, errors.DeadlockDetected, errors.SerializationFailure)
+_RETRIED = (errors.UniqueViolation, errors.DivisionByZero, errors.DeadlockDetected, errors.SerializationFailure)
 
 
 class LedgerDatabase:
@@ -150,7 +146,6 @@ class LedgerDatabase:
                     connection = await self._connected()
                     statement = "UPDATE owners SET ended = 'closed' WHERE owner = %s AND ended IS NULL"
                     await connection.execute(statement, (self.owner,))
-                    await connection.commit()
             except (psycopg.Error, OSError, LedgerUnavailable, OwnerEnded) as error:
                 logger.warning("could not end this worker's leases, they will by themselves: %s", error)
             finally:
@@ -176,60 +171,64 @@ class LedgerDatabase:
     async def _transact(
         self, connection: AsyncConnection[tuple[Any, ...]], asks: Sequence[Ask]
     ) -> "list[Any | Failure]":
-        transaction, known = await self._read(connection, asks)
+        transaction, versions = await self._read(connection, asks)
         answers = run(asks, transaction)
-        await self._write(connection, transaction, known=known)
+        await self._write(connection, transaction, versions=versions)
         return answers
 
     async def _read(
         self, connection: AsyncConnection[tuple[Any, ...]], asks: Sequence[Ask]
-    ) -> tuple[Transaction, set[bytes]]:
-        """What the steps need, and the ids of the rows there are."""
-        recipients = list(recipients_of(asks))
-        clock, found, suppressed = (connection.cursor(binary=True) for _ in range(3))
-        async with connection.pipeline():
-            await clock.execute(SELECT_NOW, (self.owner,), prepare=True)
-            await found.execute(SELECT_ROWS, (id_array(ids_of(asks)),), prepare=True)
-            if recipients:
-                await suppressed.execute(SELECT_SUPPRESSED, (recipients,), prepare=True)
-        [(now_seconds, ended)] = await clock.fetchall()
+    ) -> tuple[Transaction, Mapping[bytes, str]]:
+        """What the steps need, and the versions of the rows there are."""
+        values = (self.owner, list(recipients_of(asks)), id_array(ids_of(asks)))
+        cursor = await connection.cursor(binary=True).execute(READ, values, prepare=True)
+        found = await cursor.fetchall()
+        now_seconds, ended, suppressed = found[0][:3]
         if ended is None:
             ended = "the ledger does not know it, it must be another or an old one"
         rows: dict[bytes, Row] = {}
-        alive = {}
-        for stored in await found.fetchall():
-            row = rows[stored[0]] = to_row(stored)
-            alive[row.owner] = bool(stored[-1])
+        versions: dict[bytes, str] = {}
+        alive: dict[int, bool] = {}
+        for _, _, _, is_alive, version, *stored in found:
+            if version is not None:
+                key: bytes = stored[0]
+                row = rows[key] = to_row(stored)
+                versions[key] = version
+                alive[row.owner] = bool(is_alive)
         alive[self.owner] = True
         transaction = Transaction(
             rows,
             now_seconds=now_seconds,
             ended=ended or None,
-            suppressed={each for (each,) in await suppressed.fetchall()} if recipients else set(),
+            suppressed=set(suppressed),
             is_alive=lambda owner: alive.get(owner, True),
         )
-        return transaction, set(rows)
+        return transaction, versions
 
     async def _write(
-        self, connection: AsyncConnection[tuple[Any, ...]], transaction: Transaction, *, known: set[bytes]
+        self,
+        connection: AsyncConnection[tuple[Any, ...]],
+        transaction: Transaction,
+        *,
+        versions: Mapping[bytes, str],
     ) -> None:
-        """Store what changed, durably; every statement goes out at once, and none counts if one fails."""
-        execute = connection.execute
+        """Store what changed, durably, all or nothing."""
         written = transaction.rows_to_write
-        new = [columns for key, columns in written.items() if key not in known]
-        changed = [columns for key, columns in written.items() if key in known]
         suppressions = transaction.suppressions_to_write
-        async with connection.pipeline():
-            if new:
-                await execute(INSERT, arrays(new), prepare=True)
-            if changed:
-                await execute(UPDATE, arrays(changed), prepare=True)
-            if transaction.ids_to_settle:
-                await execute(SETTLE, (id_array(transaction.ids_to_settle),), prepare=True)
-            for statement, wanted in ((SUPPRESS, True), (UNSUPPRESS, False)):
-                if recipients := [each for each, is_suppressed in suppressions.items() if is_suppressed is wanted]:
-                    await execute(statement, (sorted(recipients),), prepare=True)
-            await connection.commit()
+        async with contextlib.AsyncExitStack() as together:
+            if suppressions:
+                await together.enter_async_context(connection.transaction())
+                for statement, wanted in ((SUPPRESS, True), (UNSUPPRESS, False)):
+                    recipients = sorted(each for each, is_suppressed in suppressions.items() if is_suppressed is wanted)
+                    await connection.execute(statement, (recipients,))
+            if written or transaction.ids_to_settle:
+                statement, values = write(
+                    [columns for key, columns in written.items() if key not in versions],
+                    [columns for key, columns in written.items() if key in versions],
+                    transaction.ids_to_settle,
+                    versions=versions,
+                )
+                await connection.execute(statement, values, prepare=True)
 
     async def _connected(self) -> AsyncConnection[tuple[Any, ...]]:
         """The connection, made anew if it was lost; always to the ledger that was opened."""
@@ -238,7 +237,6 @@ class LedgerDatabase:
         connection = await self._connect()
         try:
             ledger_id = await self._prepare(connection, may_make=False)
-            await connection.commit()
         except BaseException:
             await connection.close()
             raise
@@ -254,6 +252,7 @@ class LedgerDatabase:
     async def _connect(self) -> AsyncConnection[tuple[Any, ...]]:
         connection = await AsyncConnection.connect(
             self._url,
+            autocommit=True,
             connect_timeout=5,
             # A host that vanished is noticed while a commit waits for it, and while nothing is asked of it.
             keepalives_idle=5,
@@ -266,7 +265,6 @@ class LedgerDatabase:
             await connection.execute(_SESSION)
             milliseconds = str(round(self._patience_seconds * 1000))
             await connection.execute("SELECT set_config('lock_timeout', %s, false)", (milliseconds,))
-            await connection.commit()
         except BaseException:
             await connection.close()
             raise

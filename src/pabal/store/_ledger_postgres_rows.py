@@ -4,7 +4,8 @@ Ids go as text (`{hex,…}`) and come back as bytes; instants are floats here an
 person can read them.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -68,7 +69,6 @@ _TYPES: Final = {
     "cancelled": "boolean",
 }
 _ARRAYS = ", ".join(["%s::uuid[]", *(f"%s::{_TYPES[name]}[]" for name in COLUMNS)])
-_GIVEN = f"unnest({_ARRAYS}) AS given (id, {', '.join(COLUMNS)})"
 
 
 def _stored(name: str) -> str:
@@ -91,29 +91,33 @@ def _read(name: str) -> str:
             return name
 
 
-SELECT_NOW: Final = (
-    "SELECT date_part('epoch', clock_timestamp()), (SELECT coalesce(ended, '') FROM owners WHERE owner = %s)"
+READ: Final = (
+    "SELECT date_part('epoch', clock_timestamp()), "  # noqa: S608 - constants only
+    "(SELECT coalesce(ended, '') FROM owners WHERE owner = %s), "
+    "ARRAY(SELECT recipient FROM suppressions WHERE recipient = ANY(%s::bytea[])), "
+    "(SELECT ended IS NULL FROM owners WHERE owners.owner = deliveries.owner), "
+    f"deliveries.xmin::text, uuid_send(id), {', '.join(map(_read, COLUMNS))} "
+    "FROM (SELECT 1) AS once LEFT JOIN deliveries ON id = ANY(%s::uuid[])"
 )
-"""The lease clock, and why the leases of an owner have ended (empty: they have not; NULL: there is no such owner)."""
+"""All that a group needs. The same in each row: the lease clock; why the leases of this owner have ended (empty: they
+have not; NULL: there is no such owner); which of some recipients are suppressed. Then, for each of some ids that has a
+row (one row of NULLs if none has): whether its owner's leases hold, its version, and itself (`to_row`).
 
-SELECT_ROWS: Final = (
-    f"SELECT uuid_send(id), {', '.join(map(_read, COLUMNS))}, "  # noqa: S608 - constants only
-    "(SELECT ended IS NULL FROM owners WHERE owners.owner = deliveries.owner) "
-    "FROM deliveries WHERE id = ANY(%s::uuid[]) ORDER BY id FOR UPDATE OF deliveries"
-)
-"""The rows of some ids, each with whether its owner's leases hold; for `to_row`. Locked in the order of their ids."""
+A row's version is the transaction that wrote it, which PostgreSQL keeps with it (`xmin`)."""
 
-SELECT_SUPPRESSED: Final = "SELECT recipient FROM suppressions WHERE recipient = ANY(%s::bytea[])"
-
-INSERT: Final = (
+_INSERT = (
     f"INSERT INTO deliveries (id, {', '.join(COLUMNS)}) "  # noqa: S608 - constants only
-    f"SELECT given.id, {', '.join(map(_stored, COLUMNS))} FROM {_GIVEN}"
+    f"SELECT given.id, {', '.join(map(_stored, COLUMNS))} FROM unnest({_ARRAYS}) AS given (id, {', '.join(COLUMNS)})"
 )
-UPDATE: Final = (
+_UPDATE = (
     f"UPDATE deliveries SET {', '.join(f'{name} = {_stored(name)}' for name in COLUMNS)} "  # noqa: S608 - constants only
-    f"FROM {_GIVEN} WHERE deliveries.id = given.id"
+    f"FROM unnest({_ARRAYS}, %s::text[]) AS given (id, {', '.join(COLUMNS)}, version) "
+    "WHERE deliveries.id = given.id AND deliveries.xmin = given.version::xid RETURNING 1"
 )
-SETTLE: Final = "UPDATE deliveries SET settled = true WHERE id = ANY(%s::uuid[])"
+_SETTLE = (
+    "UPDATE deliveries SET settled = true FROM unnest(%s::uuid[], %s::text[]) AS given (id, version) "
+    "WHERE deliveries.id = given.id AND deliveries.xmin = given.version::xid RETURNING 1"
+)
 ALL_SUPPRESSED: Final = "SELECT recipient FROM suppressions"
 SUPPRESS: Final = "INSERT INTO suppressions SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING"
 UNSUPPRESS: Final = "DELETE FROM suppressions WHERE recipient = ANY(%s::bytea[])"
@@ -136,10 +140,55 @@ def id_array(keys: Iterable[bytes]) -> str:
     return f"{{{','.join(key.hex() for key in keys)}}}"
 
 
-def arrays(rows: Collection[Sequence[Any]]) -> list[Any]:
-    """Rows (`to_columns`) as the values of INSERT and UPDATE: an array for each column. Sorted by id."""
-    ids, *columns = zip(*sorted(rows, key=_id_of), strict=True)
-    return [id_array(ids), *map(list, columns)]
+def write(
+    new: Collection[Sequence[Any]],
+    changed: Collection[Sequence[Any]],
+    settled: Collection[bytes],
+    *,
+    versions: Mapping[bytes, str],
+) -> tuple[str, list[Any]]:
+    """A statement that stores rows (`to_columns`), some of which only became settled, and its values.
+
+    It stores all or nothing: it fails with a unique violation if one of the `new` is there by now, and with a division
+    by zero if one of the others has no longer the version that was read.
+    """
+    values: list[Any] = []
+    if changed:
+        ids, *columns = _by_column(changed)
+        values += [id_array(ids), *columns, [versions[key] for key in ids]]
+    if settled:
+        ids = sorted(settled)
+        values += [id_array(ids), [versions[key] for key in ids]]
+    if new:
+        ids, *columns = _by_column(new)
+        values += [id_array(ids), *columns]
+    return _WRITES[bool(changed), bool(settled), bool(new)], [*values, len(changed) + len(settled)]
+
+
+def _write(*, changed: bool, settled: bool, new: bool) -> str:
+    steps = {
+        name: statement
+        for name, statement, is_wanted in (
+            ("changed", _UPDATE, changed),
+            ("settled", _SETTLE, settled),
+            ("new", _INSERT, new),
+        )
+        if is_wanted
+    }
+    counted = [f"(SELECT count(*) FROM {name})" for name in steps if name != "new"]  # noqa: S608 - constants only
+    together = ", ".join(f"{name} AS ({statement})" for name, statement in steps.items())
+    return f"WITH {together} SELECT 1 / ({' + '.join(counted) or '0'} = %s)::int"
+
+
+_WRITES = {
+    (changed, settled, new): _write(changed=changed, settled=settled, new=new)
+    for changed, settled, new in itertools.product((False, True), repeat=3)
+    if changed or settled or new
+}
+
+
+def _by_column(rows: Collection[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*sorted(rows, key=_id_of), strict=True)]
 
 
 def _id_of(row: Sequence[Any]) -> bytes:
@@ -148,7 +197,7 @@ def _id_of(row: Sequence[Any]) -> bytes:
 
 
 def to_row(stored: Sequence[Any]) -> Row:
-    """A row as SELECT_ROWS found it."""
+    """A row as READ found it, from its id on."""
     return Row(
         attempt=stored[1],
         source=Source(stored[2], stored[3]),

@@ -1,6 +1,6 @@
 """The ledger in a PostgreSQL database, for workers on any number of hosts.
 
-Calls gather into groups (`_ledger_groups.py`), each one transaction over one connection
+Calls gather into groups (`_ledger_groups.py`), each stored in one transaction over one connection
 (`_ledger_postgres_database.py`), durable when it is answered (`synchronous_commit=on`). Leases are counted on the
 database's clock alone, so the workers' clocks may say what they like; a lease ends by its time, or when a worker
 of the same name starts. Statements touch many rows at once.

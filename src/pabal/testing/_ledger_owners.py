@@ -22,6 +22,17 @@ class ConcurrencyLaws(LedgerHarness):
 
         assert Counter(type(answer) for answer in answers) == {Call: 1, Held: 99}
 
+    async def test_of_many_claims_of_a_following_record_exactly_one_is_called(self, a: Member, b: Member) -> None:
+        deliveries = [uuid4() for _ in range(20)]
+        for number, delivery in enumerate(deliveries):
+            member = (a, b)[number % 2]
+            await member.finish(delivery, await member.hold(delivery))
+
+        claims = (each.claim(delivery, Source(2, 0)) for _ in range(4) for delivery in deliveries for each in (a, b))
+        answers = await asyncio.gather(*claims)
+
+        assert Counter(type(answer) for answer in answers) == {Call: 20, Held: 140}
+
     async def test_each_of_many_deliveries_is_called_and_decided_once(self, a: Member, b: Member) -> None:
         deliveries = [uuid4() for _ in range(150)]
         calls: Counter[UUID] = Counter()
