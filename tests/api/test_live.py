@@ -48,7 +48,7 @@ wait = 0.01
 # A document cannot say which addresses and ids exist, which times are to come or what is signed, so what fits it may
 # still be refused, and a batch answers for the items it refuses with 207.
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", 401, 404, 413, 422]
+expected-statuses = ["2xx", 401, 404, 409, 413, 422]
 
 [[operations]]
 include-path = "/v1/notifications/batch"

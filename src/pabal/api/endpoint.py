@@ -6,6 +6,8 @@
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -108,6 +110,12 @@ def read_query(text: bytes, model: type[Q]) -> Q:
         if name in fields:
             raise refuse_parameter(name, "occurs twice; which is meant?")
         fields[name] = value
+    for name in _times(model) & fields.keys():
+        # Outside of its strict mode msgspec takes any number for seconds.
+        try:
+            msgspec.convert(fields[name], datetime)
+        except msgspec.ValidationError as error:
+            raise refuse_parameter(name, str(error)) from None
     try:
         query = msgspec.convert(fields, model, strict=False)
     except msgspec.ValidationError as error:
@@ -116,10 +124,28 @@ def read_query(text: bytes, model: type[Q]) -> Q:
             raise refuse_parameter(unknown[1], "there is no such parameter") from None
         raise refuse_parameter(place.removesuffix("`") if message else "", message or place) from None
     for field in msgspec.structs.fields(model):
-        # Outside of its strict mode msgspec takes the text "null" for nothing.
+        # Likewise it takes the text "null" for nothing.
         if field.encode_name in fields and getattr(query, field.name) is None:
             raise refuse_parameter(field.encode_name, "null is no value of it; leave the parameter out")
     return query
+
+
+@lru_cache
+def _times(model: type[msgspec.Struct]) -> frozenset[str]:
+    """The parameters that are times."""
+    info = msgspec.inspect.type_info(model)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return frozenset(field.encode_name for field in info.fields if _is_time(field.type))
+
+
+def _is_time(kind: msgspec.inspect.Type) -> bool:
+    match kind:
+        case msgspec.inspect.Metadata(type=inner):
+            return _is_time(inner)
+        case msgspec.inspect.UnionType(types=types):
+            return any(_is_time(each) for each in types)
+        case _:
+            return isinstance(kind, msgspec.inspect.DateTimeType)
 
 
 def refuse_parameter(name: str, message: str) -> Refused:
