@@ -146,13 +146,14 @@ def test_a_host_that_is_back_is_asked_by_probes_and_begins_low() -> None:
     for probe in probes:
         probe.call(lab.now)
         probe.end(Accepted(), lab.now)
+        probe.release(lab.now)
 
     assert lab.changes == [("hooks a", "open"), ("hooks a", "closed")]
     assert len([answer for answer in (lab.ask() for _ in range(10)) if isinstance(answer, Permit)]) == 2
 
 
 def test_one_host_cannot_hold_every_slot() -> None:
-    lab = Lab(concurrency=16)
+    lab = Lab(concurrency=14)
 
     held = list(_permits(lab.ask))
 
@@ -161,7 +162,7 @@ def test_one_host_cannot_hold_every_slot() -> None:
 
 
 def test_a_permit_that_was_not_used_leaves_no_trace() -> None:
-    lab = Lab(concurrency=16)
+    lab = Lab(concurrency=14)
 
     for _ in range(5):
         for permit in list(_permits(lab.ask)):
@@ -171,7 +172,7 @@ def test_a_permit_that_was_not_used_leaves_no_trace() -> None:
 
 
 def test_a_line_holds_what_can_be_served_in_about_two_seconds() -> None:
-    lab = Lab(concurrency=16)
+    lab = Lab(concurrency=14)
     held = list(_permits(lab.ask))
     host = held[0].callee
     for permit in held:
@@ -188,11 +189,11 @@ def test_the_line_of_a_host_that_is_well_is_judged_by_the_limit_it_will_have() -
 
     room = lab.permit().callee.room(lab.now)
 
-    assert room == pytest.approx(2.0 * 96 / 0.01, rel=0.01)
+    assert room == pytest.approx(2.0 * 115 / 0.01, rel=0.01)
 
 
 def test_what_does_not_fit_into_a_line_is_parked_one_turn_after_the_other() -> None:
-    lab = Lab(concurrency=16)
+    lab = Lab(concurrency=14)
     held = list(_permits(lab.ask))
     for permit in held:
         permit.call(lab.now)
@@ -247,6 +248,7 @@ def test_a_tenants_own_fault_parks_that_tenant_alone(providers: dict[str, Guarde
     assert isinstance(lab.ask(tenant="careless"), ParkFor)
     probe.call(lab.now)
     probe.end(Accepted(), lab.now)
+    probe.release(lab.now)
     lab.permit(tenant="careless")
     lab.permit(tenant="careless")
 
@@ -308,6 +310,7 @@ def test_all_providers_down_is_shut_and_one_that_is_busy_is_full() -> None:
     assert isinstance(lab.ask(), Full)
     held[0].call(lab.now)
     held[0].end(Misconfigured(reason="quota"), lab.now)
+    held[0].release(lab.now)
 
     assert isinstance(lab.ask(), Shut)
 
@@ -321,6 +324,7 @@ def test_a_rate_is_shared_by_the_partitions_owned() -> None:
         for permit in _permits(lab.ask):
             permit.call(lab.now)
             permit.end(Accepted(), lab.now)
+            permit.release(lab.now)
             taken += 1
         lab.now += 0.05
 
@@ -394,7 +398,7 @@ def test_whatever_happens_slots_are_kept_and_everything_recovers(
                 lab.now += seconds
         for provider in lab.guard._providers.values():
             assert 0 <= provider.limit.in_flight <= 8
-            assert all(0 <= host.limit.in_flight <= 6 for host in provider.hosts.values())
+            assert all(0 <= host.limit.in_flight <= 7 for host in provider.hosts.values())
 
     for permit in held:
         permit.release(lab.now)
@@ -404,6 +408,7 @@ def test_whatever_happens_slots_are_kept_and_everything_recovers(
             if isinstance(answer := lab.ask(address), Permit):
                 answer.call(lab.now)
                 answer.end(Accepted(), lab.now)
+                answer.release(lab.now)
     assert not lab.guard.is_shut()
     for address in ("https://a/", "https://b/", "https://c/"):
         lab.permit(address)

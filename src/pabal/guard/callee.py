@@ -21,8 +21,8 @@ _SHORTEST_SECONDS = 0.00001
 class Callee:
     """One provider, or one host of it. Times as in `Circuit`.
 
-    A call is counted twice: by `begin` when it is permitted, by `call` when it is made; it ends by `end`, or, when it
-    was never made, by `give_back`. `on_change` hears each change of the circuit.
+    A call is counted twice: by `begin` when it is permitted, by `limit.call` when it is made. It ends by `end` and
+    `leave`, or, when it was never made, by `give_back`. `on_change` hears each change of the circuit.
     """
 
     __slots__ = ("_horizon", "_on_change", "_random", "circuit", "limit", "name", "rate", "used_at")
@@ -81,11 +81,14 @@ class Callee:
     ) -> None:
         """A call that was made ended. For `is_certain` and `not_before` see `Circuit.end`."""
         self.limit.end(is_ok=is_ok, began=began, now=now)
-        self.limit.in_flight -= 1
         before = self.circuit.state
         self.circuit.end(is_ok=is_ok, is_probe=is_probe, now=now, is_certain=is_certain, not_before=not_before)
         if self.circuit.state != before:
             self.changed(now)
+
+    def leave(self) -> None:
+        """Nothing more is to be done about a call that ended: its place is free."""
+        self.limit.in_flight -= 1
 
     def trip(self, now: float) -> None:
         """Open the circuit, whatever was counted."""

@@ -15,7 +15,7 @@ from pabal.guard.callee import LONGEST_PARK_SECONDS, PATIENCE_SECONDS, Callee
 from pabal.guard.circuit import CircuitSettings
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected
 
-HOST_SHARE = 0.75
+HOST_SHARE = 0.9
 """The most of a channel's call slots that one host may hold: the others always have the rest."""
 
 MOST_HOSTS = 10_000
@@ -86,7 +86,11 @@ FULL, SHUT = Full(), Shut()
 
 
 class Permit:
-    """One call that may be made. `call`, then `end`, in this order; `release` in any case, as the last."""
+    """One call that may be made. `call`, then `end`, in this order; `release` in any case, as the last.
+
+    It holds its place from `admit` to `release`, as long as the worker's slot does: then whoever has the slot has the
+    next place too.
+    """
 
     __slots__ = ("_began", "_host", "_host_probe", "_is_open", "_own", "_provider", "_provider_probe", "_tenant")
 
@@ -137,10 +141,12 @@ class Permit:
         )
 
     def release(self, now: float) -> None:
-        """Nothing more comes: a permit that has not ended is given back."""
+        """Nothing more comes, once: the place is free, and what has not ended is given back."""
         if not self._is_open:
+            self._provider.leave()
+            if self._host is not None:
+                self._host.leave()
             return
-        self._is_open = False
         for callee, is_probe in ((self._provider, self._provider_probe), (self._host, self._host_probe)):
             if callee is not None:
                 if self._began:
