@@ -63,13 +63,14 @@ SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET idle_in_transaction_session_timeout = '5s';
 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
+SET plan_cache_mode = force_generic_plan;
 SELECT set_config('synchronous_commit', 'on', false)
   WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply');
 """
 """A worker that was stopped (SIGSTOP) in a transaction must not hold its locks for long. Every statement knows the ids
 it wants: plans made while the table was empty must not turn into scans when it has grown (a forbidden scan's cost also
-makes the server compile its query, for a fifth of a second, where it has no other way). A commit that the disk does
-not know yet would permit a call twice."""
+makes the server compile its query, for a fifth of a second, where it has no other way). One plan fits all executions:
+to make it anew costs more than to execute it. A commit that the disk does not know yet would permit a call twice."""
 
 _RETRIED = (errors.UniqueViolation, errors.DivisionByZero, errors.DeadlockDetected, errors.SerializationFailure)
 
