@@ -5,15 +5,17 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pabal.broker.port import NewRecord, TopicPartition
 from pabal.clock import ManualClock
+from pabal.codec import event_record
 from pabal.errors import OffsetOutOfRange
 from pabal.notification import EVENTS_TOPIC
 from pabal.recorder.rebuild import Rebuilt, rebuild
 from pabal.recorder.recorder import GROUP
-from tests.recorder.lab import CHANNELS, FlakyStore, Lab
+from tests.recorder.lab import CHANNELS, FlakyStore, Lab, until
 
 
 async def rebuilt(lab: Lab, progress: list[tuple[int, int]] | None = None) -> Rebuilt:
@@ -85,8 +87,15 @@ async def test_deleted_unread_records_end_a_recorder_and_a_rebuild_lets_it_go_on
         with pytest.raises(ExceptionGroup) as raised:
             await _record_for_ever(lab)
         result = await rebuilt(lab)
+        later = [lab.a_delivery(), lab.a_delivery()]
+        told = [event_record(lab.event(each, "sent")) for each in later]
         async with lab.recording():
-            await lab.accept_and_send()
+            await lab.append(*(msgspec.structs.replace(each, partition=place) for place, each in enumerate(told)))
+
+            async def both_are_recorded() -> bool:
+                return None not in [await lab.view(each) for each in later]
+
+            await until(both_are_recorded)
 
         [error] = _leaves(raised.value)
         assert isinstance(error, OffsetOutOfRange)

@@ -19,7 +19,7 @@ from pabal.store.port import DeliveryFilter, Store
 from pabal.store.schema import REVISION
 from pabal.store.sql import SqlStore
 from pabal.testing import StoreContract, StoreDatabase
-from pabal.testing._store_lab import NOW, TENANT, a_delivery, status_of
+from pabal.testing._store_lab import NOW, TENANT, a_dead_letter, a_delivery, a_receipt, an_event, at, status_of
 
 
 class SqliteDatabase(StoreDatabase):
@@ -150,6 +150,19 @@ async def test_a_full_disk_is_said_and_survived(path: Path) -> None:
 
     assert query(path, "SELECT count(*) FROM deliveries") == [(2001,)]
     assert query(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_forgetting_leaves_nothing_behind(path: Path) -> None:
+    delivery = a_delivery(tags=("a",))
+    sent = an_event(delivery, "sent", provider_id="m-1")
+    async with opened(path) as store:
+        await store.fold([delivery, sent, a_receipt("delivered", provider_id="m-1"), a_dead_letter(None)])
+        before = {table: query(path, f"SELECT count(*) FROM {table}") for table in schema.metadata.tables}
+
+        await store.prune(before=at(10_000))
+
+    assert all(count != [(0,)] for count in before.values())
+    assert all(query(path, f"SELECT count(*) FROM {table}") == [(0,)] for table in before)
 
 
 @pytest.mark.parametrize("url", ["sqlite:", "mysql://h/d", "store.db", ""])
