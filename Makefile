@@ -14,7 +14,7 @@ up: $(VENV)/.runtime ## Install what is missing and start every role on the embe
 
 install: $(VENV)/.dev ## Install everything the tests and checks need into .venv
 
-test: $(VENV)/.dev ## Run all tests (the Kafka part needs Java and Maven)
+test: $(VENV)/.dev ## Run all tests (the Kafka part needs Java and Maven, the PostgreSQL part its server)
 	$(BIN)/pytest
 
 check: $(VENV)/.dev ## Format, lint, types, import contracts, tests: what CI runs
