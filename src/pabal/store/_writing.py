@@ -27,7 +27,7 @@ read_receipt = msgspec.json.Decoder(Receipt).decode
 
 
 class Statements:
-    """The upserts, as text: SQLAlchemy's own way of binding costs as much per row as SQLite's whole work."""
+    """The upserts, compiled once and run as text: SQLAlchemy's own way of binding rows was an eighth of the CPU."""
 
     def __init__(self, dialect: str) -> None:
         self.is_postgresql = dialect == "postgresql"

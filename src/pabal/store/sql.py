@@ -1,7 +1,6 @@
 """The store in SQLite or PostgreSQL: one set of statements (SQLAlchemy Core), one thread, one connection.
 
-SQLAlchemy is synchronous here and works in a thread of its own (`pabal.database_thread`): its asyncio side costs twice
-as much for the same rows. The database, and SQLAlchemy itself, are opened by the first call; a process that is never
+SQLAlchemy is synchronous here and works in a thread of its own (`pabal.database_thread`). The database, and SQLAlchemy itself, are opened by the first call; a process that is never
 asked pays for neither. A process that reads and one that writes do not wait for each other.
 """
 
