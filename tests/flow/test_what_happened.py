@@ -10,8 +10,11 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from pabal.simulator import ReceiptOrder, SmtpBehaviour
-from tests.flow.installation import SECRETS, Installation, utc_now
+from pabal.cli.compose import create_topics, open_parts, run_worker
+from pabal.codec import delivery_record, read_event, suppression_record
+from pabal.notification import EVENTS_TOPIC, Content, Delivery, Suppression
+from pabal.simulator import ReceiptOrder, Simulator, SmtpBehaviour
+from tests.flow.installation import SECRETS, Installation, settings_for, utc_now
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
@@ -164,3 +167,42 @@ async def test_a_notification_is_listed_by_its_tag_and_too_late_to_be_taken_back
 
     assert [each["id"] for each in page["deliveries"]] == [delivery]
     assert [each["answer"] for each in answer["deliveries"]] == ["too_late"]
+
+
+async def test_a_worker_on_a_new_ledger_knows_who_is_suppressed_before_it_sends_anything(tmp_path: Path) -> None:
+    now = utc_now()
+    gone = Suppression(tenant="shop", channel="email", address="gone@example.com", reason="complained", since=now)
+    waiting = Delivery(
+        id=uuid4(),
+        notification_id=uuid4(),
+        tenant="shop",
+        channel="email",
+        address="gone@example.com",
+        class_="critical",
+        accepted_at=now,
+        expires_at=now + timedelta(hours=1),
+        content=Content(title="Hi", body="x"),
+    )
+    stopping = asyncio.Event()
+
+    async with (
+        await Simulator.start() as simulator,
+        open_parts(settings_for(simulator), log_url=f"sqlite:{tmp_path / 'log.db'}", data=tmp_path) as parts,
+    ):
+        await create_topics(parts, partitions=2, replication=None)
+        await parts.broker.producer().append([delivery_record(waiting), suppression_record(gone)])
+        working = asyncio.create_task(run_worker(parts, stopping, name="test"))
+
+        async def is_told() -> bool:
+            admin, reader = parts.broker.admin(), parts.broker.reader()
+            partitions = await admin.watermarks(EVENTS_TOPIC)
+            records = [record for each in partitions async for some in reader.read(each) for record in some]
+            return [read_event(record).kind for record in records] == ["suppressed"]
+
+        try:
+            await until(is_told)
+        finally:
+            stopping.set()
+            await working
+
+        assert simulator.requests() == []
