@@ -1,7 +1,8 @@
 """The store in SQLite or PostgreSQL: one set of statements (SQLAlchemy Core), one thread, one connection.
 
-SQLAlchemy is synchronous here and works in a thread of its own (`pabal.database_thread`). The database, and SQLAlchemy itself, are opened by the first call; a process that is never
-asked pays for neither. A process that reads and one that writes do not wait for each other.
+SQLAlchemy is synchronous here and works in a thread of its own (`pabal.database_thread`). The database, and SQLAlchemy
+itself, are opened by the first call; a process that is never asked pays for neither. A process that reads and one that
+writes do not wait for each other.
 """
 
 import asyncio
