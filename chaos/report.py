@@ -20,13 +20,14 @@ def table(rows: Iterable[Row], *, names: Mapping[str, str]) -> str:
         "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for row in rows:
-        cells = [row.failure, row.log, *map(_count, (row.accepted, row.sent, row.lost))]
+        failure = f"{row.failure} **(a promise was broken)**" if row.problems else row.failure
+        cells = [failure, row.log, *map(_count, (row.accepted, row.sent, row.lost))]
         cells.append(f"{_count(row.duplicated)} ({_count(row.duplicates_allowed)})")
         cells += map(_count, (row.uncertain, row.dead))
         recovered = row.recovered_after_seconds
         cells.append("–" if recovered is None else f"{recovered:.1f} s")
         cells.append(f"`{names.get(row.failure, '?')} --log {row.log}`")
-        lines.append(f"| {' | '.join(cells)} |{' **broken**' if row.problems else ''}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

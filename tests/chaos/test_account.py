@@ -141,9 +141,14 @@ def test_the_table_is_put_between_its_marks_with_a_command_for_each_row() -> Non
 
     assert "| x y | kafka | 2,000 | – | 0 | 3 (128) |" in written
     assert "`xy --log kafka`" in written
+    assert "broken" not in written
     assert written.startswith("before\n")
     assert written.endswith("after\n")
     assert "old" not in written
+
+
+def test_a_broken_promise_shows_in_the_table() -> None:
+    assert "| x **(a promise was broken)** |" in table([Row(failure="x", log="kafka", problems=("…",))], names={})
 
 
 def test_the_backlog_is_seen_in_steps_of_half_a_second() -> None:
