@@ -82,6 +82,8 @@ def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ("[tenants.shop]\nquota_burst = 5", "quota_burst has no use without quota_per_second - at `$.tenants[...]`"),
+        ("[tenants.shop]\nquota_per_second = 0", "`$.tenants[...].quota_per_second`"),
         ("[api]\nport = 99999\n", "$.api.port"),
         ("[api]\nprot = 1\n", "prot"),
         ("[api\n", "is not TOML"),

@@ -10,7 +10,7 @@ from pabal.broker.kafka import KafkaBroker
 from pabal.broker.port import Broker, NewRecord, Position, Producer, TopicSpec
 from pabal.broker.sqlite import SqliteBroker
 from pabal.clock import ManualClock
-from pabal.errors import ConfigError
+from pabal.errors import ConfigError, LedgerUnavailable
 from pabal.ledger_identity import LEDGER_KEY, LedgerIdentity, LedgerRecord
 from pabal.notification import OPS_TOPIC
 
@@ -64,6 +64,15 @@ async def test_the_first_ledger_is_recorded_and_found_again(broker: Broker) -> N
     await identity(broker).check(OURS, place="here")
 
     assert await identity(broker).recorded() == LedgerRecord(id=OURS, recorded_at=CLOCK.now())
+
+
+async def test_who_may_not_be_the_first_waits_for_a_worker_and_records_nothing(broker: Broker) -> None:
+    with pytest.raises(LedgerUnavailable, match="no worker has opened"):
+        await identity(broker).check(OURS, place="ours", may_be_first=False)
+    assert await identity(broker).recorded() is None
+
+    await identity(broker).check(OURS, place="ours")
+    await identity(broker).check(OURS, place="ours", may_be_first=False)
 
 
 async def test_another_ledger_is_refused_with_what_to_do(broker: Broker) -> None:
