@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pabal.guard.circuit import Circuit, CircuitSettings
@@ -146,12 +146,13 @@ def test_reopenings_are_spread() -> None:
     assert one.open_until == pytest.approx(6.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0, 20)), max_size=200), st.integers(1, 3))
 def test_it_never_gets_stuck_and_never_probes_more_than_it_may(
     steps: list[tuple[bool, bool, float]], successes: int
 ) -> None:
-    settings = CircuitSettings(minimum_calls=3, successes_to_close=successes, failures_to_open=4 - successes)
-    one, now, probes = circuit(settings), 0.0, []
+    own = CircuitSettings(minimum_calls=3, successes_to_close=successes, failures_to_open=4 - successes)
+    one, now, probes = circuit(own), 0.0, []
     for is_ok, begins, passed in steps:
         now += passed
         if begins and one.admits(now):

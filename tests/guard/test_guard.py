@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pabal.guard import (
@@ -286,6 +286,21 @@ def test_several_providers_share_by_weight_and_what_one_refuses_another_carries(
     assert {permit.provider for permit in _permits(lab.ask, most=5)} == {"b"}
 
 
+def test_a_provider_that_is_back_begins_with_a_tenth_of_its_weight() -> None:
+    lab = Lab(providers={"a": Guarded(), "b": Guarded()})
+    lab.call(Misconfigured(reason="quota"), pinned="a")
+    lab.now += 5.1
+    lab.call(Accepted(), pinned="a", count=3)
+
+    chosen = []
+    for _ in range(22):
+        permit = lab.permit()
+        chosen.append(permit.provider)
+        permit.release(lab.now)
+
+    assert (chosen.count("a"), chosen.count("b")) == (2, 20)
+
+
 def test_what_is_pinned_waits_for_its_provider_while_the_others_go_on() -> None:
     lab = Lab(providers={"a": Guarded(), "b": Guarded()})
     lab.call(Misconfigured(reason="quota"), pinned="a")
@@ -366,6 +381,7 @@ def test_memory_is_bounded_over_any_number_of_hosts(monkeypatch: pytest.MonkeyPa
     assert len(lab.guard._providers["hooks"].hosts) <= 101
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

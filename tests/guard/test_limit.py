@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pabal.guard.limit import START, START_AFTER_OUTAGE, Limit
@@ -110,6 +110,7 @@ def test_a_fixed_limit_is_not_cut_but_begins_low_after_an_outage() -> None:
     assert limit.value == START_AFTER_OUTAGE
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=100), st.integers(1, 200))
 def test_it_stays_between_one_and_the_most(ends: list[tuple[bool, float]], most: int) -> None:
     limit, now = Limit(most=most), 0.0

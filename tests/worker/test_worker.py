@@ -136,6 +136,14 @@ async def test_a_host_that_is_well_is_served_its_whole_backlog_and_nothing_of_it
         assert {event.kind for event in await lab.events()} == {"sent"}
 
 
+async def test_a_place_that_is_free_again_goes_to_the_next_in_line_at_once(tmp_path: Path) -> None:
+    """Not only when time has passed: looks alone would take 20 seconds for these."""
+    async with WorkerLab.open(tmp_path) as lab:
+        await lab.append(*(a_delivery(number) for number in range(400)))
+        async with lab.running(Provider(), concurrency=2):
+            await lab.until_told("sent", count=400)
+
+
 async def test_what_hangs_at_one_host_leaves_slots_for_another(tmp_path: Path) -> None:
     async def does(to: str) -> Outcome:
         if "hanging" in to:
@@ -206,6 +214,23 @@ async def test_what_one_provider_may_have_taken_no_other_is_given(tmp_path: Path
 
     assert {event.provider for event in told} == {"a", "b"}
     assert {each.id: each.provider for each in waiting} == {event.delivery_id: event.provider for event in told}
+
+
+async def test_what_cannot_be_read_stays_out_of_the_dead_topic_until_the_brake_is_released(tmp_path: Path) -> None:
+    async with WorkerLab.open(tmp_path) as lab:
+        producer = lab.broker.producer()
+        await producer.append([NewRecord(topic=WEBHOOK_TOPIC, key=None, value=b"{}") for _ in range(200)])
+        await lab.append(a_delivery())
+        async with lab.running(Provider(), guard={"brake_records": 20}):
+            await lab.until_told("sent")  # It was read with them.
+            assert await lab.records("pabal.dead.webhook") == []
+
+            released = BrakeState(state="released", at=datetime.now(UTC), reason="known")
+            await producer.append([brake_record("webhook", "critical", released)])
+            deadline = asyncio.get_running_loop().time() + 10
+            while len(await lab.records("pabal.dead.webhook")) < 200:
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.02)
 
 
 async def test_a_brake_that_was_on_before_the_start_holds_from_the_first_record_on(

@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 MOST_TOLD = 200
 """Verdicts that share an append: enough to make it cheap, few enough to fit its deadline after an outage."""
 
-MOST_PARKED = 100
-"""Deliveries that are parked at once: others are called in between."""
+MOST_PARKED = 32
+"""Deliveries that are parked at once: few enough that those called in between hardly wait for the event loop."""
 
 LOOK_EVERY_SECONDS = 0.05
 """How often the guard is asked again while something waits for it."""
