@@ -19,6 +19,13 @@ from tests.flow.installation import Installation
 pytestmark = pytest.mark.timeout(60)
 
 
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "kafka":
+        return f"kafka://{request.getfixturevalue('kafka_bootstrap')}"
+    return f"sqlite:{tmp_path / 'log.db'}"
+
+
 class Told:
     """What was told so far, read again until it says what is waited for."""
 
@@ -100,9 +107,9 @@ async def test_what_was_parked_is_sent_when_the_host_is_back(tmp_path: Path) -> 
         assert pabal.simulator.counts().by_answer["http 200"] == 40
 
 
-async def test_a_provider_that_is_down_pauses_its_channel_and_burns_no_attempts(tmp_path: Path) -> None:
+async def test_a_provider_that_is_down_pauses_its_channel_and_burns_no_attempts(log_url: str) -> None:
     count = 120
-    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}", worker={"window": 40}) as pabal:
+    async with Installation.running(log_url, worker={"window": 40}) as pabal:
         told = Told(pabal)
         await pabal.simulator.behave(SmtpBehaviour(answer="refuse"))
         await ask_mails(pabal, count)
