@@ -166,3 +166,17 @@ async def test_nothing_is_edited_while_an_attempt_may_have_been_sent(lab: Lab) -
             await lab.desk.edit(
                 LetterId("webhook", 0, offset), address="https://a.example/", provider=None, by="ana", reason="x"
             )
+
+
+async def test_many_are_discarded_at_once_and_those_closed_already_stay_as_they_are(lab: Lab) -> None:
+    await lab.bury(*(lab.delivery(number) for number in range(250)))
+    await lab.desk.discard(FIRST, by="ana", reason="x")
+    ends = await lab.desk.ends(Selection())
+    await lab.bury(lab.delivery(999))
+
+    steps = [count async for count in lab.desk.discard_all(Selection(), ends=ends, by="ben", reason="y")]
+
+    assert (steps[0], steps[-1]) == (100, 249)
+    assert [fact.by for fact in await lab.facts(DISCARDED)] == ["ana", *["ben"] * 249]
+    _, still_open = await lab.desk.newest(Selection(), states=("open",), limit=1)
+    assert still_open == 1

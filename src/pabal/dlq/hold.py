@@ -1,6 +1,7 @@
 """Holds the dead topics of a redrive while it runs, so that nobody else redrives from them at the same time."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -9,8 +10,10 @@ import msgspec
 from pabal.dlq.claim import Claims, TopicClaim, claim_record, release_record
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.plan import Plan
-from pabal.errors import RedriveHeld
+from pabal.errors import LogUnavailable, RedriveHeld
 from pabal.notification import OPS_TOPIC, dead_topic
+
+logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.5
 
@@ -42,11 +45,14 @@ class TopicHold:
             await self._append_claims()
 
     async def release(self) -> None:
-        """Let go of what is held. What cannot be told now ends with the lease."""
-        await self._read()
-        held = [wanted.topic for wanted in self._claims_wanted if self._is_own(wanted, self._holder(wanted))]
-        if held:
-            await self._desk.producer.append([release_record(topic) for topic in held])
+        """Let go of what is held. What the log cannot be told now ends with the lease."""
+        try:
+            await self._read()
+            held = [wanted.topic for wanted in self._claims_wanted if self._is_own(wanted, self._holder(wanted))]
+            if held:
+                await self._desk.producer.append([release_record(topic) for topic in held])
+        except LogUnavailable as error:
+            logger.warning("the claim of this redrive ends with its lease: %s", error)
 
     async def _append_claims(self) -> None:
         # Of two claims that cross in the log the first holds: who holds is known only by reading on.
