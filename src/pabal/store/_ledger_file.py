@@ -6,7 +6,7 @@ worker name, when its process is gone (its lock, which the kernel frees, can be 
 since. Whoever finds that out writes it down in the transaction that acts on it, and an owner so written off claims
 nothing more: the two cannot both be right.
 
-Everything here runs in one thread. What SQLite and the file system raise comes out as it is.
+Nothing here runs at the same time as anything else. What SQLite and the file system raise comes out as it is.
 """
 
 import fcntl
@@ -79,13 +79,34 @@ class LedgerFile:
         Returns the answers. A step that raises changed nothing, and its answer says why. At most MOST_ROWS ids.
         """
         self._begin()
+        return self.commit(self._do(asks))
+
+    def begin_at_once(self, asks: Sequence[Ask]) -> list[Any | Failure] | None:
+        """`transact` up to its commit, without a wait; None: another process is writing, and nothing was done."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error):
+                raise
+            return None
+        return self._do(asks)
+
+    def commit(self, answers: list[Any | Failure]) -> list[Any | Failure]:
+        """What has begun is durable on return; its answers hold."""
+        try:
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        return answers
+
+    def _do(self, asks: Sequence[Ask]) -> list[Any | Failure]:
         try:
             self._forget_what_others_may_have_changed()
             transaction = self._read(asks)
             answers = run(asks, transaction)
             self._write(transaction)
-            self._connection.execute("COMMIT")
-            self._remember(transaction)
+            self._remember(transaction)  # a commit that fails forgets everything
         except BaseException:
             self._roll_back()
             raise
@@ -266,8 +287,11 @@ class LedgerFile:
             try:
                 return self._connection.execute(statement).fetchall()
             except sqlite3.OperationalError as error:
-                is_busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-                if not is_busy or waited_seconds >= self._patience_seconds:
+                if not _is_busy(error) or waited_seconds >= self._patience_seconds:
                     raise
             time.sleep(_PAUSE_SECONDS)
             waited_seconds += _PAUSE_SECONDS
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
