@@ -33,6 +33,7 @@ from pabal.protocol import (
     Resume,
     Row,
     Source,
+    acknowledge,
     cancel,
     claim,
     finish,
@@ -438,3 +439,38 @@ def test_a_lost_call_that_was_taken_back_is_not_made_again() -> None:
     assert (found.attempt, found.verdict) == (2, Cancelled())
     assert after is not None
     assert after.outcome == CRASHED
+
+
+# Word from the far side
+
+HEARD = Accepted(provider_id="their-id")
+
+
+@pytest.mark.parametrize("verdict", [UNCERTAIN, RETRY, Park(due=DUE)], ids=str)
+def test_what_the_far_side_reports_to_have_is_not_called_again(verdict: Verdict) -> None:
+    row = acknowledge(theirs(state="decided", verdict=verdict, settled=True), outcome=HEARD)
+    following = msgspec.structs.replace(OURS, source=Source(3, 0))
+
+    assert row is not None
+    assert (row.accepted, row.verdict, row.outcome) == (2, Done(), HEARD)
+    assert ask(row, following) == (row, GHOST)
+
+
+def test_a_call_under_way_whose_arrival_is_reported_ends_as_done() -> None:
+    row = acknowledge(theirs(), outcome=HEARD)
+    ended, said = finish(row, Finish(attempt=2, owner=1, token=10, outcome=Unknown(reason="?"), verdict=UNCERTAIN))
+
+    assert said == Decided(attempt=2, verdict=Done())
+    assert ended is not None
+    assert ended.outcome == HEARD
+
+
+def test_a_report_about_what_is_known_or_unknown_here_changes_nothing() -> None:
+    done = theirs(state="decided", verdict=Done(), accepted=1, outcome=TAKEN)
+    never_called, _ = cancel(None, prune_after=900.0)
+
+    assert acknowledge(None, outcome=HEARD) is None
+
+    assert acknowledge(done, outcome=HEARD) == done
+
+    assert acknowledge(never_called, outcome=HEARD) == never_called

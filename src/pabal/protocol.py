@@ -255,6 +255,21 @@ def cancel(row: Row | None, *, prune_after: float) -> tuple[Row, CancelAnswer]:
     return row, "cancelled" if isinstance(row.verdict, Cancelled) else "too_late"
 
 
+def acknowledge(row: Row | None, *, outcome: Outcome) -> Row | None:
+    """The far side reports that it has the delivery, under our key: whatever was decided, nothing is called again.
+
+    A call under way still ends; what ended without a known acceptance (a dead letter `uncertain`, a retry that waits)
+    is `Done`. Safe to repeat.
+    """
+    if row is None or row.accepted or row.attempt == 0:
+        return row
+    accepted = msgspec.structs.replace(row, accepted=row.attempt, outcome=outcome)
+    if row.state == "claimed":
+        return accepted
+    # The report itself stands in the log and says more than the event would.
+    return msgspec.structs.replace(accepted, state="decided", verdict=Done(), settled=True)
+
+
 def _start(
     row: Row | None, ask: Claim, *, attempt: int, now_seconds: float, takeover: int = 0
 ) -> tuple[Row, ClaimAnswer]:

@@ -1,8 +1,6 @@
 """Taking back: what the ledger answers holds, the log tells of it, and the caller hears it per delivery."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -16,12 +14,6 @@ from tests.api.test_notifications import check_problem
 from tests.api.world import World
 
 NOBODY = UUID(int=7)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with World.opened(tmp_path) as world:
-        yield world
 
 
 async def cancel(world: World, path: str, *, key: str = KEY) -> Reply:

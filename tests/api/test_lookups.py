@@ -1,9 +1,7 @@
 """What happened to a notification: told as far as it is recorded, waited for if asked, and to its own tenant alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,12 +15,6 @@ from tests.api.test_notifications import check_problem
 from tests.api.world import World
 
 NOBODY = UUID(int=7)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with World.opened(tmp_path) as world:
-        yield world
 
 
 async def get(world: World, path: str, *, key: str | None = READ_KEY) -> Reply:

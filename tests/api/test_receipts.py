@@ -12,13 +12,16 @@ import pytest
 from pabal.api.receipts import MAX_CALLBACK_BYTES, MAX_RAW_BYTES
 from pabal.clock import ManualClock
 from pabal.codec import read_receipt
-from pabal.errors import LogUnavailable, ReceiptRefused, UnreadableReceipt
-from pabal.notification import Receipt, receipt_id
+from pabal.errors import ConfigError, LedgerUnavailable, LogUnavailable, ReceiptRefused, UnreadableReceipt
+from pabal.notification import Receipt, ReceiptKind, receipt_id
+from pabal.outcome import DeadLetter, Unknown
+from pabal.protocol import Call, Finish, Source
 from pabal.providers.port import CallbackRequest, ProviderContext, TakesReceipts
 from pabal.providers.signatures import read_secret, sign
 from pabal.providers.smtp import create
 from tests.api.lab import Lab, Reply, as_record
 from tests.api.test_notifications import check_problem
+from tests.api.world import World
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -125,7 +128,7 @@ async def test_the_smtp_providers_signed_format_is_taken_over_http() -> None:
     options = {"host": "mx.example.com", "sender": "shop@example.com", "receipt_secrets": [secret]}
     smtp = create(options, ProviderContext(clock=ManualClock(), name="smtp"))
     assert isinstance(smtp, TakesReceipts)
-    lab = Lab(receivers={"smtp": smtp})
+    lab = Lab(receivers={"smtp": smtp}, ledger=ConfigError("another ledger"))
     bounce: dict[str, Any] = {"event": "e1", "kind": "bounced", "at": AT, "permanent": True, "delivery_id": UUID(int=7)}
     body = msgspec.json.encode({"receipts": [bounce]})
     signed = sign(body, key=read_secret(secret), message_id="m", at=lab.clock.now())
@@ -136,3 +139,48 @@ async def test_the_smtp_providers_signed_format_is_taken_over_http() -> None:
     assert (taken.status, forged.status) == (202, 401)
     [receipt] = [read_receipt(as_record(record)) for record in lab.log.records]
     assert (receipt.delivery_id, receipt.is_permanent) == (UUID(int=7), True)
+
+
+class Echo:
+    """A provider that reports under our own key."""
+
+    def __init__(self, kind: ReceiptKind, *, delivery: UUID) -> None:
+        self._kind = kind
+        self._delivery = delivery
+
+    def receipts(self, request: CallbackRequest) -> Sequence[Receipt]:
+        event = receipt_id(provider="relay", event=request.body.decode())
+        return [Receipt(id=event, provider="relay", kind=self._kind, at=AT, delivery_id=self._delivery)]
+
+
+@pytest.mark.parametrize(("kind", "is_called_again"), [("delivered", False), ("bounced", False), ("deferred", True)])
+async def test_what_the_far_side_has_under_our_key_is_not_called_again(
+    world: World, kind: ReceiptKind, is_called_again: bool
+) -> None:
+    lost = world.delivery("lost")
+    claim = await world.claim(lost)
+    dead = DeadLetter(error_class="uncertain", message="it may have been sent")
+    end = Finish(attempt=1, owner=claim.owner, token=claim.token, outcome=Unknown(reason="?"), verdict=dead)
+    await world.ledger.finish(lost.id, end)
+    lab = Lab(receivers={"relay": Echo(kind, delivery=lost.id)}, ledger=world.ledger)
+
+    reply = await report(lab, b"one")
+
+    assert reply.status == 202
+    redriven = msgspec.structs.replace(claim, source=Source(2, 0), token=world.ledger.new_token())
+    assert isinstance(await world.ledger.claim(lost.id, redriven), Call) == is_called_again
+
+
+async def test_an_api_without_the_ledger_takes_receipts_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    lab = Lab(receivers={"relay": Echo("delivered", delivery=UUID(int=1))}, ledger=ConfigError("another ledger"))
+
+    assert (await report(lab, b"one")).json == {"receipts": 1}
+
+    assert len(lab.log.records) == 1
+    assert "another ledger" in caplog.text
+
+
+async def test_while_the_ledger_is_away_the_provider_is_told_to_come_again() -> None:
+    lab = Lab(receivers={"relay": Echo("delivered", delivery=UUID(int=1))}, ledger=LedgerUnavailable("away"))
+
+    check_problem(await report(lab, b"one"), "ledger_unavailable")

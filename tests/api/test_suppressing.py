@@ -1,7 +1,6 @@
 """`/v1/suppressions`: listed, added and lifted, each tenant its own."""
 
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,12 +12,6 @@ from tests.api.test_notifications import check_problem
 from tests.api.world import World
 
 PATH = "/v1/suppressions"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with World.opened(tmp_path) as world:
-        yield world
 
 
 async def suppress(world: World, address: str, *, channel: str = "email", key: str = KEY, **more: object) -> Reply:

@@ -125,13 +125,14 @@ async def test_a_host_that_fails_is_not_called_until_its_circuit_reopens_and_ano
 async def test_a_host_that_is_well_is_served_its_whole_backlog_and_nothing_of_it_is_parked(tmp_path: Path) -> None:
     async def does(to: str) -> Outcome:
         del to
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
         return Accepted()
 
     async with WorkerLab.open(tmp_path) as lab:
-        await lab.append(*(a_delivery(number) for number in range(500)))
-        async with lab.running(Provider(does), concurrency=128):
-            await lab.until_told("sent", count=500)
+        await lab.append(*(a_delivery(number) for number in range(240)))
+        # Some three seconds of work: more than is waited for where others need the place.
+        async with lab.running(Provider(does), concurrency=16):
+            await lab.until_told("sent", count=240)
 
         assert {event.kind for event in await lab.events()} == {"sent"}
 

@@ -18,6 +18,7 @@ from pabal.api.dead_letters import DeadLetterOperations
 from pabal.api.endpoint import Call, Endpoint
 from pabal.api.health import HealthEndpoint, ReadinessEndpoint
 from pabal.api.keys import Keyring
+from pabal.api.ledger import LedgerAtNeed
 from pabal.api.lookups import Lookups
 from pabal.api.notifications import NotificationsEndpoint
 from pabal.api.openapi import describe_api
@@ -70,7 +71,8 @@ def create_app(
     first request. `new_key` makes idempotency keys; they must not repeat.
 
     `store` is what look-ups are answered from (None: they say that there is none). `open_ledger` is called when
-    something is first taken back. `receivers` are the providers that take receipts, by name.
+    something is first taken back, or reported to have arrived. `receivers` are the providers that take receipts, by
+    name.
 
     `providers` names who may carry each channel (None: nobody is known). `redrives` runs redrives; whoever made it
     closes it.
@@ -91,13 +93,14 @@ def create_app(
     )
     topics = [deliveries_topic(channel, class_) for channel in sorted(channels) for class_ in CLASSES]
     projection = Projection(store, admin=admin, topics=[*topics, EVENTS_TOPIC], clock=clock)
+    ledger = LedgerAtNeed(open_ledger)
     lookups = Lookups(keyring=keyring, projection=projection, channels=channels)
     cancelling = Cancelling(
         keyring=keyring,
         projection=projection,
         lookups=lookups,
         acceptance=acceptance,
-        open_ledger=open_ledger,
+        ledger=ledger,
         clock=clock,
     )
     suppressing = Suppressing(
@@ -120,7 +123,7 @@ def create_app(
         ),
         host=redrives or RedriveHost(),
     )
-    receipts = TakingReceipts(receivers=receivers, acceptance=acceptance)
+    receipts = TakingReceipts(receivers=receivers, acceptance=acceptance, ledger=ledger)
     routes = [
         # The first route is the first to be tried: the one that is asked all day.
         *_accepting_routes(keyring=keyring, acceptance=acceptance, new_key=new_key, tracing=tracing),

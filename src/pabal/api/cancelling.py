@@ -5,8 +5,7 @@ that meets the delivery's record later finds the row and appends the same event 
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -14,17 +13,16 @@ from pabal.api.acceptance import Acceptance
 from pabal.api.asgi import Answer
 from pabal.api.endpoint import Call
 from pabal.api.keys import Keyring
+from pabal.api.ledger import LedgerAtNeed
 from pabal.api.lookups import Lookups, Waiting
 from pabal.api.messages import CancelledDelivery, CancelledNotification
-from pabal.api.problems import refuse_for_now
 from pabal.api.projection import Projection
 from pabal.clock import Clock
 from pabal.codec import event_record
-from pabal.errors import ConfigError
 from pabal.notification import DeliveryEvent, event_id
 from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.protocol import CancelAnswer
-from pabal.store.port import DeliveryView, Ledger
+from pabal.store.port import DeliveryView
 
 KEPT_AFTER_EXPIRY: Final = timedelta(days=1)
 """As the worker keeps its rows: a record that is still on its way is never later than its expiry by more than this."""
@@ -34,9 +32,6 @@ _ENDED: Final = frozenset(
 )
 """Where nothing can be taken back any more. Known from the store, because the ledger forgets old rows. Of what is
 unaccounted nobody knows what became of it, and taking it back would only end the alarm."""
-
-
-logger = logging.getLogger(__name__)
 
 
 class Cancelling:
@@ -49,18 +44,15 @@ class Cancelling:
         projection: Projection,
         lookups: Lookups,
         acceptance: Acceptance,
-        open_ledger: Callable[[], Awaitable[Ledger]],
+        ledger: LedgerAtNeed,
         clock: Clock,
     ) -> None:
-        """`open_ledger` is called at the first need, so that accepting never waits for a ledger."""
         self._keyring = keyring
         self._projection = projection
         self._lookups = lookups
         self._acceptance = acceptance
-        self._open_ledger = open_ledger
+        self._ledger = ledger
         self._clock = clock
-        self._ledger: Ledger | None = None
-        self._opening = asyncio.Lock()
 
     async def notification(self, call: Call) -> Answer:
         """Take back every delivery of a notification, as far as they are recorded."""
@@ -86,7 +78,7 @@ class Cancelling:
             view.id: "cancelled" if view.status == "cancelled" else "too_late" for view in views
         }
         if open_ones:
-            ledger = await self._opened()
+            ledger = await self._ledger.get()
             asked = await asyncio.gather(
                 *(ledger.cancel(view.id, prune_after=self._prune_after(view)) for view in open_ones)
             )
@@ -95,18 +87,6 @@ class Cancelling:
             if taken_back:
                 await self._acceptance.append([event_record(self._event(view)) for view in taken_back])
         return tuple(CancelledDelivery(id=view.id, answer=answers[view.id]) for view in views)
-
-    async def _opened(self) -> Ledger:
-        async with self._opening:
-            if self._ledger is None:
-                try:
-                    self._ledger = await self._open_ledger()
-                except ConfigError as error:
-                    logger.error("nothing can be taken back here: %s", error)
-                    raise refuse_for_now(
-                        "ledger_unavailable", "this API is not configured with the workers' ledger; its log says more"
-                    ) from None
-            return self._ledger
 
     def _prune_after(self, view: DeliveryView) -> float:
         """Until when the row must stand: as long as a record of the delivery may come. Of one that only events told of

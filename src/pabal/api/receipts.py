@@ -1,6 +1,7 @@
 """`POST /v1/receipts/{provider}`: what a provider reports later, into the log. No API key: the provider's signature."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -8,11 +9,13 @@ import msgspec
 from pabal.api.acceptance import Acceptance
 from pabal.api.asgi import Answer
 from pabal.api.endpoint import Call
+from pabal.api.ledger import LedgerAtNeed
 from pabal.api.messages import TakenReceipts
 from pabal.api.problems import Refused
 from pabal.codec import receipt_record
 from pabal.errors import ReceiptRefused, UnreadableReceipt
-from pabal.notification import Receipt
+from pabal.notification import Receipt, ReceiptKind
+from pabal.outcome import Accepted
 from pabal.providers.port import CallbackRequest, TakesReceipts
 
 MAX_CALLBACK_BYTES: Final = 1024 * 1024
@@ -21,16 +24,22 @@ MAX_CALLBACK_BYTES: Final = 1024 * 1024
 MAX_RAW_BYTES: Final = 16 * 1024
 """How much of a callback is kept with each of its receipts."""
 
+_ARRIVED: Final[frozenset[ReceiptKind]] = frozenset(
+    {"delivered", "bounced", "complained", "unsubscribed", "opened", "clicked"}
+)
+"""What can only be said of something that was taken. A provider may reject, or put off, what it never took."""
+
 _CHALLENGE: Final = (b"www-authenticate", b'Signature realm="receipts"')
 
 
 class TakingReceipts:
     """See the module. A 202 means that all of them stand in the log; the same callback again changes nothing."""
 
-    def __init__(self, *, receivers: Mapping[str, TakesReceipts], acceptance: Acceptance) -> None:
+    def __init__(self, *, receivers: Mapping[str, TakesReceipts], acceptance: Acceptance, ledger: LedgerAtNeed) -> None:
         """`receivers`: by the name that the configuration gives the provider."""
         self._receivers = receivers
         self._acceptance = acceptance
+        self._ledger = ledger
 
     async def take(self, call: Call) -> Answer:
         """Check, normalise, append."""
@@ -49,7 +58,27 @@ class TakingReceipts:
         if receipts:
             whole = _readable(body)
             await self._acceptance.append([receipt_record(_storable(receipt, whole=whole)) for receipt in receipts])
+            await self._acknowledge(receipts)
         return Answer(status=202, body=TakenReceipts(receipts=len(receipts)))
+
+    async def _acknowledge(self, receipts: Sequence[Receipt]) -> None:
+        """What the far side has under our own key is not called again, whatever became of our call."""
+        arrived = [receipt for receipt in receipts if receipt.delivery_id is not None and receipt.kind in _ARRIVED]
+        if not arrived:
+            return
+        try:
+            ledger = await self._ledger.get()
+        except Refused:
+            # Said in our log. The receipts stand in Pabal's, which is what they were sent for.
+            return
+        outcomes = [Accepted(provider_id=receipt.provider_id) for receipt in arrived]
+        await asyncio.gather(
+            *(
+                ledger.acknowledge(receipt.delivery_id, outcome)
+                for receipt, outcome in zip(arrived, outcomes, strict=True)
+                if receipt.delivery_id is not None
+            )
+        )
 
 
 def _storable(receipt: Receipt, *, whole: str) -> Receipt:

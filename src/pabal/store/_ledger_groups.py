@@ -16,6 +16,7 @@ from uuid import UUID
 
 from pabal.errors import LedgerUnavailable, PabalError
 from pabal.notification import Suppression, suppression_key
+from pabal.outcome import Outcome
 from pabal.protocol import CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswer
 from pabal.store._ledger_steps import MOST_ROWS, Ask, Failure, Step, Transaction
 
@@ -97,6 +98,10 @@ class GroupedLedger:
     def cancel(self, delivery: UUID, *, prune_after: float) -> Awaitable[CancelAnswer]:
         """See `Ledger.cancel`."""
         return self._ask(Transaction.cancel, delivery.bytes, prune_after)
+
+    def acknowledge(self, delivery: UUID, outcome: Outcome) -> Awaitable[None]:
+        """See `Ledger.acknowledge`."""
+        return self._ask(Transaction.acknowledge, delivery.bytes, outcome)
 
     def suppress(self, suppressions: Collection[Suppression]) -> Awaitable[None]:
         """See `Ledger.suppress`."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from pabal.errors import OwnerEnded
-from pabal.outcome import Suppressed
+from pabal.outcome import Outcome, Suppressed
 from pabal.protocol import (
     CancelAnswer,
     Claim,
@@ -18,6 +18,7 @@ from pabal.protocol import (
     Finish,
     FinishAnswer,
     Row,
+    acknowledge,
     cancel,
     claim,
     finish,
@@ -119,6 +120,11 @@ class Transaction:
         after, answer = cancel(before, prune_after=prune_after)
         self._note(key, before, after)
         return answer
+
+    def acknowledge(self, key: bytes, outcome: Outcome) -> None:
+        """See `protocol.acknowledge`."""
+        before = self._rows.get(key)
+        self._note(key, before, acknowledge(before, outcome=outcome))
 
     def suppress(self, _: bytes, recipients: Collection[bytes]) -> None:
         """See `Ledger.suppress`."""

@@ -22,6 +22,7 @@ from uuid import UUID
 import msgspec
 
 from pabal.notification import Delivery, DeliveryEvent, Fact, NotificationClass, Receipt, Suppression
+from pabal.outcome import Outcome
 from pabal.protocol import CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswer
 
 
@@ -61,6 +62,11 @@ class Ledger(Protocol):
 
     def cancel(self, delivery: UUID, *, prune_after: float) -> Awaitable[CancelAnswer]:
         """Take a delivery back; its row is made when there is none. Safe to repeat. Raises LedgerUnavailable."""
+        ...
+
+    def acknowledge(self, delivery: UUID, outcome: Outcome) -> Awaitable[None]:
+        """The far side reports that it has the delivery: nothing is called again (`protocol.acknowledge`). Safe to
+        repeat. Raises LedgerUnavailable."""
         ...
 
     def suppress(self, suppressions: Collection[Suppression]) -> Awaitable[None]:

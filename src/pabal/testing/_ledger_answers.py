@@ -85,6 +85,17 @@ class AnswerLaws(LedgerHarness):
         assert answer == "in_flight"
         assert ended == Decided(attempt=1, verdict=Cancelled())
 
+    async def test_what_the_far_side_reports_to_have_is_not_called_again(
+        self, a: Member, b: Member, delivery: UUID
+    ) -> None:
+        await a.finish(delivery, await a.hold(delivery))
+
+        await b.ledger.acknowledge(delivery, _TAKEN)
+        await b.ledger.acknowledge(uuid4(), _TAKEN)
+        found = await a.claim(delivery, Source(2, 0))
+
+        assert found == GHOST
+
     async def test_a_suppressed_recipient_is_not_called_until_that_is_lifted(self, a: Member, b: Member) -> None:
         gone = Suppression(tenant="shop", channel="email", address="a@b.c", reason="bounced", since=_DUE)
         recipient = suppression_key(tenant="shop", channel="email", address="a@b.c")

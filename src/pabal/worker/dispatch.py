@@ -47,12 +47,15 @@ class Dispatch:
         guard: Guard,
         channel: str,
         concurrency: int,
+        most_in_line: int,
         weights: Mapping[str, int],
         clock: Clock,
     ) -> None:
+        """`most_in_line`: how many may wait in memory for callees that are well before any of them is parked."""
         self._deliverer = deliverer
         self._guard = guard
         self._channel = channel
+        self._most_in_line = most_in_line
         self._free = concurrency
         self._clock = clock
         self._lanes: Lanes[Item] = Lanes(weights)
@@ -230,7 +233,8 @@ class Dispatch:
         self._is_refused = False
         if not was_late:  # Else it is we who were busy or stopped, and calls may have ended that we have not seen.
             now = self._clock.boot_seconds()
-            for callee, item in self._lines.trim(lambda callee: callee.room(now)):
+            is_crowded = self._lines.total() > self._most_in_line
+            for callee, item in self._lines.trim(lambda callee: self._room(callee, is_crowded=is_crowded, now=now)):
                 self._park(item, callee, now=now)
         self._lines.stir_all()
         is_shut = self._guard.is_shut()
@@ -239,6 +243,10 @@ class Dispatch:
         self._start()
         if is_shut or self._is_refused or self._lines:
             self._look_soon()
+
+    def _room(self, callee: Callee, *, is_crowded: bool, now: float) -> int:
+        """How long its line may be. Who is merely busy is parked for only where others need the place."""
+        return callee.room(now) if is_crowded or callee.state != "closed" else self._most_in_line
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -21,6 +21,10 @@ class Lines(Generic[Item]):
         """Whether anybody waits."""
         return bool(self._lines)
 
+    def total(self) -> int:
+        """How many wait, for whomever."""
+        return sum(map(len, self._lines.values()))
+
     def length(self, callee: Callee) -> int:
         """How many wait for it."""
         line = self._lines.get(callee)

@@ -80,6 +80,7 @@ class Worker:
                 guard=channel_guard,
                 channel=channel,
                 concurrency=channels[channel].concurrency,
+                most_in_line=settings.window // 2,
                 weights=weights,
                 clock=clock,
             )
