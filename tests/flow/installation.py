@@ -65,6 +65,7 @@ class Installation:
         self.simulator = simulator
         self._address = address
         self._http = http
+        self.asked: set[str] = set()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -110,7 +111,9 @@ class Installation:
         async with self._http.post(f"{self._address}/v1/notifications", json=body, headers=headers) as answer:
             text = await answer.text()
             assert answer.status == expect, text
-            return dict(msgspec.json.decode(text))
+            accepted = dict(msgspec.json.decode(text))
+            self.asked |= {delivery["id"] for delivery in accepted.get("deliveries", ())}
+            return accepted
 
     @property
     def address(self) -> str:

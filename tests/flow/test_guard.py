@@ -10,7 +10,7 @@ import pytest
 
 from pabal.broker.port import NewRecord
 from pabal.cli.brake import read_brakes, release_brake
-from pabal.codec import read_event
+from pabal.codec import EVENT_SCHEMA, SCHEMA_HEADER, read_event
 from pabal.notification import EVENTS_TOPIC, DeliveryEvent
 from pabal.simulator import HttpBehaviour, SmtpBehaviour
 from pabal.worker.braking import BrakeState
@@ -39,7 +39,10 @@ class Told:
     async def until(self, kind: str, *, count: int, within_seconds: float = 30.0) -> None:
         deadline = asyncio.get_running_loop().time() + within_seconds
         while True:
-            self.events = [read_event(record) for record in await self._pabal.records(EVENTS_TOPIC)]
+            records = await self._pabal.records(EVENTS_TOPIC)
+            events = [read_event(record) for record in records if record.header(SCHEMA_HEADER) == EVENT_SCHEMA]
+            # A Kafka is shared with other tests.
+            self.events = [event for event in events if str(event.delivery_id) in self._pabal.asked]
             if self.count(kind) >= count:
                 return
             kinds = Counter(event.kind for event in self.events)
@@ -122,7 +125,7 @@ async def test_a_provider_that_is_down_pauses_its_channel_and_burns_no_attempts(
 
         calls = Counter(event.attempt for event in told.events if event.kind == "deferred")
         assert sum(calls.values()) < count / 3
-        assert await pabal.records("pabal.dead.email") == []
+        assert told.count("dead_lettered") == 0
         arrivals = sorted(first for first, *_ in pabal.simulator.arrivals().values())
         by_second = Counter((at - arrivals[1]) // 1_000_000_000 for at in arrivals[1:])
         assert by_second[0] < max(by_second.values()) / 2
