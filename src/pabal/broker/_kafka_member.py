@@ -17,8 +17,8 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message
 from confluent_kafka import Consumer as RdConsumer
@@ -35,8 +35,9 @@ from pabal.broker._kafka_client import (
     make_client,
     to_records,
 )
-from pabal.broker._kafka_handover import Handover
-from pabal.broker.port import Record, TopicPartition
+from pabal.broker._kafka_listener import Listener, Sent
+from pabal.broker._kafka_place import NamedPlace
+from pabal.broker.port import TopicPartition
 from pabal.errors import LogError, LogUnavailable, NotAssigned, OffsetOutOfRange, UnknownTopic
 
 _IDLE_POLL_SECONDS = 0.05
@@ -62,38 +63,6 @@ _STILL_IN_USE = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
 _MOST_RECORDS = 2 * FETCH_AT_ONCE
 _MOST_BYTES = 8 << 20
 """What may wait between the thread and `poll`."""
-
-
-class Listener(Protocol):
-    """Whom a member tells. Every method is called in the event loop."""
-
-    handover: Handover
-
-    def received(self, batch: list[Record]) -> None:
-        """Records, in order."""
-
-    def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """New partitions."""
-
-    def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Partitions asked back; returns the offsets to commit."""
-
-    def lost(self, partitions: Collection[TopicPartition]) -> None:
-        """Partitions gone."""
-
-    def committed(self, error: KafkaError | None, partitions: Sequence[RdTopicPartition]) -> None:
-        """The answer to one commit."""
-
-    def failed(self, error: LogError, partition: TopicPartition | None, *, for_good: bool) -> None:
-        """Something `poll` must raise: about the whole member, or one partition."""
-
-
-class Sent(Protocol):
-    """What is told of a commit once the thread has dealt with it. Called in the loop."""
-
-    def __call__(self, offsets: Mapping[TopicPartition, int], error: KafkaException | None) -> None:
-        """These were sent (none: nothing of it is ours any more), or librdkafka did not take them."""
-        ...
 
 
 class GroupMember(threading.Thread):
@@ -130,6 +99,7 @@ class GroupMember(threading.Thread):
         self._rejoin_because = ""
         self._join_after = 0.0
         self._fenced = False
+        self._place = NamedPlace(clock=time.monotonic)
         self._stopped: set[TopicPartition] = set()
         self._full = False
         self._handed = 0
@@ -149,7 +119,7 @@ class GroupMember(threading.Thread):
         """Records were taken from the hand-over."""
         self._room.set()
 
-    def commit(self, offsets: Mapping[TopicPartition, int], sent: "Sent") -> None:
+    def commit(self, offsets: Mapping[TopicPartition, int], sent: Sent) -> None:
         """Have those of the offsets committed whose partitions are owned; `sent` tells which, the answer comes later.
 
         The thread does it: a call from elsewhere would wait, and not give the loop back, until its poll is over.
@@ -189,6 +159,7 @@ class GroupMember(threading.Thread):
             self._call(_resolve, self.ended)
 
     def _step(self) -> None:
+        self._place.settle()
         silent = self._is_silent()
         if self._subscribed and (silent or self._rejoin_because):
             self._leave(because=self._rejoin_because or "nobody polls")
@@ -293,6 +264,8 @@ class GroupMember(threading.Thread):
         for message in messages:
             if message.error() is not None:
                 self._note_error(message)
+                if not self._subscribed:
+                    return  # it was fatal: nothing is owned any more
             elif (message.topic(), message.partition()) in owned:
                 good.append(message)
         if not good:
@@ -329,21 +302,24 @@ class GroupMember(threading.Thread):
     def _end_for_good(self, error: KafkaError) -> None:
         """librdkafka's consumer is over.
 
-        The classic protocol has one reason: another static member of this name took the place. KIP-848 turns the
-        second one away instead, until the first one's session has ended; and it may refuse the whole group.
+        The classic protocol has one reason: another static member of this name took the place, be it this one's
+        own after it was cut off. KIP-848 turns the second one away instead, until the first one's session has
+        ended; and it may refuse the whole group.
         """
         logger.warning("the consumer of group %s ended: %s", self._group, describe(error))
         self._lose(self.owned)
         self._subscribed = False
-        if self._config["group.protocol"] == "classic":
+        classic = self._config["group.protocol"] == "classic"
+        if classic and not self._place.may_return():
             self._fenced = True
             text = f"another member of group {self._group} took this instance's place: {error.str()}"
             self._tell_failure(NotAssigned(text), for_good=True)
             return
-        if _STILL_IN_USE not in error.str():
+        if not classic and _STILL_IN_USE not in error.str():
             self._tell_failure(LogError(f"consumer of group {self._group}: {error.str()}"))
         self._rd.close()
         self._rd = make_client(RdConsumer, self._config)
+        self._place.returned()
         self._stopped.clear()
         self._join_after = time.monotonic() + _REJOIN_SECONDS
 
@@ -363,6 +339,7 @@ class GroupMember(threading.Thread):
         mine = _from_rd(partitions)
         self._stopped -= mine
         self.owned |= mine
+        self._place.joined()
         self._call(self._listener.assigned, sorted(mine))
 
     def _starts(self, rd: RdConsumer, partitions: list[RdTopicPartition]) -> list[RdTopicPartition]:
@@ -395,6 +372,7 @@ class GroupMember(threading.Thread):
         self._stopped -= mine
 
     def _on_lost(self, _rd: RdConsumer, partitions: list[RdTopicPartition]) -> None:
+        self._place.lost()
         self._lose(_from_rd(partitions) & self.owned)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[RdTopicPartition]) -> None:

@@ -1,8 +1,9 @@
 """The log on Apache Kafka, through librdkafka. `docs/kafka.md` says how to run on it.
 
 Inside: `_kafka_client` (settings, errors, records), `_kafka_producer`, `_kafka_consumer` with its thread in
-`_kafka_member` and the buffer between them in `_kafka_handover`, `_kafka_reader`, `_kafka_admin`. Only these
-modules know `confluent_kafka`, and only this one is for others to import.
+`_kafka_member` (it tells a `_kafka_listener`; `_kafka_place` judges a fencing) and the buffer between them in
+`_kafka_handover`, `_kafka_reader`, `_kafka_admin`. Only these modules know `confluent_kafka`, and only this one is
+for others to import.
 """
 
 import asyncio

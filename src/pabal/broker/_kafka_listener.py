@@ -1,0 +1,43 @@
+"""Whom the thread of a group's member tells what happens."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import TopicPartition as RdTopicPartition
+
+from pabal.broker._kafka_handover import Handover
+from pabal.broker.port import Record, TopicPartition
+from pabal.errors import LogError
+
+
+class Listener(Protocol):
+    """Whom a member tells. Every method is called in the event loop."""
+
+    handover: Handover
+
+    def received(self, batch: list[Record]) -> None:
+        """Records, in order."""
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        """New partitions."""
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Partitions asked back; returns the offsets to commit."""
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """Partitions gone."""
+
+    def committed(self, error: KafkaError | None, partitions: Sequence[RdTopicPartition]) -> None:
+        """The answer to one commit."""
+
+    def failed(self, error: LogError, partition: TopicPartition | None, *, for_good: bool) -> None:
+        """Something `poll` must raise: about the whole member, or one partition."""
+
+
+class Sent(Protocol):
+    """What is told of a commit once the thread has dealt with it. Called in the loop."""
+
+    def __call__(self, offsets: Mapping[TopicPartition, int], error: KafkaException | None) -> None:
+        """These were sent (none: nothing of it is ours any more), or librdkafka did not take them."""
+        ...
