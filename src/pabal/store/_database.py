@@ -5,6 +5,8 @@ which some may be older, so a person says when (`pabal store migrate`); until th
 """
 
 import logging
+import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,6 +26,8 @@ T = TypeVar("T")
 PATIENCE_SECONDS: Final = 5.0
 """How long a write waits for another process that writes to the file, and a connection for its server."""
 
+_PAUSE_SECONDS: Final = 0.01
+
 STATEMENT_SECONDS: Final = 30.0
 """How long a statement may take in PostgreSQL before it is given up."""
 
@@ -39,7 +43,6 @@ _SESSION: Final = (
 """A schema of its own, so that the tables may lie in any database, also in the ledger's."""
 
 _PRAGMAS: Final = (
-    "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = NORMAL",
     "PRAGMA cache_size = -8000",
     "PRAGMA wal_autocheckpoint = 16000",
@@ -167,8 +170,23 @@ class _ConnectionLost(StoreUnavailable):
     """The connection is gone; a new one may work."""
 
 
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """SQLite's own waiting does not cover this: of two that open a new file at once, one is told that it is locked."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where `_begin_sqlite` says
+    _enter_wal(connection)
     for pragma in _PRAGMAS:
         connection.execute(pragma)
 
