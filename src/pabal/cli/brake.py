@@ -10,7 +10,7 @@ import click
 
 from pabal.broker.port import Broker, TopicPartition
 from pabal.cli.compose import open_parts
-from pabal.cli.options import common_options, settings_of, url_of, with_clear_errors
+from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
 from pabal.clock import Clock
 from pabal.errors import ConfigError
 from pabal.notification import CLASSES, OPS_TOPIC
@@ -27,8 +27,8 @@ def brake() -> None:
 @with_clear_errors
 def list_brakes(log_url: str | None, config: Path | None, data: Path) -> None:
     """Show what is braked, since when and why."""
-    settings = settings_of(config)
-    url = url_of(log_url, settings)
+    settings = settings_here(config, data)
+    url = url_here(log_url, settings, data)
 
     async def run() -> Mapping[str, BrakeState]:
         async with open_parts(settings, log_url=url, data=data) as parts:
@@ -63,10 +63,10 @@ def release(
 
     Where a deploy was undone instead, release as well: the records are read again by what can read them.
     """
-    settings = settings_of(config)
+    settings = settings_here(config, data)
     if channel not in settings.channels:
         raise ConfigError(f"there is no channel {channel!r} here; there are: {', '.join(settings.channels)}")
-    url = url_of(log_url, settings)
+    url = url_here(log_url, settings, data)
 
     async def run() -> None:
         async with open_parts(settings, log_url=url, data=data) as parts:

@@ -17,9 +17,8 @@ from rich.console import Console
 
 from pabal.cli.compose import open_parts, open_store
 from pabal.cli.letters import open_dead_letters
-from pabal.cli.options import clear_errors, settings_of, url_of
+from pabal.cli.options import clear_errors, settings_here, url_here
 from pabal.clock import SystemClock
-from pabal.config import Settings
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.letter import parse_letter_id
 from pabal.dlq.selection import Selection, parse_instant
@@ -104,8 +103,8 @@ def _selection(
 @contextlib.asynccontextmanager
 async def open_desk(*, log_url: str | None, config: Path | None, data: Path) -> AsyncIterator[DeadLetters]:
     """The dead letters of the installation that the common options name."""
-    settings = _settings(config, data)
-    url = _log_url(log_url, settings, data)
+    settings = settings_here(config, data)
+    url = url_here(log_url, settings, data)
     async with contextlib.AsyncExitStack() as closing:
         parts = await closing.enter_async_context(open_parts(settings, log_url=url, data=data))
         store = None
@@ -128,19 +127,6 @@ def with_desk(
             return await work(desk)
 
     return asyncio.run(main())
-
-
-def _settings(config: Path | None, data: Path) -> Settings:
-    """As `pabal up` has it: without a configuration, the one it made for development."""
-    development = data / "development.toml"
-    return settings_of(development if config is None and development.exists() else config)
-
-
-def _log_url(log_url: str | None, settings: Settings, data: Path) -> str:
-    embedded = data / "log.db"
-    if log_url is None and settings.log.url is None and embedded.exists():
-        return f"sqlite:{embedded}"
-    return url_of(log_url, settings)
 
 
 def who_of(by: str | None) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from pabal.broker.port import Record
 from pabal.cli.compose import open_parts
-from pabal.cli.options import common_options, settings_of, url_of, with_clear_errors
+from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
 from pabal.dlq.desk import Tail
 from pabal.errors import ConfigError, LogUnavailable
 from pabal.notification import EVENTS_TOPIC, EventKind, ReceiptKind
@@ -100,8 +100,8 @@ def events(
     as_json: bool,
 ) -> None:
     """Show what happens to deliveries, as it happens. Reads without a group: nobody notices."""
-    settings = settings_of(config)
-    url = url_of(log_url, settings)
+    settings = settings_here(config, data)
+    url = url_here(log_url, settings, data)
     wanted = Wanted(channels=channels, kinds=kinds, tenants=tenants, deliveries=deliveries)
     start = read_since(since, now=datetime.now(UTC))
 

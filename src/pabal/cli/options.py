@@ -55,6 +55,20 @@ def url_of(log_url: str | None, settings: Settings) -> str:
     return url
 
 
+def settings_here(config: Path | None, data: Path) -> Settings:
+    """As `pabal up` has them: without a configuration, those it made for development in its folder."""
+    development = data / "development.toml"
+    return settings_of(development if config is None and development.exists() else config)
+
+
+def url_here(log_url: str | None, settings: Settings, data: Path) -> str:
+    """`url_of`; when neither says, the embedded log in the folder of `pabal up`, if there is one."""
+    embedded = data / "log.db"
+    if log_url is None and settings.log.url is None and embedded.exists():
+        return f"sqlite:{embedded}"
+    return url_of(log_url, settings)
+
+
 def run_role(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a role until a signal, with logging; a PabalError becomes one line and exit status 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
