@@ -279,3 +279,23 @@ async def test_many_processes_open_a_new_file_at_once(path: Path, clock: ManualC
     assert sorted(ledger.owner for ledger in ledgers) == list(range(1, 9))
     for ledger in ledgers:
         await ledger.close()
+
+
+async def test_a_claim_made_while_old_rows_are_forgotten_waits_for_that(path: Path) -> None:
+    """What runs in the ledger's thread and what runs in the loop must not meet within one transaction."""
+    clock = ManualClock()
+    ledger = await SqliteLedger.open(path, clock=clock, worker="a")
+    member = Member(ledger)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        for _ in range(5):
+            other.execute("BEGIN IMMEDIATE")
+            pruning = asyncio.create_task(ledger.prune(now=clock.now()))
+            await asyncio.sleep(0)  # the pruning waits in its thread for the file
+            other.execute("COMMIT")
+            claiming = member.claim(uuid4())
+
+            pruned, answer = await asyncio.gather(pruning, claiming)
+            assert pruned == 0
+            assert answer == Call(attempt=1)
+
+    await ledger.close()
