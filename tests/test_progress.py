@@ -22,10 +22,11 @@ def test_only_the_contiguous_prefix_counts() -> None:
 
     progress.done(8)
     assert progress.to_commit() is None
+    assert (len(progress), progress.undone) == (3, 2)
 
     progress.done(7)
     assert progress.to_commit() == 9
-    assert len(progress) == 1
+    assert (len(progress), progress.undone) == (1, 1)
 
 
 def test_gaps_in_the_offsets_do_not_hold_progress_up() -> None:

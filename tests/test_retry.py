@@ -27,7 +27,7 @@ from pabal.outcome import (
     Verdict,
 )
 from pabal.policy import DEFAULT_CLASSES, ClassSettings, Uncertain
-from pabal.retry import decide, may_call_again, place_wait
+from pabal.retry import decide, may_call_again, place_park, place_wait
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -232,3 +232,13 @@ def test_a_wait_takes_the_longest_rung_that_fits(wait: timedelta) -> None:
     longer = [each for each in RUNGS_SECONDS if each > rung]
     assert hop.release_at == NOW + timedelta(seconds=rung) <= NOW + wait
     assert all(timedelta(seconds=each) > wait for each in longer)
+
+
+@given(wait=st.timedeltas(-HOUR, 6 * HOUR))
+def test_a_park_is_one_hop_that_ends_when_it_is_due(wait: timedelta) -> None:
+    topic, hop = place_park(due=NOW + wait, now=NOW, class_="bulk")
+
+    rung = int(topic.rpartition(".")[2])
+    assert hop.due == hop.release_at == NOW + wait
+    assert timedelta(seconds=rung) >= wait
+    assert all(timedelta(seconds=each) < wait for each in RUNGS_SECONDS if each < rung)

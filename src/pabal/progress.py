@@ -18,8 +18,13 @@ class Progress:
         self._committed: int | None = None
 
     def __len__(self) -> int:
-        """Records received and not yet part of the done prefix."""
+        """Records received and not yet part of the done prefix: what a crash replays."""
         return len(self._received)
+
+    @property
+    def undone(self) -> int:
+        """Records received that have not ended."""
+        return len(self._received) - len(self._done)
 
     def receive(self, offsets: Iterable[int]) -> None:
         """Note records, in order."""

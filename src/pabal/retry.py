@@ -83,6 +83,18 @@ def place_wait(*, due: datetime, now: datetime, class_: str) -> tuple[str, Wait]
     return delay_topic(class_, rung), Wait(due=due, release_at=min(due, now + timedelta(seconds=rung)))
 
 
+def place_park(*, due: datetime, now: datetime, class_: str) -> tuple[str, Wait]:
+    """The delay topic for a park until `due`: the shortest rung that holds all of it, so that it is one hop.
+
+    Never early. It may be late by as much as that rung is longer than it, if more stand before it than are held in
+    memory: nobody was promised when a park ends.
+    """
+    holding = [seconds for seconds in RUNGS_SECONDS if timedelta(seconds=seconds) >= due - now]
+    if not holding:
+        return place_wait(due=due, now=now, class_=class_)
+    return delay_topic(class_, min(holding)), Wait(due=due, release_at=due)
+
+
 def _next_rung(
     delivery: Delivery, reason: str, *, settings: ClassSettings, now: datetime, at_least_seconds: float
 ) -> Verdict:

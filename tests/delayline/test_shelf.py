@@ -44,6 +44,15 @@ def test_the_head_is_waited_for_exactly() -> None:
     assert shelf.next_release() is None
 
 
+def test_whoever_is_due_first_leaves_first_however_they_came() -> None:
+    shelf = Shelf()
+    for seconds in (30, 10, 20):
+        shelf.put(held(due_in=30, release_in=seconds))
+
+    assert shelf.next_release() == NOW + timedelta(seconds=10)
+    assert [each.wait.release_at.second for each in shelf.take_due(NOW + timedelta(seconds=25), limit=9)] == [10, 20]
+
+
 def test_what_is_due_leaves_in_order_up_to_the_limit() -> None:
     shelf = Shelf()
     for seconds in (1, 2, 3, 60):

@@ -102,8 +102,8 @@ class WorkerLab:
         finally:
             await broker.close()
 
-    async def create_topics(self) -> None:
-        for spec in topics_for(["webhook"], partitions=1, replication=None):
+    async def create_topics(self, *, partitions: int = 1) -> None:
+        for spec in topics_for(["webhook"], partitions=partitions, replication=None):
             await self.broker.admin().create_topic(spec)
 
     @contextlib.asynccontextmanager

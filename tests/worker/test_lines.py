@@ -60,10 +60,19 @@ def test_a_line_that_has_no_room_after_all_is_left_alone_and_the_others_are_not(
 def test_what_has_no_room_is_taken_from_the_end(lines: Lines[Any]) -> None:
     room = {A: 1, B: 0}
 
-    trimmed = list(lines.trim(lambda each: room[each]))
+    trimmed = list(lines.trim(lambda each: room[each], limit=99))
 
     assert trimmed == [(A, "a2"), (A, "a1"), (B, "b2"), (B, "b1"), (B, "b0")]
     assert (lines.length(A), lines.length(B)) == (1, 0)
+
+
+def test_no_more_are_taken_out_at_once_than_are_asked_for(lines: Lines[Any]) -> None:
+    first = list(lines.trim(lambda _: 0, limit=4))
+    second = list(lines.trim(lambda _: 0, limit=4))
+
+    assert first == [(A, "a2"), (A, "a1"), (A, "a0"), (B, "b2")]
+    assert second == [(B, "b1"), (B, "b0")]
+    assert not lines
 
 
 def test_stirring_a_line_that_nobody_stands_in_is_harmless() -> None:

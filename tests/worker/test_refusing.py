@@ -54,7 +54,7 @@ async def test_a_park_leaves_attempt_and_rung_as_they_are_and_says_why(lab: Lab)
 
     await refuse(one, a_delivery(attempt=2, rung=1), PARK)
 
-    [waiting] = [read_delivery(record) for record in await lab.records("pabal.delay.critical.5")]
+    [waiting] = [read_delivery(record) for record in await lab.records("pabal.delay.critical.30")]
     assert (waiting.attempt, waiting.rung, waiting.parks) == (2, 1, 1)
     [event] = await lab.events()
     assert (event.kind, event.attempt, event.due, event.detail) == ("parked", 2, PARK.due, PARK.reason)
@@ -67,7 +67,7 @@ async def test_a_copy_of_what_was_parked_is_a_ghost_and_what_comes_back_is_calle
 
     assert await call(one, a_delivery()) is None
     assert provider.calls == 0
-    [waiting] = [read_delivery(record) for record in await lab.records("pabal.delay.critical.5")]
+    [waiting] = [read_delivery(record) for record in await lab.records("pabal.delay.critical.30")]
     await call(one, waiting)
 
     assert provider.calls == 1

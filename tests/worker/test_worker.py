@@ -112,7 +112,7 @@ async def test_a_host_that_fails_is_not_called_until_its_circuit_reopens_and_ano
         async with lab.running(provider):
             await lab.until_told("sent", count=50)
             parked = await lab.until_told("parked", count=70)
-        waiting = [read_delivery(record) for record in await lab.records("pabal.delay.critical.5")]
+        waiting = [read_delivery(record) for record in await lab.records("pabal.delay.critical.30")]
         assert await lab.records("pabal.dead.webhook") == []
 
     assert len([to for _, to in provider.sent if "dead" in to]) <= 30
@@ -159,6 +159,28 @@ async def test_what_hangs_at_one_host_leaves_slots_for_another(tmp_path: Path) -
             worker = lab.worker(ledger, Provider(does), concurrency=16, window=100, drain_seconds=0.1)
             running = asyncio.create_task(worker.run(stopping))
             await lab.until_told("sent", count=50)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_hangs_does_not_hold_up_what_stands_behind_it(tmp_path: Path) -> None:
+    """Many windows of it: how much has ended behind a call that hangs is no reason to stop reading."""
+
+    async def does(to: str) -> Outcome:
+        if "hanging" in to:
+            await asyncio.Event().wait()
+        return Accepted()
+
+    async with WorkerLab.open(tmp_path, has_topics=False) as lab:
+        await lab.create_topics(partitions=2)
+        await lab.append(*(a_delivery(number, address="https://hanging/") for number in range(8)))
+        await lab.append(*(a_delivery(number) for number in range(300)))
+        async with lab.ledger() as ledger:
+            provider = Provider(does)
+            provider.timeout_seconds = 60.0
+            worker = lab.worker(ledger, provider, concurrency=16, window=40, drain_seconds=0.1)
+            running = asyncio.create_task(worker.run(asyncio.Event()))
+            await lab.until_told("sent", count=300)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 

@@ -21,9 +21,13 @@ GROUP = "pabal.delayline"
 
 COMMIT_EVERY_SECONDS = 1.0
 _POLL_SECONDS = 1.0
+_GATHER_SECONDS = 0.05
+"""Between two releases: what falls due meanwhile leaves in one append."""
 _BATCH = 500
 _MOST_HELD = 2000
 """Per partition; beyond it the partition waits in the log. Bounds memory, not the line."""
+_MOST_AHEAD = 20_000
+"""Records of a partition beyond the first that waits still: the most that a crash releases twice of it."""
 
 
 class DelayLine:
@@ -38,6 +42,7 @@ class DelayLine:
         self._progress: dict[TopicPartition, Progress] = {}
         self._paused: set[TopicPartition] = set()
         self._committed_at = clock.boot_seconds()
+        self._released_at = 0.0
         self._consumer = broker.consumer(GROUP, topics, self, instance=name)
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -87,8 +92,9 @@ class DelayLine:
 
     def _until_next_release(self) -> float:
         now = self._clock.now()
+        gathered_in = self._released_at + _GATHER_SECONDS - self._clock.boot_seconds()
         releases = [at for shelf in self._shelves.values() if (at := shelf.next_release()) is not None]
-        return min([max((at - now).total_seconds(), 0.0) for at in releases] + [_POLL_SECONDS])
+        return min([max((at - now).total_seconds(), gathered_in, 0.0) for at in releases] + [_POLL_SECONDS])
 
     def _hold(self, records: Collection[Record]) -> None:
         for record in records:
@@ -117,6 +123,8 @@ class DelayLine:
             return Held(record=record, wait=Wait(due=now, release_at=now), following=dead)
 
     async def _release_due(self) -> None:
+        if self._clock.boot_seconds() < self._released_at + _GATHER_SECONDS:
+            return
         now = self._clock.now()
         for partition, shelf in list(self._shelves.items()):
             progress = self._progress.get(partition)
@@ -125,6 +133,7 @@ class DelayLine:
                 due = shelf.take_due(now, limit=_BATCH)
                 if not due:
                     break
+                self._released_at = self._clock.boot_seconds()
                 await self._append([released(held, now) for held in due])
                 for held in due:
                     progress.done(held.record.offset)
@@ -147,11 +156,21 @@ class DelayLine:
                 return
 
     async def _hold_back_full(self) -> None:
-        full = {tp for tp, shelf in self._shelves.items() if len(shelf) >= _MOST_HELD} - self._paused
+        full = {
+            tp
+            for tp, shelf in self._shelves.items()
+            if len(shelf) >= _MOST_HELD or len(self._progress[tp]) >= _MOST_AHEAD
+        } - self._paused
         if full:
             await unless_revoked(self._consumer.pause(full))
             self._paused |= full
-        eased = {tp for tp in self._paused if tp in self._shelves and len(self._shelves[tp]) <= _MOST_HELD // 2}
+        eased = {
+            tp
+            for tp in self._paused
+            if (shelf := self._shelves.get(tp)) is not None
+            and len(shelf) <= _MOST_HELD // 2
+            and len(self._progress[tp]) <= _MOST_AHEAD // 2
+        }
         if eased:
             await unless_revoked(self._consumer.resume(eased))
             self._paused -= eased

@@ -1,6 +1,6 @@
-"""What a delay partition holds, in order, and what of it is due. Pure."""
+"""What a delay partition holds, and what of it is due. Pure."""
 
-from collections import deque
+import heapq
 from datetime import datetime
 
 import msgspec
@@ -12,10 +12,7 @@ from pabal.retry import Wait, place_wait
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A delivery that waits, and the record it waits in. Without a delivery: bytes for the dead topic.
-
-    Those are due at once, but leave in their turn: they wait behind the head of their shelf like any other.
-    """
+    """A delivery that waits, and the record it waits in. Without a delivery: bytes for the dead topic, due at once."""
 
     record: Record
     wait: Wait
@@ -23,27 +20,29 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Shelf:
-    """First in, first out; the head holds up the rest, which is due no earlier."""
+    """Whoever is to be released first leaves first; of those at the same moment, whoever came first."""
 
     def __init__(self) -> None:
-        self._held: deque[Held] = deque()
+        self._held: list[tuple[datetime, int, Held]] = []
+        self._came = 0
 
     def __len__(self) -> int:
         return len(self._held)
 
     def put(self, held: Held) -> None:
-        """Add at the end."""
-        self._held.append(held)
+        """Add one."""
+        self._came += 1
+        heapq.heappush(self._held, (held.wait.release_at, self._came, held))
 
     def next_release(self) -> datetime | None:
-        """When the head may go; None when nothing is held."""
-        return self._held[0].wait.release_at if self._held else None
+        """When the next may go; None when nothing is held."""
+        return self._held[0][0] if self._held else None
 
     def take_due(self, now: datetime, *, limit: int) -> list[Held]:
-        """Remove and return what may go, from the head on."""
+        """Remove and return what may go."""
         due: list[Held] = []
-        while self._held and self._held[0].wait.release_at <= now and len(due) < limit:
-            due.append(self._held.popleft())
+        while self._held and self._held[0][0] <= now and len(due) < limit:
+            due.append(heapq.heappop(self._held)[2])
         return due
 
 

@@ -13,6 +13,10 @@ FIRST_PARK_SECONDS = 5.0
 LONGEST_PARK_SECONDS = 600.0
 """Each park in a row is twice as long as the one before, up to this."""
 
+RETURNS_PER_SECOND = 20.0
+"""How many of those parked for a callee that does not answer come back in a second: a trickle beside what is well."""
+
+_PARK_SPREAD = 0.2
 _PROBING_LINE = 8
 """How many may wait while probes find out whether anybody is there."""
 _SHORTEST_SECONDS = 0.00001
@@ -117,16 +121,18 @@ class Callee:
     def park_seconds(self, *, parks: int, now: float) -> float:
         """For how long one that does not fit is parked; `parks` says how often in a row it was already.
 
-        Until the circuit reopens, or until those that were parked before have had their turn. Spread upwards, so that
-        what was parked together does not come back together.
+        Of one that answers: until those that were parked before have had their turn. Of one that does not: until it is
+        called again, and then as a trickle, in the order in which they were parked.
         """
-        self._horizon = max(self._horizon, now) + self._seconds_each(now)
-        seconds = max(
-            FIRST_PARK_SECONDS * 2.0 ** min(parks, 16),
-            self.circuit.reopens_in(now),
-            self._horizon - now if self.circuit.state == "closed" else 0.0,
+        is_answering = self.circuit.state == "closed" and self.limit.is_answering(now)
+        self._horizon = max(self._horizon, now) + max(
+            self._seconds_each(now), 0.0 if is_answering else 1.0 / RETURNS_PER_SECOND
         )
-        return min(min(seconds, LONGEST_PARK_SECONDS) * (1.0 + self._random()), LONGEST_PARK_SECONDS)
+        queue = self._horizon - now
+        wait = max(FIRST_PARK_SECONDS * 2.0 ** min(parks, 16), self.circuit.reopens_in(now))
+        seconds = max(wait, queue) if is_answering else wait + queue
+        # Spread: the workers of an installation should not get theirs back in the same moment.
+        return min(seconds, LONGEST_PARK_SECONDS) * (1.0 + _PARK_SPREAD * self._random())
 
     def _seconds_each(self, now: float) -> float:
         """How much time passes from one begin to the next while as many as may be are under way."""

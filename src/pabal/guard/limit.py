@@ -68,13 +68,17 @@ class Limit:
         """Seconds that a call takes: as usual, or as long as nothing has ended while calls are under way."""
         return max(self.usual, now - self._busy_since) if self._calling else self.usual
 
+    def is_answering(self, now: float) -> bool:
+        """Whether calls end, and none is under way for much longer than they usually take."""
+        return bool(self.usual) and not _is_slow(self.latency(now), usual=self.usual)
+
     def end(self, *, is_ok: bool, began: float, now: float) -> None:
         """A call that was made ended."""
         self._calling -= 1
         self._busy_since = now
         took = now - began
         usual = self.usual or took
-        is_slow = took > _SLOW_FACTOR * usual + _SLOW_SLACK_SECONDS
+        is_slow = _is_slow(took, usual=usual)
         self.usual = usual + (took - usual) * (_DOWN if took < usual else _UP)
         if not is_ok or is_slow:
             if began >= self._cut_at and not self._is_fixed:  # Calls of one moment are one piece of news.
@@ -112,3 +116,7 @@ class Limit:
                 self._step_at = now + STEP_SECONDS if self.value < self._most else None
             return
         self.value = min(self.value + (1.0 if self._may_jump else 1.0 / self.value), self._most)
+
+
+def _is_slow(seconds: float, *, usual: float) -> bool:
+    return seconds > _SLOW_FACTOR * usual + _SLOW_SLACK_SECONDS

@@ -26,8 +26,12 @@ logger = logging.getLogger(__name__)
 MOST_TOLD = 200
 """Verdicts that share an append: enough to make it cheap, few enough to fit its deadline after an outage."""
 
-MOST_PARKED = 32
-"""Deliveries that are parked at once: few enough that those called in between hardly wait for the event loop."""
+FEWEST_PARKED = 8
+"""Deliveries that are parked at once: few enough that those called in between hardly wait for the event loop, unless
+so many are to be parked that they stand in everybody's way."""
+
+PARKED_PER_LOOK = 10
+"""How many leave the lines at a look while there is no crowd: no hurry then, and each costs what a call costs us."""
 
 LOOK_EVERY_SECONDS = 0.05
 """How often the guard is asked again while something waits for it."""
@@ -204,7 +208,8 @@ class Dispatch:
     async def _decide_refused(self) -> None:
         """Store and tell what is decided without a call: outside the call slots, which those who are called need."""
         while self._refused and not self._stopped:
-            batch, self._refused = self._refused[:MOST_PARKED], self._refused[MOST_PARKED:]
+            many = max(FEWEST_PARKED, len(self._refused) // 8)
+            batch, self._refused = self._refused[:many], self._refused[many:]
             ends = await asyncio.gather(
                 *(
                     self._deliverer.refuse(
@@ -233,8 +238,12 @@ class Dispatch:
         self._is_refused = False
         if not was_late:  # Else it is we who were busy or stopped, and calls may have ended that we have not seen.
             now = self._clock.boot_seconds()
-            is_crowded = self._lines.total() > self._most_in_line
-            for callee, item in self._lines.trim(lambda callee: self._room(callee, is_crowded=is_crowded, now=now)):
+            too_many = self._lines.total() - self._most_in_line
+            over = self._lines.trim(
+                lambda callee: self._room(callee, is_crowded=too_many > 0, now=now),
+                limit=max(too_many, PARKED_PER_LOOK),
+            )
+            for callee, item in over:
                 self._park(item, callee, now=now)
         self._lines.stir_all()
         is_shut = self._guard.is_shut()

@@ -25,7 +25,7 @@ from pabal.outcome import (
     Unknown,
     Verdict,
 )
-from pabal.retry import place_wait
+from pabal.retry import place_park, place_wait
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -56,7 +56,8 @@ def records_of_verdict(
         case Park(due=due, reason=reason):
             following = msgspec.structs.replace(delivery, attempt=attempt, parks=delivery.parks + 1)
             parked = msgspec.structs.replace(event, due=due, detail=reason)
-            return [_delayed(following, due=due, now=told.at), event_record(parked)]
+            topic, wait = place_park(due=due, now=told.at, class_=delivery.class_)
+            return [delay_record(following, topic=topic, wait=wait), event_record(parked)]
         case DeadLetter(error_class=error_class, message=message):
             dead = dead_record(
                 told.origin,

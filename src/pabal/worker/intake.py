@@ -28,6 +28,8 @@ Hold = Literal["guard", "brake"]
 _POLL_SECONDS = 1.0
 _PAUSED_POLL_SECONDS = 0.1
 _POLL_LIMIT = 500
+_MOST_AHEAD = 20_000
+"""Records of a partition beyond the first that has not ended: the most that a crash replays of it."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
@@ -103,7 +105,9 @@ class Intake:
                 await self._wait_for_room()
                 continue
             limit = min(self._window - self._in_flight, _POLL_LIMIT)
-            self._receive(await self._poll(limit=limit, timeout_seconds=_POLL_SECONDS))
+            # What is paused may be eased while a poll waits for what is not, if there is any.
+            timeout = _PAUSED_POLL_SECONDS if self._paused else _POLL_SECONDS
+            self._receive(await self._poll(limit=limit, timeout_seconds=timeout))
             await self._hold_back_crowded()
         while not drained.is_set():
             await self._poll_paused()
@@ -234,13 +238,26 @@ class Intake:
         await unless_revoked(self._consumer.resume(partitions))
 
     async def _hold_back_crowded(self) -> None:
-        """One stuck partition must not fill the window: beyond half of it, it waits."""
+        """One stuck partition must not fill the window: beyond half of it, it waits.
+
+        One that goes on behind a few that are stuck (calls that hang) does not: others wait behind those.
+        """
         half = max(self._window // 2, 1)
-        crowded = {tp for tp, progress in self._progress.items() if len(progress) >= half} - self._paused
-        if crowded and len(self._progress) > 1:
+        crowded = {
+            tp
+            for tp, progress in self._progress.items()
+            if (progress.undone >= half and len(self._progress) > 1) or len(progress) >= _MOST_AHEAD
+        } - self._paused
+        if crowded:
             await unless_revoked(self._consumer.pause(crowded))
             self._paused |= crowded
-        eased = {tp for tp in self._paused if tp in self._progress and len(self._progress[tp]) <= half // 2}
+        eased = {
+            tp
+            for tp in self._paused
+            if (progress := self._progress.get(tp)) is not None
+            and progress.undone <= half // 2
+            and len(progress) <= _MOST_AHEAD // 2
+        }
         if eased:
             await unless_revoked(self._consumer.resume(eased))
             self._paused -= eased

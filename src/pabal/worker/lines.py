@@ -64,12 +64,13 @@ class Lines(Generic[Item]):
         """It has no room after all."""
         self.stirred.pop(callee, None)
 
-    def trim(self, room: Callable[[Callee], int]) -> Iterator[tuple[Callee, Item]]:
-        """Take out, from the end, those for whom there is no room in their line."""
+    def trim(self, room: Callable[[Callee], int], *, limit: int) -> Iterator[tuple[Callee, Item]]:
+        """Take out, from the end, those for whom there is no room in their line; no more than `limit` of all."""
         for callee in [*self._lines]:
             line = self._lines[callee]
             most = room(callee)
-            while len(line) > most:
+            while len(line) > most and limit > 0:
+                limit -= 1
                 yield callee, line.pop()
             if not line:
                 del self._lines[callee]
