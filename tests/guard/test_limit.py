@@ -100,6 +100,21 @@ def test_a_host_that_answers_nothing_is_known_to_be_slow_before_any_call_ends() 
     assert limit.latency(13.0) == 3.0
 
 
+def test_who_has_ended_no_call_for_a_second_does_not_answer_unless_it_usually_takes_as_long() -> None:
+    limit = Limit(most=32)
+    assert limit.is_answering(0.0)
+
+    limit.call(10.0)
+
+    assert limit.is_answering(11.0)
+    assert not limit.is_answering(11.1)
+    limit.end(is_ok=True, began=10.0, now=12.0)
+    assert limit.is_answering(100.0)
+    limit.call(100.0)
+    assert limit.is_answering(104.2)
+    assert not limit.is_answering(104.3)
+
+
 def test_a_fixed_limit_is_not_cut_but_begins_low_after_an_outage() -> None:
     limit = Limit(most=32)
     limit.fix()

@@ -16,6 +16,7 @@ _LEAST = 1.0
 _CUT_ON_FAILURE, _CUT_ON_LATENCY = 0.7, 0.85
 _SLOW_FACTOR, _SLOW_SLACK_SECONDS = 2.0, 0.25
 """A call is slow beyond twice the usual and a quarter of a second: what is less may be our own event loop."""
+_SILENT_SECONDS = 1.0
 _DOWN, _UP = 0.2, 0.02
 """How fast the usual latency follows: down quickly, up slowly: a queue at the far side is not usual."""
 
@@ -69,8 +70,10 @@ class Limit:
         return max(self.usual, now - self._busy_since) if self._calling else self.usual
 
     def is_answering(self, now: float) -> bool:
-        """Whether calls end, and none is under way for much longer than they usually take."""
-        return bool(self.usual) and not _is_slow(self.latency(now), usual=self.usual)
+        """Whether calls end: False when none has for a second while some are under way, or for longer than a slow one
+        takes."""
+        silence = now - self._busy_since if self._calling else 0.0
+        return silence <= _SILENT_SECONDS or not _is_slow(silence, usual=self.usual)
 
     def end(self, *, is_ok: bool, began: float, now: float) -> None:
         """A call that was made ended."""
