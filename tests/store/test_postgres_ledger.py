@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import psycopg
 import pytest
 
 from pabal.errors import ConfigError, LedgerUnavailable, OwnerEnded
-from pabal.outcome import Deferred, Expired
+from pabal.notification import Suppression, suppression_key
+from pabal.outcome import Deferred, Expired, Suppressed
 from pabal.protocol import GHOST, Call, Decided, Held, Resume
+from pabal.store._ledger_steps import Ask, Transaction, run
 from pabal.store.ledger_postgres import PostgresLedger
 from pabal.store.port import Ledger
 from pabal.testing import LedgerContract, LedgerStore
@@ -210,6 +212,85 @@ async def test_rows_that_are_held_fail_the_calls_that_wait_and_no_later_one(post
 
     assert await a.finish(held, claim) == Decided(attempt=1, verdict=RETRY)
     await ledger.close()
+
+
+@pytest.fixture
+def overtake(monkeypatch: pytest.MonkeyPatch, postgres_url: str) -> Callable[[str], None]:
+    """Has another connection commit a statement once, between what the next group reads and what it writes."""
+    statements: list[str] = []
+
+    def run_and_be_overtaken(asks: Iterable[Ask], transaction: Transaction) -> list[Any]:
+        answers = run(asks, transaction)
+        while statements:
+            query(postgres_url, statements.pop())
+        return answers
+
+    monkeypatch.setattr("pabal.store._ledger_postgres_database.run", run_and_be_overtaken)
+    return statements.append
+
+
+RECIPIENT = b"shop/email/a@b.c"
+SUPPRESSES = f"INSERT INTO suppressions VALUES ('{RECIPIENT.decode()}')"
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["a new row", "a row there is"])
+async def test_a_suppression_that_commits_between_read_and_write_stops_the_claim(
+    is_known: bool, postgres_url: str, overtake: Callable[[str], None]
+) -> None:
+    delivery = uuid4()
+    async with member(postgres_url) as a:
+        if is_known:
+            await a.release(delivery, await a.hold(delivery))
+        ask = msgspec.structs.replace(a.ask(), recipient=RECIPIENT)
+        other = msgspec.structs.replace(a.ask(), recipient=b"shop/email/other@b.c")
+
+        overtake(SUPPRESSES)
+        refused, called = await asyncio.gather(a.ledger.claim(delivery, ask), a.ledger.claim(uuid4(), other))
+
+    assert isinstance(refused, Resume)
+    assert refused.verdict == Suppressed()
+    assert called == Call(attempt=1)
+
+
+async def test_a_suppression_that_commits_in_between_stops_no_end_of_a_call(
+    postgres_url: str, overtake: Callable[[str], None]
+) -> None:
+    delivery = uuid4()
+    async with member(postgres_url) as a:
+        ask = msgspec.structs.replace(a.ask(), recipient=RECIPIENT)
+        await a.ledger.claim(delivery, ask)
+
+        overtake(SUPPRESSES)
+        answer = await a.finish(delivery, ask)
+
+    assert answer == Decided(attempt=1, verdict=RETRY)
+
+
+async def test_a_claim_stands_before_a_suppression_of_its_own_group_but_after_one_by_another(
+    postgres_url: str, overtake: Callable[[str], None]
+) -> None:
+    gone = Suppression(tenant="shop", channel="email", address="a@b.c", reason="bounced", since=KEPT_UNTIL)
+    recipient = suppression_key(tenant="shop", channel="email", address="a@b.c")
+    async with member(postgres_url) as a:
+        ask = msgspec.structs.replace(a.ask(), recipient=recipient)
+
+        overtake(f"INSERT INTO suppressions VALUES ('\\x{recipient.hex()}')")
+        refused, _ = await asyncio.gather(a.ledger.claim(uuid4(), ask), a.ledger.suppress([gone]))
+
+    assert isinstance(refused, Resume)
+    assert refused.verdict == Suppressed()
+
+
+async def test_an_owner_written_off_between_read_and_write_claims_nothing(
+    postgres_url: str, overtake: Callable[[str], None]
+) -> None:
+    delivery = uuid4()
+    async with member(postgres_url) as a:
+        overtake("UPDATE owners SET ended = 'owner 2 has its name'")
+        with pytest.raises(OwnerEnded, match="owner 2 has its name"):
+            await a.claim(delivery)
+
+    assert query(postgres_url, "SELECT count(*) FROM deliveries") == [(0,)]
 
 
 def is_waiting(url: str) -> bool:

@@ -3,7 +3,9 @@
 A group takes two round trips, each one statement and a transaction of its own. The first reads: the database's clock,
 whether this owner was written off, who of the recipients is suppressed, and the rows there are. The second writes all
 or nothing: new rows by plain inserts, the others only if they still are what was read (compare-and-set on the
-transaction that wrote them, `xmin`). Where another came in between, the group is asked again, from the start.
+transaction that wrote them, `xmin`), and permissions to call only if everything they rest on still holds (`_GATE`).
+So the second is the whole gate in one transaction, and the first only prepares it. Where another came in between, the
+group is asked again, from the start.
 
 A row that was not there is not free for that: another worker may be inserting it at this moment. The insert decides. It
 waits for the other's, and fails when that one commits; the group then finds the row.
@@ -49,7 +51,7 @@ ANSWER_WITHIN_SECONDS = 10.0
 """How long a group may take before its connection is given up: a server that went away without a word."""
 
 _TRIES = 8
-"""How often a group is asked again that met another worker's insert. Each time it finds at least one row more."""
+"""How often a group is asked again that another came before. Each time it finds a row or a suppression more."""
 
 _PRUNE_BLOCKS = 128
 """Of 8 KiB each: a megabyte, some 3,000 rows, a few milliseconds."""
@@ -219,17 +221,21 @@ class LedgerDatabase:
         async with contextlib.AsyncExitStack() as together:
             if suppressions:
                 await together.enter_async_context(connection.transaction())
-                for statement, wanted in ((SUPPRESS, True), (UNSUPPRESS, False)):
-                    recipients = sorted(each for each, is_suppressed in suppressions.items() if is_suppressed is wanted)
-                    await connection.execute(statement, (recipients,))
+            # The rows first: they say whom others have suppressed, not whom this group's later steps have.
             if written or transaction.ids_to_settle:
                 statement, values = write(
                     [columns for key, columns in written.items() if key not in versions],
                     [columns for key, columns in written.items() if key in versions],
                     transaction.ids_to_settle,
                     versions=versions,
+                    owner=self.owner,
+                    permitted=transaction.recipients_permitted,
                 )
                 await connection.execute(statement, values, prepare=True)
+            if suppressions:
+                for statement, wanted in ((SUPPRESS, True), (UNSUPPRESS, False)):
+                    recipients = sorted(each for each, is_suppressed in suppressions.items() if is_suppressed is wanted)
+                    await connection.execute(statement, (recipients,))
 
     async def _connected(self) -> AsyncConnection[tuple[Any, ...]]:
         """The connection, made anew if it was lost; always to the ledger that was opened."""

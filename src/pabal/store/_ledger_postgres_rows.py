@@ -118,6 +118,13 @@ _SETTLE = (
     "UPDATE deliveries SET settled = true FROM unnest(%s::uuid[], %s::text[]) AS given (id, version) "
     "WHERE deliveries.id = given.id AND deliveries.xmin = given.version::xid RETURNING 1"
 )
+_GATE = (
+    "EXISTS (SELECT 1 FROM owners WHERE owner = %s AND ended IS NULL) "
+    "AND NOT EXISTS (SELECT 1 FROM suppressions WHERE recipient = ANY(%s::bytea[]))"
+)
+"""What a permission to call rests on besides its row, asked again by the statement that stores it: an owner, who must
+not have been written off, and recipients, none of whom may be suppressed."""
+
 ALL_SUPPRESSED: Final = "SELECT recipient FROM suppressions"
 SUPPRESS: Final = "INSERT INTO suppressions SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING"
 UNSUPPRESS: Final = "DELETE FROM suppressions WHERE recipient = ANY(%s::bytea[])"
@@ -146,11 +153,16 @@ def write(
     settled: Collection[bytes],
     *,
     versions: Mapping[bytes, str],
+    owner: int,
+    permitted: Collection[bytes],
 ) -> tuple[str, list[Any]]:
     """A statement that stores rows (`to_columns`), some of which only became settled, and its values.
 
+    `permitted`: the recipients whom these rows permit calls to, by this `owner` (empty: they permit none).
+
     It stores all or nothing: it fails with a unique violation if one of the `new` is there by now, and with a division
-    by zero if one of the others has no longer the version that was read.
+    by zero if one of the others has no longer the version that was read, one of the recipients is suppressed, or the
+    owner was written off.
     """
     values: list[Any] = []
     if changed:
@@ -162,10 +174,13 @@ def write(
     if new:
         ids, *columns = _by_column(new)
         values += [id_array(ids), *columns]
-    return _WRITES[bool(changed), bool(settled), bool(new)], [*values, len(changed) + len(settled)]
+    values.append(len(changed) + len(settled))
+    if permitted:
+        values += [owner, list(permitted)]
+    return _WRITES[bool(changed), bool(settled), bool(new), bool(permitted)], values
 
 
-def _write(*, changed: bool, settled: bool, new: bool) -> str:
+def _write(*, changed: bool, settled: bool, new: bool, permits: bool) -> str:
     steps = {
         name: statement
         for name, statement, is_wanted in (
@@ -177,12 +192,13 @@ def _write(*, changed: bool, settled: bool, new: bool) -> str:
     }
     counted = [f"(SELECT count(*) FROM {name})" for name in steps if name != "new"]  # noqa: S608 - constants only
     together = ", ".join(f"{name} AS ({statement})" for name, statement in steps.items())
-    return f"WITH {together} SELECT 1 / ({' + '.join(counted) or '0'} = %s)::int"
+    holds = f"{' + '.join(counted) or '0'} = %s{f' AND {_GATE}' if permits else ''}"
+    return f"WITH {together} SELECT 1 / ({holds})::int"
 
 
 _WRITES = {
-    (changed, settled, new): _write(changed=changed, settled=settled, new=new)
-    for changed, settled, new in itertools.product((False, True), repeat=3)
+    (changed, settled, new, permits): _write(changed=changed, settled=settled, new=new, permits=permits)
+    for changed, settled, new, permits in itertools.product((False, True), repeat=4)
     if changed or settled or new
 }
 

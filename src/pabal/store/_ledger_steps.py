@@ -12,6 +12,7 @@ import msgspec
 from pabal.errors import OwnerEnded
 from pabal.outcome import Outcome, Suppressed
 from pabal.protocol import (
+    Call,
     CancelAnswer,
     Claim,
     ClaimAnswer,
@@ -56,6 +57,7 @@ class Transaction:
         self._changed: dict[bytes, list[Any]] = {}
         self._settled: dict[bytes, None] = {}
         self._suppressions: dict[bytes, bool] = {}
+        self._permitted: set[bytes] = set()
 
     @property
     def rows_to_write(self) -> Mapping[bytes, list[Any]]:
@@ -73,6 +75,13 @@ class Transaction:
         return self._suppressions
 
     @property
+    def recipients_permitted(self) -> Collection[bytes]:
+        """Whom calls were permitted to because nobody had them suppressed (b"": that was not asked, or the group itself
+        had just lifted it); empty if no call was permitted. A database that did not keep others out since its read
+        stores the group only if that, and this owner's good standing, still hold."""
+        return self._permitted
+
+    @property
     def changed_rows(self) -> Iterable[tuple[bytes, Row]]:
         """All rows that changed."""
         return ((key, self._rows[key]) for keys in (self._changed, self._settled) for key in keys)
@@ -86,6 +95,8 @@ class Transaction:
         before = self._rows.get(key)
         after, answer = claim(before, ask, now_seconds=self._now_seconds, lease_left=self._lease_left)
         self._note(key, before, after)
+        if isinstance(answer, Call):
+            self._permitted.add(b"" if ask.recipient in self._suppressions else ask.recipient)
         return answer
 
     def finish(self, key: bytes, ask: Finish) -> FinishAnswer:

@@ -1,5 +1,6 @@
 """Laws about what a ledger answers: the protocol's rules, through a store."""
 
+import asyncio
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -109,6 +110,37 @@ class AnswerLaws(LedgerHarness):
         assert isinstance(refused, Resume)
         assert refused.verdict == Suppressed()
         assert called == afterwards == Call(attempt=1)
+
+    async def test_claims_and_suppressions_of_one_moment_are_taken_in_order(self, a: Member) -> None:
+        gone = Suppression(tenant="shop", channel="email", address="a@b.c", reason="bounced", since=_DUE)
+        recipient = suppression_key(tenant="shop", channel="email", address="a@b.c")
+        asks = [msgspec.structs.replace(a.ask(), recipient=recipient) for _ in range(3)]
+
+        before, _, between, _, after = await asyncio.gather(
+            a.ledger.claim(uuid4(), asks[0]),
+            a.ledger.suppress([gone]),
+            a.ledger.claim(uuid4(), asks[1]),
+            a.ledger.unsuppress([recipient]),
+            a.ledger.claim(uuid4(), asks[2]),
+        )
+
+        assert before == after == Call(attempt=1)
+        assert isinstance(between, Resume)
+        assert between.verdict == Suppressed()
+
+    async def test_a_suppression_lifted_with_a_claim_in_one_moment_may_come_back_in_it(self, a: Member) -> None:
+        gone = Suppression(tenant="shop", channel="email", address="a@b.c", reason="bounced", since=_DUE)
+        recipient = suppression_key(tenant="shop", channel="email", address="a@b.c")
+        asks = [msgspec.structs.replace(a.ask(), recipient=recipient) for _ in range(2)]
+        await a.ledger.suppress([gone])
+
+        _, lifted, _ = await asyncio.gather(
+            a.ledger.unsuppress([recipient]), a.ledger.claim(uuid4(), asks[0]), a.ledger.suppress([gone])
+        )
+        again = await a.ledger.claim(uuid4(), asks[1])
+
+        assert lifted == Call(attempt=1)
+        assert isinstance(again, Resume)
 
     async def test_it_tells_everybody_whom_the_gate_refuses(self, a: Member, b: Member) -> None:
         both = [
