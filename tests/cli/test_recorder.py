@@ -59,16 +59,32 @@ def test_unaccounted_deliveries_are_listed_and_fail_the_command(tmp_path: Path) 
 
 
 def test_nothing_unaccounted_is_good_news(tmp_path: Path) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    fold(tmp_path, msgspec.structs.replace(a_delivery(), expires_at=soon))
+
     result = pabal("store", "unaccounted", "--data", str(tmp_path))
 
     assert (result.exit_code, result.output.strip()) == (0, "every delivery is accounted for")
+
+
+def test_where_there_is_no_store_nothing_is_said_to_be_accounted_for(tmp_path: Path) -> None:
+    by_default = pabal("store", "unaccounted", "--data", str(tmp_path))
+    config = tmp_path / "pabal.toml"
+    config.write_text(f'[store]\nurl = "sqlite:{tmp_path / "elsewhere.db"}"\n')
+    by_name = pabal("store", "unaccounted", "--config", str(config))
+
+    hint = "give --data, or [store] url with --config"
+    assert (by_default.exit_code, by_name.exit_code) == (1, 1)
+    assert by_default.output == f"Error: there is no store at {tmp_path / 'store.db'}; {hint}\n"
+    assert by_name.output == f"Error: there is no store at {tmp_path / 'elsewhere.db'}; {hint}\n"
+    assert not list(tmp_path.glob("*.db"))
 
 
 def test_migrating_says_where_the_tables_were(tmp_path: Path) -> None:
     first = pabal("store", "migrate", "--data", str(tmp_path))
     second = pabal("store", "migrate", "--data", str(tmp_path))
 
-    assert "they were at nothing" in first.output
+    assert "there were none" in first.output
     assert "they were at 0001" in second.output
 
 

@@ -10,11 +10,13 @@ from typing import Any, Literal
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from pabal.broker._kafka_log import OnceInAWhile
 from pabal.broker.port import Headers, NewRecord, Record
 from pabal.errors import ConfigError, LogError, LogUnavailable, NotAssigned, UnknownTopic
 
 logger = logging.getLogger("pabal.broker.kafka")
 """librdkafka's own log lines and the adapter's."""
+logger.addFilter(OnceInAWhile())
 
 GroupProtocol = Literal["classic", "consumer"]
 

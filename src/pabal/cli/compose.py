@@ -281,6 +281,17 @@ def open_store(settings: Settings, data: Path) -> Store:
     return SqlStore(store_url(settings.store.url, data=data), clock=SystemClock())
 
 
+def open_existing_store(settings: Settings, data: Path) -> SqlStore:
+    """The store, for those who only ask. Raises ConfigError when its file is not there.
+
+    A new and empty one, made in the wrong folder, would say that nothing is amiss.
+    """
+    url = store_url(settings.store.url, data=data)
+    if url.startswith("sqlite:") and not (path := Path(url.removeprefix("sqlite:"))).exists():
+        raise ConfigError(f"there is no store at {path}; give --data, or [store] url with --config")
+    return SqlStore(url, clock=SystemClock())
+
+
 def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...] = ()) -> Mapping[str, Carrier]:
     """The providers of each channel, by the settings. Raises ConfigError."""
     context = ProviderContext(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pabal.cli.compose import check_topics, open_parts, open_store, run_recorder
+from pabal.cli.compose import check_topics, open_existing_store, open_parts, open_store, run_recorder
 from pabal.cli.options import common_options, run_role, settings_of, url_of, with_clear_errors
 from pabal.clock import SystemClock
 from pabal.recorder.rebuild import Rebuilt, rebuild
@@ -101,7 +101,8 @@ def migrate(log_url: str | None, config: Path | None, data: Path) -> None:
             await opened.close()
 
     before = asyncio.run(run())
-    click.echo(f"the store's tables are up to date (they were at {before or 'nothing'})")
+    came_from = f"they were at {before}" if before else "there were none"
+    click.echo(f"the store's tables are up to date ({came_from})")
 
 
 @store.command()
@@ -116,7 +117,7 @@ def unaccounted(log_url: str | None, config: Path | None, data: Path) -> None:
     settings = settings_of(config)
 
     async def run() -> list[DeliveryView]:
-        opened = open_store(settings, data)
+        opened = open_existing_store(settings, data)
         try:
             return list(await opened.unaccounted(now=SystemClock().now(), limit=_MOST_SHOWN + 1))
         finally:

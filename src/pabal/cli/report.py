@@ -9,12 +9,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from pabal.cli.compose import open_existing_store
 from pabal.cli.options import common_options, settings_of, with_clear_errors
 from pabal.clock import SystemClock
 from pabal.dlq.selection import parse_instant
 from pabal.errors import ConfigError
 from pabal.reports.reprocessing import WITHIN, ReprocessingReport, report_reprocessing
-from pabal.store.sql import SqlStore, store_url
 
 
 @click.group()
@@ -43,11 +43,9 @@ def reprocessing(
     if start >= end:
         raise ConfigError(f"--since {since} does not lie before --until {until}")
     settings = settings_of(config)
-    if settings.store.url is None and not (data / "store.db").exists():
-        raise ConfigError(f"there is no store at {data / 'store.db'}; give --data, or [store] url with --config")
 
     async def ask() -> ReprocessingReport:
-        store = SqlStore(store_url(settings.store.url, data=data), clock=clock)
+        store = open_existing_store(settings, data)
         try:
             rows = await store.reprocessed(since=start, until=end)
         finally:
