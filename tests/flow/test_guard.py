@@ -159,8 +159,15 @@ async def test_too_much_that_cannot_be_read_brakes_its_class_until_a_person_rele
         assert "cannot be read" in state.reason
         assert len(await pabal.records("pabal.dead.webhook")) < 100
 
-        clock = pabal.parts.clock
-        await release_brake(pabal.parts.broker, "webhook", "bulk", reason="known", minutes=60, clock=clock)
+        await release_brake(
+            pabal.parts.broker,
+            channel="webhook",
+            class_="bulk",
+            by="ada",
+            reason="known",
+            minutes=60,
+            clock=pabal.parts.clock,
+        )
         await eventually_dead(pabal, "pabal.dead.webhook", count=200)
 
 

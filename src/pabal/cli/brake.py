@@ -1,32 +1,58 @@
 """`pabal brake`: classes that take nothing more because too much of what they read is unreadable."""
 
 import asyncio
-import getpass
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import click
+import msgspec
 
+from pabal.audit import AuditFact, audit_id, audit_record
 from pabal.broker.port import Broker, TopicPartition
 from pabal.cli.compose import open_parts
-from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
-from pabal.clock import Clock
+from pabal.cli.options import (
+    by_option,
+    common_options,
+    reason_option,
+    settings_here,
+    url_here,
+    who_of,
+    with_clear_errors,
+)
+from pabal.clock import Clock, SystemClock
 from pabal.errors import ConfigError
-from pabal.notification import CLASSES, OPS_TOPIC
-from pabal.worker.braking import BrakeState, brake_record, read_brake
+from pabal.notification import CLASSES, OPS_TOPIC, Fact, Instant
+from pabal.worker.braking import BrakeState, brake_key, brake_record, how_to_release, read_brake
+
+RELEASED: Final = "brake.released"
+
+
+class Release(Fact, frozen=True, kw_only=True):
+    """The detail of a release in `pabal.audit`: what had braked the class, and until when it is not braked again."""
+
+    channel: str
+    class_: str = msgspec.field(name="class")
+    braked_at: Instant
+    braked_because: str
+    until: Instant
 
 
 @click.group()
 def brake() -> None:
-    """Classes that workers have stopped because too many records cannot be read (a suspected bad deploy)."""
+    """Classes that workers have stopped because too many records cannot be read (a suspected bad deploy).
+
+    Workers release nothing by themselves: whoever is on call looks at what was deployed last, undoes it if that is
+    what it was, and releases each class with a reason. Who did, and why, is a fact in the log (`pabal.audit`).
+    """
 
 
 @brake.command("list")
 @common_options
 @with_clear_errors
 def list_brakes(log_url: str | None, config: Path | None, data: Path) -> None:
-    """Show what is braked, since when and why."""
+    """Show what is braked, since when and why, and what to do; and which releases hold."""
     settings = settings_here(config, data)
     url = url_here(log_url, settings, data)
 
@@ -34,17 +60,16 @@ def list_brakes(log_url: str | None, config: Path | None, data: Path) -> None:
         async with open_parts(settings, log_url=url, data=data) as parts:
             return await read_brakes(parts.broker)
 
-    braked = {name: state for name, state in asyncio.run(run()).items() if state.state == "braked"}
-    for name, state in braked.items():
-        click.echo(f"{name}  since {state.at:%Y-%m-%d %H:%M:%S}Z  {state.reason}")
-    if not braked:
-        click.echo("nothing is braked")
+    states = asyncio.run(run())
+    for line in describe_brakes(states, now=SystemClock().now()):
+        click.echo(line)
 
 
 @brake.command()
 @click.argument("channel")
 @click.argument("class_", metavar="CLASS", type=click.Choice(CLASSES))
-@click.option("--reason", required=True, help="Why it may go on; workers write it into their log.")
+@reason_option
+@by_option
 @click.option(
     "--for",
     "minutes",
@@ -57,7 +82,14 @@ def list_brakes(log_url: str | None, config: Path | None, data: Path) -> None:
 @common_options
 @with_clear_errors
 def release(
-    channel: str, class_: str, reason: str, minutes: float, log_url: str | None, config: Path | None, data: Path
+    channel: str,
+    class_: str,
+    reason: str,
+    by: str | None,
+    minutes: float,
+    log_url: str | None,
+    config: Path | None,
+    data: Path,
 ) -> None:
     """Let a class go on: what cannot be read goes to the dead topic as it is.
 
@@ -66,15 +98,28 @@ def release(
     settings = settings_here(config, data)
     if channel not in settings.channels:
         raise ConfigError(f"there is no channel {channel!r} here; there are: {', '.join(settings.channels)}")
-    url = url_here(log_url, settings, data)
+    url, who = url_here(log_url, settings, data), who_of(by)
 
     async def run() -> None:
         async with open_parts(settings, log_url=url, data=data) as parts:
-            why = f"{getpass.getuser()}: {reason}"
-            await release_brake(parts.broker, channel, class_, reason=why, minutes=minutes, clock=parts.clock)
+            await release_brake(
+                parts.broker, channel=channel, class_=class_, by=who, reason=reason, minutes=minutes, clock=parts.clock
+            )
 
     asyncio.run(run())
     click.echo(f"released {channel} {class_}; workers go on within a second or two")
+
+
+def describe_brakes(states: Mapping[str, BrakeState], *, now: datetime) -> list[str]:
+    """Lines for a person: what is braked and what to do about it, and the releases that hold."""
+    lines = []
+    for name, state in states.items():
+        since = f"since {state.at:%Y-%m-%d %H:%M:%S}Z"
+        if state.state == "braked":
+            lines += [f"{name}  braked {since}  {state.reason}", f"    {how_to_release(name)}"]
+        elif state.until is not None and state.until > now:
+            lines.append(f"{name}  released {since}, not to be braked before {state.until:%H:%M:%S}Z  {state.reason}")
+    return lines if any(state.state == "braked" for state in states.values()) else ["nothing is braked", *lines]
 
 
 async def read_brakes(broker: Broker) -> Mapping[str, BrakeState]:
@@ -92,13 +137,35 @@ async def read_brakes(broker: Broker) -> Mapping[str, BrakeState]:
 
 
 async def release_brake(
-    broker: Broker, channel: str, class_: str, *, reason: str, minutes: float, clock: Clock
+    broker: Broker, *, channel: str, class_: str, by: str, reason: str, minutes: float, clock: Clock
 ) -> None:
-    """Write that a class may go on."""
+    """Write that a class may go on, and who said so.
+
+    Raises:
+        ConfigError: it is not braked.
+        LogError: the log does not answer; releasing once more does no harm.
+    """
+    before = (await read_brakes(broker)).get(f"{channel} {class_}")
+    if before is None or before.state != "braked":
+        raise ConfigError(f"{channel} {class_} is not braked: there is nothing to release (pabal brake list)")
     now = clock.now()
-    state = BrakeState(state="released", at=now, until=now + timedelta(minutes=minutes), reason=reason)
+    until = now + timedelta(minutes=minutes)
+    detail = Release(channel=channel, class_=class_, braked_at=before.at, braked_because=before.reason, until=until)
+    subject = brake_key(channel, class_).decode()
+    fact = AuditFact(
+        id=audit_id(action=RELEASED, subject=subject, occasion=now.isoformat()),
+        action=RELEASED,
+        subject=subject,
+        by=by,
+        at=now,
+        reason=reason,
+        detail=msgspec.to_builtins(detail),
+    )
+    state = BrakeState(state="released", at=now, until=until, reason=f"{by}: {reason}")
     producer = broker.producer()
     try:
+        # The fact first: nothing is released of which nobody knows by whom.
+        await producer.append([audit_record(fact)])
         await producer.append([brake_record(channel, class_, state)])
     finally:
         await producer.close()

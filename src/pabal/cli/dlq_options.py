@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import getpass
-import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
@@ -22,7 +20,6 @@ from pabal.clock import SystemClock
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.letter import parse_letter_id
 from pabal.dlq.selection import Selection, parse_instant
-from pabal.errors import ConfigError
 from pabal.notification import CLASSES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,8 +28,6 @@ T = TypeVar("T")
 _PIPE_WIDTH = 200
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-by_option = click.option("--by", help="Who does this, for the audit log. Default: the user of the operating system.")
-reason_option = click.option("--reason", required=True, help="Why, in your words: kept in the audit log.")
 
 
 def selection_options(command: F) -> F:
@@ -127,16 +122,6 @@ def with_desk(
             return await work(desk)
 
     return asyncio.run(main())
-
-
-def who_of(by: str | None) -> str:
-    """Who does this: as given, else the user of the operating system. Raises ConfigError when neither is known."""
-    if by:
-        return by
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        raise ConfigError(f"who is this? The user {os.getuid()} has no name here; say so with --by NAME") from None
 
 
 def states_of(state: str) -> Collection[str]:

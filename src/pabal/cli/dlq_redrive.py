@@ -10,18 +10,15 @@ import msgspec
 from rich.console import Console
 
 from pabal.cli.dlq_options import (
-    by_option,
     json_option,
     make_console,
     open_desk,
     print_json,
-    reason_option,
     selection_options,
-    who_of,
     with_desk,
 )
 from pabal.cli.letter_tables import show_ending, show_plan
-from pabal.cli.options import common_options, with_clear_errors
+from pabal.cli.options import by_option, common_options, reason_option, who_of, with_clear_errors
 from pabal.cli.redrive_progress import RedriveProgress
 from pabal.clock import SystemClock
 from pabal.dlq.desk import DeadLetters

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import getpass
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,10 @@ from pabal.runtime import run
 F = TypeVar("F", bound=Callable[..., Any])
 
 LOG_URL_HELP = "The log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT...]. Default: [log] url of the configuration."
+
+
+by_option = click.option("--by", help="Who does this, for the audit log. Default: the user of the operating system.")
+reason_option = click.option("--reason", required=True, help="Why, in your words: kept in the audit log.")
 
 
 def common_options(command: F) -> F:
@@ -67,6 +72,16 @@ def url_here(log_url: str | None, settings: Settings, data: Path) -> str:
     if log_url is None and settings.log.url is None and embedded.exists():
         return f"sqlite:{embedded}"
     return url_of(log_url, settings)
+
+
+def who_of(by: str | None) -> str:
+    """Who does this: as given, else the user of the operating system. Raises ConfigError when neither is known."""
+    if by:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise ConfigError(f"who is this? The user {os.getuid()} has no name here; say so with --by NAME") from None
 
 
 def run_role(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:

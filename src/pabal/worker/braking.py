@@ -61,6 +61,14 @@ def read_brake(record: Record) -> BrakeState | None:
         return None
 
 
+def how_to_release(name: str) -> str:
+    """What a person does about the brake of `<channel> <class>`: the words of the alert and of `pabal brake list`."""
+    return (
+        "Undo what was deployed, then let it go on, or let what cannot be read be dead-lettered, with: "
+        f"pabal brake release {name} --reason WHY"
+    )
+
+
 class Braking:
     """Tells and hears the brakes of one worker."""
 
@@ -133,12 +141,5 @@ class Braking:
             logger.warning("brake released: %s %s: %s", intake.channel, intake.class_, state.reason)
 
     def _say(self, intake: Intake, reason: str) -> None:
-        logger.error(
-            "brake on: %s %s takes nothing more: %s. Undo what was deployed, or let them be dead-lettered with: "
-            "pabal brake release %s %s --reason WHY",
-            intake.channel,
-            intake.class_,
-            reason,
-            intake.channel,
-            intake.class_,
-        )
+        name = f"{intake.channel} {intake.class_}"
+        logger.error("brake on: %s takes nothing more: %s. %s", name, reason, how_to_release(name))
