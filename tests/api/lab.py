@@ -41,7 +41,7 @@ SETTINGS = ApiSettings(
         api_key(READ_KEY, scopes=("read",)),
         api_key(OTHER_KEY, tenant="bank", scopes=("send", "read", "admin")),
         api_key(ADMIN_KEY, scopes=("admin",)),
-        api_key(ALL_KEY, scopes=("send", "read", "admin")),
+        api_key(ALL_KEY, scopes=("send", "read", "operator")),
     ),
     append_timeout_seconds=0.05,
 )

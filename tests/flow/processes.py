@@ -9,17 +9,19 @@ import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
 
 from pabal.simulator import Simulator
-from tests.flow.installation import KEY, SECRETS
+from tests.flow.installation import KEY, SCOPES, SECRETS
 
 CONFIG = """\
 [[api.keys]]
 tenant = "shop"
 hash = "{hash}"
+scopes = {scopes}
 
 [tenants.shop]
 webhook_secrets = ["{secret}"]
@@ -51,7 +53,10 @@ class Commands:
         self._folder = folder
         self._common = ["--log", log_url, "--data", str(folder), "--config", str(folder / "pabal.toml")]
         config = CONFIG.format(
-            hash=hashlib.sha256(KEY.encode()).hexdigest(), secret=SECRETS[0], smtp_port=simulator.smtp_port
+            hash=hashlib.sha256(KEY.encode()).hexdigest(),
+            secret=SECRETS[0],
+            smtp_port=simulator.smtp_port,
+            scopes=list(SCOPES),
         )
         (folder / "pabal.toml").write_text(config)
         self._processes: list[Process] = []
@@ -114,6 +119,15 @@ class Commands:
                     results = msgspec.json.decode(await answer.read())["results"]
                     accepted += [result["accepted"]["deliveries"][0]["id"] for result in results]
         return accepted
+
+    async def call(self, method: str, path: str, *, body: object = None) -> Any:
+        """A request that is answered with success; its answer."""
+        headers = {"Authorization": f"Bearer {KEY}"}
+        url = f"http://127.0.0.1:{self.port}{path}"
+        async with aiohttp.ClientSession(headers=headers) as http, http.request(method, url, json=body) as answer:
+            text = await answer.text()
+            assert answer.ok, text
+            return msgspec.json.decode(text)
 
     def arrived(self, accepted: Sequence[str]) -> int:
         """How many of the accepted deliveries the simulator has received at least once."""

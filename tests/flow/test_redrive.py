@@ -4,28 +4,37 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from pabal.audit import AuditFact, read_audit
+from pabal.broker.port import NewRecord, TopicPartition
+from pabal.cli.compose import open_broker
 from pabal.cli.letters import open_dead_letters
+from pabal.clock import SystemClock
 from pabal.codec import event_record
+from pabal.config import Settings
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.plan import Plan, Rules
 from pabal.dlq.planning import make_plan
 from pabal.dlq.redrive import Redrive, Watcher, Who
 from pabal.dlq.selection import Selection
 from pabal.dlq.stepping import Pace
-from pabal.notification import Delivery
+from pabal.notification import AUDIT_TOPIC, Delivery
 from pabal.reports.reprocessing import report_reprocessing
 from pabal.simulator import HttpBehaviour
 from pabal.store.sql import SqlStore, store_url
 from tests.dlq.lab import an_event
 from tests.dlq.letters import a_dead_record, a_delivery
 from tests.flow.installation import Installation, utc_now
-from tests.waiting import eventually
+from tests.flow.processes import Commands, free_port, kill
+from tests.waiting import eventually, eventually_told
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -113,7 +122,76 @@ async def test_a_redrive_that_is_killed_in_the_middle_goes_on_and_every_letter_i
         assert {delivery: counts.get(str(delivery.id), 0) for delivery in deliveries} == dict.fromkeys(deliveries, 1)
 
 
-def live(pabal: Installation, number: int) -> Delivery:
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("takes_over", ["the same one, started again", "another one that is alive"])
+async def test_a_redrive_begun_over_http_goes_on_by_itself_when_its_api_process_is_killed(
+    tmp_path: Path, log_url: str, takes_over: str
+) -> None:
+    async with Commands.ready(tmp_path, log_url=log_url) as commands:
+        assert await commands.run("topics", "create", "--partitions", "2") == 0, commands.printed()
+        assert await commands.run("ledger", "adopt", "--yes") == 0, commands.printed()
+        await commands.start("worker", "--name", "one")
+        running = await commands.start("api", "--port", str(commands.port))
+        await commands.until_ready()
+        other_port = free_port()
+        if takes_over == "another one that is alive":
+            await commands.start("api", "--port", str(other_port))
+        deliveries = [msgspec.structs.replace(live(commands, n), id=uuid.uuid4()) for n in range(LETTERS)]
+        await append(log_url, [a_dead_record(delivery, at=utc_now()) for delivery in deliveries])
+        chosen = {"deliveries": [str(delivery.id) for delivery in deliveries]}
+        plan = await commands.call("POST", "/v1/redrives/plan", body=chosen)
+        request = {"plan": plan, "reason": "mended", "pace": {"per_second": 100.0}}
+        await commands.call("POST", "/v1/redrives", body=request)
+        await eventually(lambda: commands.simulator.counts().received >= 20, within_seconds=30.0)
+
+        await kill(running)
+        received = commands.simulator.counts().received
+        if takes_over == "another one that is alive":
+            commands.port = other_port
+        else:
+            await commands.start("api", "--port", str(commands.port))
+        await commands.until_ready()
+        view = await until_ended(commands, plan["id"])
+
+        assert received < LETTERS
+        assert (view["state"], view["by"], view["reason"]) == ("completed", "an API key of shop", "mended")
+        assert (view["runs"], view["redriven"], view["ending"]["tally"]["sent"]) == (2, LETTERS, LETTERS)
+        counts = commands.simulator.counts().by_key
+        assert {delivery.id: counts.get(str(delivery.id), 0) for delivery in deliveries} == {
+            delivery.id: 1 for delivery in deliveries
+        }
+        facts = [fact for fact in await audited(log_url) if fact.subject == f"plan/{plan['id']}"]
+        assert [fact.action.removeprefix("redrive.") for fact in facts] == ["requested", "started", "started", "ended"]
+
+
+async def until_ended(commands: Commands, plan: str) -> dict[str, Any]:
+    async def ended() -> dict[str, Any] | None:
+        view = await commands.call("GET", f"/v1/redrives/{plan}")
+        return None if view["state"] in ("running", "waiting") else dict(view)
+
+    found = await eventually_told(ended, within_seconds=60.0)
+    assert found is not None
+    return found
+
+
+async def append(log_url: str, records: Sequence[NewRecord]) -> None:
+    broker = await open_broker(log_url, settings=Settings(), clock=SystemClock())
+    producer = broker.producer()
+    await producer.append(records)
+    await producer.close()
+    await broker.close()
+
+
+async def audited(log_url: str) -> list[AuditFact]:
+    broker = await open_broker(log_url, settings=Settings(), clock=SystemClock())
+    batches = broker.reader().read(TopicPartition(AUDIT_TOPIC, 0))
+    facts = [read_audit(record) async for batch in batches for record in batch]
+    await broker.close()
+    return facts
+
+
+def live(pabal: Installation | Commands, number: int) -> Delivery:
     now = utc_now()
     return a_delivery(
         number,

@@ -27,6 +27,7 @@ from pabal.api.problems import Refused, defect
 from pabal.api.projection import Projection
 from pabal.api.quotas import Quotas
 from pabal.api.receipts import TakingReceipts
+from pabal.api.redrives import RedriveOperations
 from pabal.api.suppressing import Suppressing
 from pabal.api.traced import traced
 from pabal.broker.port import Admin, Producer, Reader
@@ -61,7 +62,6 @@ def create_app(
     receivers: Mapping[str, TakesReceipts],
     tenants: Mapping[str, TenantSettings],
     tracing: Tracing | None = None,
-    providers: Mapping[str, Collection[str]] | None = None,
     redrives: RedriveHost | None = None,
 ) -> Starlette:
     """The API as an ASGI application; it owns nothing that it is handed.
@@ -74,8 +74,8 @@ def create_app(
     something is first taken back, or reported to have arrived. `receivers` are the providers that take receipts, by
     name.
 
-    `providers` names who may carry each channel (None: nobody is known). `redrives` runs redrives; whoever made it
-    closes it.
+    `redrives` runs redrives and knows the dead letters; whoever made it lets it follow the log, and closes it (None:
+    they end with this process, and no letter can be given another provider).
 
     Raises ConfigError for keys that cannot be told apart.
     """
@@ -110,18 +110,16 @@ def create_app(
         channels=channels,
         clock=clock,
     )
-    dead_letters = DeadLetterOperations(
-        keyring=keyring,
-        desk=DeadLetters(
+    redrives = redrives or RedriveHost(
+        DeadLetters(
             reader=reader,
             admin=admin,
             producer=producer,
             channels=channels,
-            providers=providers or {},
+            providers={},
             clock=clock,
             store=store,
-        ),
-        host=redrives or RedriveHost(),
+        )
     )
     receipts = TakingReceipts(receivers=receivers, acceptance=acceptance, ledger=ledger)
     routes = [
@@ -131,7 +129,8 @@ def create_app(
         _route("POST", "/v1/receipts/{provider}", receipts.take),
         Route("/v1/suppressions", Endpoint(suppressing.collection), methods=["GET", "POST"]),
         _route("DELETE", "/v1/suppressions/{channel}/{address:path}", suppressing.lift),
-        *_dead_letter_routes(dead_letters),
+        *_dead_letter_routes(DeadLetterOperations(keyring=keyring, desk=redrives.desk)),
+        *_redrive_routes(RedriveOperations(keyring=keyring, host=redrives)),
         Route("/healthz", HealthEndpoint(), methods=["GET"]),
         Route("/readyz", ReadinessEndpoint(admin=admin, topics=topics, clock=clock), methods=["GET"]),
         *_document_routes(channels),
@@ -169,9 +168,15 @@ def _dead_letter_routes(operations: DeadLetterOperations) -> list[Route]:
     return [
         _route("GET", "/v1/dead-letters", operations.letters),
         _route("GET", "/v1/dead-letters/stats", operations.counts),
+        _route("POST", "/v1/dead-letters/discard", operations.discard_all),
         _route("GET", letter, operations.show),
         _route("POST", f"{letter}/edit", operations.edit),
         _route("POST", f"{letter}/discard", operations.discard),
+    ]
+
+
+def _redrive_routes(operations: RedriveOperations) -> list[Route]:
+    return [
         _route("POST", "/v1/redrives/plan", operations.plan),
         Route("/v1/redrives", Endpoint(operations.redrives), methods=["GET", "POST"]),
         _route("GET", "/v1/redrives/{plan}", operations.show_redrive),

@@ -6,16 +6,13 @@ from typing import Final
 import msgspec
 
 from pabal.api.dead_letters import (
-    BegunRedrive,
-    CancelledRedrive,
     Counts,
     CountsQuery,
+    DiscardAllRequest,
+    Discarded,
     DiscardRequest,
     EditRequest,
     LettersQuery,
-    PlanRequest,
-    RedriveList,
-    RedriveRequest,
 )
 from pabal.api.describing import (
     BODY_CODES,
@@ -29,6 +26,7 @@ from pabal.api.describing import (
     query_parameters,
 )
 from pabal.api.problems import Code
+from pabal.api.redrives import BegunRedrive, CancelledRedrive, PlanRequest, RedriveList, RedriveRequest
 from pabal.dlq.plan import Plan
 from pabal.dlq.views import LetterDetail, LetterPage, RedriveView
 
@@ -38,6 +36,8 @@ DEAD_LETTER_MODELS: Final[tuple[type[msgspec.Struct], ...]] = (
     Counts,
     EditRequest,
     DiscardRequest,
+    DiscardAllRequest,
+    Discarded,
     PlanRequest,
     Plan,
     RedriveRequest,
@@ -48,8 +48,8 @@ DEAD_LETTER_MODELS: Final[tuple[type[msgspec.Struct], ...]] = (
 )
 """What these operations take and answer."""
 
-_ABOUT: Final = """Dead letters of the key's own tenant. Needs the scope `admin`; who and why go to the audit log.
-Bytes that cannot be read belong to no tenant: `pabal dlq` shows them."""
+_ABOUT: Final = """Needs the scope `admin`, for the dead letters of the key's own tenant; with the scope `operator`, for
+every tenant's and those that cannot be read and so have none. Who and why go to the audit log."""
 
 _WORDS: Final[Json] = {"type": "string", "minLength": 1}
 _NUMBER: Final[Json] = {"type": "integer", "minimum": 0}
@@ -68,6 +68,15 @@ def describe_dead_letters() -> Mapping[str, Json]:
         "/v1/dead-letters/stats": {
             "get": _get("countDeadLetters", "Count dead letters by what they share", "Counts")
             | {"parameters": query_parameters(CountsQuery)}
+        },
+        "/v1/dead-letters/discard": {
+            "post": _post(
+                "discardDeadLetters",
+                "Close every open dead letter that fits, unsent",
+                "DiscardAllRequest",
+                "Discarded",
+                example={"error_classes": ["uncertain"], "reason": "the provider says that it sent them"},
+            )
         },
         letter: {
             "get": _get("getDeadLetter", "One dead letter with its history", "LetterDetail", "not_found")

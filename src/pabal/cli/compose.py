@@ -15,11 +15,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from pabal.api import create_app
-from pabal.broker.port import Broker
+from pabal.broker.port import Broker, Producer
 from pabal.channels import CHANNELS
 from pabal.clock import Clock, SystemClock
 from pabal.config import Settings
 from pabal.delayline.delayline import DelayLine
+from pabal.dlq.desk import DeadLetters
 from pabal.dlq.host import RedriveHost
 from pabal.errors import ConfigError
 from pabal.ledger_identity import LedgerIdentity
@@ -193,14 +194,14 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
             closing.push_async_callback(ledger.close)
             return ledger
 
-        redrives = RedriveHost()
+        redrives = RedriveHost(_make_desk(parts, producer=producer, store=store))
         closing.push_async_callback(redrives.close)
 
         app = create_app(
             settings=settings.api,
             producer=producer,
             admin=parts.broker.admin(),
-            channels={name: CHANNELS[name] for name in settings.channels},
+            channels=redrives.desk.channels,
             classes=settings.class_settings(),
             templates=templates,
             clock=parts.clock,
@@ -211,10 +212,26 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
             receivers=make_receivers(settings, clock=parts.clock),
             tenants=settings.tenants,
             tracing=parts.tracing,
-            providers={name: [each.name for each in own.providers] for name, own in settings.channels.items()},
             redrives=redrives,
         )
-        await serve(app, listening=listening, stopping=stopping)
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(redrives.follow())
+            await serve(app, listening=listening, stopping=stopping)
+            following.cancel()
+
+
+def _make_desk(parts: Parts, *, producer: Producer, store: Store) -> DeadLetters:
+    """The dead letters as the API sees them."""
+    enabled = parts.settings.channels
+    return DeadLetters(
+        reader=parts.broker.reader(),
+        admin=parts.broker.admin(),
+        producer=producer,
+        channels={name: CHANNELS[name] for name in enabled},
+        providers={name: [each.name for each in own.providers] for name, own in enabled.items()},
+        clock=parts.clock,
+        store=store,
+    )
 
 
 async def run_worker(

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from typing import get_args
 
 import click
 
@@ -18,11 +19,11 @@ def key() -> None:
 @click.option(
     "--scope",
     "scopes",
-    type=click.Choice(["send", "read", "admin"]),
+    type=click.Choice(get_args(Scope)),
     multiple=True,
     default=("send",),
     show_default=True,
-    help="What it may do; may be repeated.",
+    help="What it may do; may be repeated. `operator`: what `admin` may, and every tenant's dead letters.",
 )
 def new(tenant: str, scopes: tuple[Scope, ...]) -> None:
     """Make a key: prints it once, and the lines for the configuration.

@@ -168,7 +168,7 @@ def _development(data: Path) -> tuple[str, Settings]:
     """The development key and settings, made at the first start."""
     key_file, settings_file = data / "development.key", data / "development.toml"
     if not (key_file.exists() and settings_file.exists()):
-        key, entry = make_key("dev", scopes=("send", "read", "admin"))
+        key, entry = make_key("dev", scopes=("send", "read", "operator"))
         secret = f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
         settings_file.touch(mode=0o600)
         settings_file.write_text(_DEVELOPMENT.format(key=as_toml(entry), secret=secret))

@@ -1,59 +1,198 @@
-"""Runs redrives inside a process that does other things too, such as the API."""
+"""Runs redrives that were begun over HTTP inside API processes, until each has ended.
+
+What is begun stands in `pabal.audit` with its whole plan before its caller is answered (`book.py`: an order). Every
+API process follows that log and goes on with what nobody runs: what the process before it left, or another one that is
+gone. Two that try at once are told apart by the claim on the dead topics (`hold.py`); of one that ended without a word
+it holds until its lease ends. Should a process stand still and wake up when another has relieved it, it appends at most
+the batch it had in hand: the same attempts of the same deliveries, which the ledger knows. Nothing is called twice.
+"""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import socket
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
 
-from pabal.dlq.desk import DeadLetters
+import msgspec
+
+from pabal.audit import audit_record, read_audit
+from pabal.dlq.book import REDRIVE_ACTIONS, Book, Entry, Order, cancel_fact, request_fact
+from pabal.dlq.claim import LEASE_SECONDS, Claims, TopicClaim
+from pabal.dlq.desk import DeadLetters, Tail
+from pabal.dlq.hold import topics_of
 from pabal.dlq.plan import Plan
 from pabal.dlq.redrive import Redrive, Watcher, Who
 from pabal.dlq.stepping import Pace
-from pabal.errors import PabalError, RedriveHeld
+from pabal.errors import ConfigError, DecodeError, LetterRefused, PabalError, RedriveHeld
+from pabal.notification import AUDIT_TOPIC, OPS_TOPIC
+from pabal.runtime import insist
 
 logger = logging.getLogger(__name__)
 
+REMEMBERED: Final = timedelta(days=30)
+"""How far back redrives are looked for: as long as dead letters are kept."""
+
+_LOOK_SECONDS: Final = 2.0
+
+
+class _Hurried(Watcher):
+    """Does not wait for a claim to end: `follow` comes back to what is left, and hears of it being cancelled."""
+
+    def waiting_for_former_run(self, holder: TopicClaim, seconds: float) -> None:
+        """See `Watcher`. Raises RedriveHeld."""
+        raise RedriveHeld(
+            f"a run of {holder.by} on {holder.host} holds {holder.topic}; its claim ends in {seconds:.0f} s"
+        )
+
+
+class _Run(msgspec.Struct, frozen=True, kw_only=True):
+    order: UUID
+    redrive: Redrive
+    stopping: asyncio.Event
+    task: asyncio.Task[None]
+
 
 class RedriveHost:
-    """Belongs to one event loop. What it runs ends with `close`; the same plan goes on from there, anywhere."""
+    """Belongs to one event loop. `follow` goes on with what is left; `close` leaves what runs to the next process.
 
-    def __init__(self) -> None:
-        self._runs: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
+    `look_seconds` is how often it looks for what is left or cancelled; `lease_seconds` how long its claims outlive it.
+    """
 
-    def start(self, desk: DeadLetters, plan: Plan, *, pace: Pace, by: str, reason: str) -> None:
-        """Begin to carry a plan out. How it goes on is told by `status.list_redrives`.
+    def __init__(
+        self, desk: DeadLetters, *, look_seconds: float = _LOOK_SECONDS, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self.desk = desk
+        self._look_seconds = look_seconds
+        self._lease_seconds = lease_seconds
+        self._runs: dict[str, _Run] = {}
+        self._defective: set[UUID] = set()
+        self._is_closed = False
 
-        Raises RedriveHeld when this process does so already.
+    async def begin(self, plan: Plan, *, pace: Pace, by: str, reason: str) -> None:
+        """Begin to carry a plan out. From its return on it stands in the log, and outlives this process.
+
+        Begun again before it has ended, it is the same redrive, at the pace it has.
+
+        Raises:
+            RedriveHeld: this process carries it out already.
+            ConfigError: another plan of the same id was begun.
+            LogError: it may have begun or not; asking again is safe.
         """
         if plan.id in self._runs:
             raise RedriveHeld(f"the plan {plan.id} is being carried out here already")
-        who = Who(by=by, host=socket.gethostname(), reason=reason, token=secrets.token_hex(8))
-        stopping = asyncio.Event()
-        redrive = Redrive(desk, plan, pace=pace, who=who, watcher=Watcher())
-        task = asyncio.create_task(self._run(redrive, stopping, plan_id=plan.id))
-        self._runs[plan.id] = (task, stopping)
+        entry = await self._entry(plan.id)
+        if entry is not None and entry.start.plan != plan:
+            raise ConfigError(f"another plan of the id {plan.id} was begun on {entry.fact.at:%Y-%m-%d %H:%M}")
+        if entry is None or entry.order is None:
+            token = secrets.token_hex(8)
+            fact = request_fact(plan, pace=pace, by=by, reason=reason, at=self.desk.clock.now(), token=token)
+            await self.desk.producer.append([audit_record(fact)])
+            # Of two that were asked for at once the first is the order: which one it is, the log says.
+            entry = await self._entry(plan.id)
+        if entry is not None and entry.order is not None:
+            self._start(entry.order)
 
-    def cancel(self, plan_id: str) -> bool:
-        """Stop a run as Ctrl-C would; False when it does not run here."""
+    async def cancel(self, plan_id: str, *, by: str) -> None:
+        """Stop a redrive that was begun over HTTP, wherever it runs, or take it back while nobody runs it.
+
+        Raises LetterRefused when it was not begun so or has ended; LogError, and asking again is safe.
+        """
         run = self._runs.get(plan_id)
+        entry = await self._entry(plan_id)
+        if run is None and (entry is None or entry.order is None):
+            raise LetterRefused(
+                f"the plan {plan_id} is not being carried out by the API: it has ended, or runs in `pabal dlq redrive`"
+            )
+        fact = cancel_fact(plan_id, by=by, at=self.desk.clock.now(), token=secrets.token_hex(8))
+        await self.desk.producer.append([audit_record(fact)])
         if run is not None:
-            run[1].set()
-        return run is not None
+            run.stopping.set()
+
+    async def follow(self) -> None:
+        """Go on with what is left, until cancelled."""
+        ops, audit = self.desk.tail(OPS_TOPIC, start=None), self._audit()
+        book, claims = Book(), Claims()
+        try:
+            while True:
+                # Claims before facts: who lets go has told the end before, and is not taken for one who is gone.
+                await insist(lambda: _take_claims(ops, claims))
+                await insist(lambda: _take_facts(audit, book))
+                self._act(claims, book)
+                await asyncio.sleep(self._look_seconds)
+        except Exception:  # The boundary: accepting notifications does not end with redrives.
+            logger.exception("redrives met a defect; what others leave is not taken up here until a restart")
 
     async def close(self) -> None:
-        """Stop what runs, and wait until what was begun is marked; idempotent."""
+        """Interrupt what runs, and wait until what was begun is marked; idempotent."""
+        self._is_closed = True
         runs = list(self._runs.values())
-        for _, stopping in runs:
-            stopping.set()
-        await asyncio.gather(*(task for task, _ in runs))
+        for run in runs:
+            if not run.stopping.is_set():
+                run.redrive.interrupt("its API process was stopped; another one goes on with it")
+                run.stopping.set()
+        await asyncio.gather(*(run.task for run in runs))
 
-    async def _run(self, redrive: Redrive, stopping: asyncio.Event, *, plan_id: str) -> None:
+    def _act(self, claims: Claims, book: Book) -> None:
+        for plan_id, run in self._runs.items():
+            if (entry := book.entries.get(plan_id)) is not None and entry.cancelled == run.order:
+                run.stopping.set()
+        held = {claim.topic for claim in claims.holders(now=self.desk.clock.now())}
+        for order in book.orders():
+            is_here = order.plan.id in self._runs or order.id in self._defective
+            if not is_here and held.isdisjoint(topics_of(order.plan)):
+                logger.info("redrive %s of %s goes on here", order.plan.id, order.by)
+                self._start(order)
+
+    def _start(self, order: Order) -> None:
+        if order.plan.id in self._runs or self._is_closed:
+            return
+        who = Who(
+            by=order.by,
+            host=socket.gethostname(),
+            reason=order.reason,
+            token=secrets.token_hex(8),
+            lease_seconds=self._lease_seconds,
+        )
+        redrive = Redrive(self.desk, order.plan, pace=order.pace, who=who, watcher=_Hurried())
+        stopping = asyncio.Event()
+        task = asyncio.create_task(self._run(order, redrive, stopping))
+        self._runs[order.plan.id] = _Run(order=order.id, redrive=redrive, stopping=stopping, task=task)
+
+    async def _run(self, order: Order, redrive: Redrive, stopping: asyncio.Event) -> None:
         try:
             ending = await redrive.run(stopping)
+        except RedriveHeld as error:
+            logger.info("redrive %s is left for now: %s", order.plan.id, error)
         except PabalError as error:
             # Its caller was answered long ago; what could be told of it stands in the audit log.
-            logger.error("redrive %s failed: %s", plan_id, error)
+            logger.error("redrive %s failed: %s", order.plan.id, error)
+        except Exception:  # The boundary, as in `follow`: begun here again it would meet the same.
+            logger.exception("redrive %s met a defect", order.plan.id)
+            self._defective.add(order.id)
         else:
-            logger.info("redrive %s: %s, %d redriven", plan_id, ending.ended, ending.tally.redriven)
+            logger.info("redrive %s: %s, %d redriven", order.plan.id, ending.ended, ending.tally.redriven)
         finally:
-            del self._runs[plan_id]
+            del self._runs[order.plan.id]
+
+    async def _entry(self, plan_id: str) -> Entry | None:
+        book = Book()
+        await _take_facts(self._audit(), book)
+        return book.entries.get(plan_id)
+
+    def _audit(self) -> Tail:
+        return self.desk.tail(AUDIT_TOPIC, start=self.desk.clock.now() - REMEMBERED)
+
+
+async def _take_claims(ops: Tail, claims: Claims) -> None:
+    async for record in ops.read():
+        claims.take(record)
+
+
+async def _take_facts(audit: Tail, book: Book) -> None:
+    async for record in audit.read():
+        if (record.header("x-action") or b"").decode(errors="replace") in REDRIVE_ACTIONS:
+            with contextlib.suppress(DecodeError):  # A fact of a later version.
+                book.take(read_audit(record))

@@ -24,7 +24,7 @@ from pabal.dlq.marks import REDRIVEN, RESOLVED, Mark, marking_fact
 from pabal.dlq.plan import Plan, judge, redriven_delivery
 from pabal.dlq.stepping import RECENT, Pace, Send, Step, Stop, TokenBucket, Wait, next_step
 from pabal.dlq.surroundings import Surroundings
-from pabal.errors import DecodeError, PabalError, RecordRefused
+from pabal.errors import DecodeError, PabalError, RecordRefused, RedriveHeld
 from pabal.notification import Fact
 from pabal.runtime import insist
 
@@ -33,19 +33,24 @@ logger = logging.getLogger(__name__)
 STARTED: Final = "redrive.started"
 ENDED: Final = "redrive.ended"
 
+INTERRUPTED: Final = "interrupted"
+
 _LOOK_SECONDS: Final = 0.25
 """How often the answers are read while there is nothing to send, and how long small batches are gathered."""
 
 
 class Start(Fact, frozen=True, kw_only=True):
-    """The detail of `redrive.started`: the whole plan, and how fast."""
+    """The detail of `redrive.started`: the whole plan, and how fast; which run began, and where."""
 
     plan: Plan
     pace: Pace
+    run: str = ""
+    host: str = ""
 
 
 class Ending(Fact, frozen=True, kw_only=True):
-    """How a run ended: `completed`, `aborted`, `unanswered`, `cancelled` or `failed`; `message` says why.
+    """How a run ended: `completed`, `aborted`, `unanswered`, `cancelled`, `failed`, or `interrupted` from outside, so
+    that nothing is decided; `message` says why.
 
     `tally` counts all that the plan has redriven, in this run and in earlier ones; `resolved` letters were found to
     have been sent after all; `refused` ones are too large for the log by now.
@@ -56,6 +61,7 @@ class Ending(Fact, frozen=True, kw_only=True):
     tally: Tally
     resolved: int = 0
     refused: int = 0
+    run: str = ""
 
 
 class Who(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +96,11 @@ class Redrive:
         self._answers = Answers(recent=RECENT)
         self._resolved = 0
         self._refused = 0
+        self._stopped = ("cancelled", "stopped by hand; the same command goes on from here")
+
+    def interrupt(self, why: str) -> None:
+        """When `stopping` is set now, nobody has decided against this redrive: its process ends."""
+        self._stopped = (INTERRUPTED, why)
 
     async def run(self, stopping: asyncio.Event) -> Ending:
         """Redrive until all is done, `stopping` is set, or it stops by itself; what was begun is marked in any case.
@@ -106,8 +117,11 @@ class Redrive:
             await insist(lambda: self._desk.producer.append([audit_record(self._started())]))
             # While the log is away nothing is lost: begun again, it finds its own marks.
             ending = await insist(lambda: self._redrive(stopping, hold))
+        except RedriveHeld as error:
+            await self._tell_end(self._ending(INTERRUPTED, f"this process stood still, and lost its claim: {error}"))
+            raise
         except PabalError as error:
-            await self._tell_end(Ending(ended="failed", message=str(error), tally=self._answers.tally()))
+            await self._tell_end(self._ending("failed", str(error)))
             raise
         else:
             await self._tell_end(ending)
@@ -143,7 +157,7 @@ class Redrive:
                     case Stop(ended=ended, message=message):
                         return self._ending(ended, message)
                     case _ if stopping.is_set():
-                        return self._ending("cancelled", "stopped by hand; the same command goes on from here")
+                        return self._ending(*self._stopped)
                     case Wait():
                         await _pause(_LOOK_SECONDS, stopping)
                     case Send(most=most):
@@ -254,7 +268,8 @@ class Redrive:
         return TopicHold(self._desk, topics_of(self._plan), claim=claim)
 
     def _started(self) -> AuditFact:
-        return self._fact(STARTED, detail=Start(plan=self._plan, pace=self._pace), ended=None)
+        start = Start(plan=self._plan, pace=self._pace, run=self._who.token, host=self._who.host)
+        return self._fact(STARTED, detail=start, ended=None)
 
     async def _tell_end(self, ending: Ending) -> None:
         fact = self._fact(ENDED, detail=ending, ended=f"{ending.ended}: {ending.message}")
@@ -275,7 +290,12 @@ class Redrive:
 
     def _ending(self, ended: str, message: str) -> Ending:
         return Ending(
-            ended=ended, message=message, tally=self._answers.tally(), resolved=self._resolved, refused=self._refused
+            ended=ended,
+            message=message,
+            tally=self._answers.tally(),
+            resolved=self._resolved,
+            refused=self._refused,
+            run=self._who.token,
         )
 
 

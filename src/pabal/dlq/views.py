@@ -63,8 +63,11 @@ class LetterDetail(Fact, frozen=True, kw_only=True):
 
 
 class RedriveView(Fact, frozen=True, kw_only=True):
-    """One redrive: what was planned, and how it stands. `state` is `running`, `broken` (its process ended without a
-    word; the same plan goes on from there), or how its last run ended. `redriven` counts its marks."""
+    """One redrive: what was planned, and how it stands. `redriven` counts its marks, `host` is where it ran last.
+
+    `state` is `running`; `waiting` (begun over HTTP: an API process goes on with it); `broken` (the process of
+    `pabal dlq redrive` ended without a word; the same plan goes on from there); or how its last run ended.
+    """
 
     plan: str
     state: str
@@ -76,6 +79,7 @@ class RedriveView(Fact, frozen=True, kw_only=True):
     runs: int
     pace: Pace
     selection: Selection
+    host: str | None = None
     ended_at: datetime | None = None
     ending: Ending | None = None
 
