@@ -27,7 +27,7 @@ from pabal.outcome import (
     Verdict,
 )
 from pabal.policy import DEFAULT_CLASSES, ClassSettings, Uncertain
-from pabal.retry import decide, may_call_again, place_park, place_wait
+from pabal.retry import SHORTEST_PARK_SECONDS, decide, end_of_park, may_call_again, place_park, place_wait
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -242,3 +242,26 @@ def test_a_park_is_one_hop_that_ends_when_it_is_due(wait: timedelta) -> None:
     assert hop.due == hop.release_at == NOW + wait
     assert timedelta(seconds=rung) >= wait
     assert all(timedelta(seconds=each) < wait for each in RUNGS_SECONDS if each < rung)
+
+
+def test_a_park_that_ends_before_the_expiry_is_as_long_as_it_is() -> None:
+    assert end_of_park(seconds=59, now=NOW, expires_at=NOW + timedelta(seconds=60)) == NOW + timedelta(seconds=59)
+
+
+@pytest.mark.parametrize("seconds", [60.0, 600.0, 1e6])
+def test_a_park_that_would_outlive_the_delivery_ends_halfway_to_its_expiry(seconds: float) -> None:
+    due = end_of_park(seconds=seconds, now=NOW, expires_at=NOW + timedelta(seconds=60))
+
+    assert due == NOW + timedelta(seconds=30)
+
+
+@given(left=st.floats(-10, 7200), seconds=st.floats(SHORTEST_PARK_SECONDS, 600))
+def test_parks_end_in_a_few_hops_each_before_the_expiry_but_for_the_last(left: float, seconds: float) -> None:
+    expires_at = NOW + timedelta(seconds=left)
+
+    now, hops = NOW, 0
+    while (due := end_of_park(seconds=max(seconds, 60), now=now, expires_at=expires_at)) < expires_at:
+        assert due - now >= timedelta(seconds=SHORTEST_PARK_SECONDS)
+        now, hops = due, hops + 1
+
+    assert hops <= max(left, 0) / 60 + 7

@@ -26,6 +26,9 @@ from pabal.outcome import (
 )
 from pabal.policy import ClassSettings
 
+SHORTEST_PARK_SECONDS = float(RUNGS_SECONDS[0])
+"""A shorter park would be no shorter on the delay line when that is busy."""
+
 
 class Wait(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One hop down the delay line: when the delivery is due, and when this hop lets it go (no later than due)."""
@@ -87,12 +90,25 @@ def place_park(*, due: datetime, now: datetime, class_: str) -> tuple[str, Wait]
     """The delay topic for a park until `due`: the shortest rung that holds all of it, so that it is one hop.
 
     Never early. It may be late by as much as that rung is longer than it, if more stand before it than are held in
-    memory: nobody was promised when a park ends.
+    memory: nobody was promised when a park ends. Never later than that: what stands before it is due by then.
     """
     holding = [seconds for seconds in RUNGS_SECONDS if timedelta(seconds=seconds) >= due - now]
     if not holding:
         return place_wait(due=due, now=now, class_=class_)
     return delay_topic(class_, min(holding)), Wait(due=due, release_at=due)
+
+
+def end_of_park(*, seconds: float, now: datetime, expires_at: datetime) -> datetime:
+    """When a park of `seconds` ends.
+
+    One that would outlive the delivery ends halfway to the expiry: whoever refuses it may be back by then, and how
+    long a park is says only how many are parked. So it comes back a few times more, seven if ten
+    minutes are left. When the shortest park is all that is left, it ends after the expiry: that is the expiry.
+    """
+    left = (expires_at - now).total_seconds()
+    if seconds >= left and left / 2 >= SHORTEST_PARK_SECONDS:
+        return now + timedelta(seconds=left / 2)
+    return now + timedelta(seconds=seconds)
 
 
 def _next_rung(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -120,6 +120,23 @@ async def test_a_host_that_fails_is_not_called_until_its_circuit_reopens_and_ano
     unchanged = [(each.attempt, each.rung, each.parks) for each in waiting if each.parks]
     assert set(unchanged) == {(1, 0, 1)}
     assert len(unchanged) == len(parked)
+
+
+async def test_how_many_wait_for_a_dead_host_ends_none_of_them_before_its_time(tmp_path: Path) -> None:
+    """The last of them would be back after their expiry; the host may be back before."""
+
+    async def does(to: str) -> Outcome:
+        del to
+        return Deferred(reason="503")
+
+    async with WorkerLab.open(tmp_path) as lab:
+        expires_at = datetime.now(UTC) + timedelta(seconds=20)
+        await lab.append(*(a_delivery(number, expires_at=expires_at) for number in range(500)))
+        async with lab.running(Provider(does)):
+            told = await lab.until(lambda events: events, count=500)
+
+    assert {event.kind for event in told} == {"deferred", "parked"}
+    assert all(event.due < expires_at for event in told if event.due is not None)
 
 
 async def test_a_host_that_is_well_is_served_its_whole_backlog_and_nothing_of_it_is_parked(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ PATIENCE_SECONDS = 2.0
 
 FIRST_PARK_SECONDS = 5.0
 LONGEST_PARK_SECONDS = 600.0
-"""Each park in a row is twice as long as the one before, up to this."""
+"""Each park in a row is twice as long as the one before, up to this, spread included (600 s: a rung of the delay line,
+so no park waits behind what is due later than that)."""
 
 RETURNS_PER_SECOND = 20.0
 """How many of those parked for a callee that does not answer come back in a second: a trickle beside what is well."""
@@ -29,7 +30,17 @@ class Callee:
     `leave`, or, when it was never made, by `give_back`. `on_change` hears each change of the circuit.
     """
 
-    __slots__ = ("_horizon", "_on_change", "_random", "circuit", "limit", "name", "rate", "used_at")
+    __slots__ = (
+        "_on_change",
+        "_random",
+        "_returning_until",
+        "_served_until",
+        "circuit",
+        "limit",
+        "name",
+        "rate",
+        "used_at",
+    )
 
     def __init__(
         self,
@@ -48,7 +59,9 @@ class Callee:
         self.used_at = 0.0
         self._random = random
         self._on_change = on_change
-        self._horizon = 0.0
+        # Apart: how those come back who were parked while nobody answered says nothing about who is served how fast.
+        self._served_until = 0.0
+        self._returning_until = 0.0
 
     def is_free(self, now: float) -> bool:
         """Whether one more call may begin now."""
@@ -124,17 +137,28 @@ class Callee:
         Of one that answers: until those that were parked before have had their turn. Of one that does not: until it is
         called again, and then as a trickle, in the order in which they were parked.
         """
-        is_answering = self.circuit.state == "closed" and self.limit.is_answering(now)
-        self._horizon = max(self._horizon, now) + max(
-            self._seconds_each(now), 0.0 if is_answering else 1.0 / RETURNS_PER_SECOND
-        )
-        queue = self._horizon - now
-        wait = max(FIRST_PARK_SECONDS * 2.0 ** min(parks, 16), self.circuit.reopens_in(now))
-        seconds = max(wait, queue) if is_answering else wait + queue
+        each, reopens_in = self._seconds_each(now), self.circuit.reopens_in(now)
+        wait = max(FIRST_PARK_SECONDS * 2.0 ** min(parks, 16), reopens_in)
+        if self.circuit.state == "closed" and self.limit.is_answering(now):
+            self._served_until = _after_those_before(self._served_until, seconds=each, now=now)
+            seconds = max(wait, self._served_until - now)
+        else:
+            each = max(each, 1.0 / RETURNS_PER_SECOND)
+            self._returning_until = _after_those_before(self._returning_until, seconds=each, now=now)
+            seconds = wait + self._returning_until - now
         # Spread: the workers of an installation should not get theirs back in the same moment.
-        return min(seconds, LONGEST_PARK_SECONDS) * (1.0 + _PARK_SPREAD * self._random())
+        seconds = min(seconds, LONGEST_PARK_SECONDS / (1.0 + _PARK_SPREAD)) * (1.0 + _PARK_SPREAD * self._random())
+        return max(seconds, min(reopens_in, LONGEST_PARK_SECONDS))
 
     def _seconds_each(self, now: float) -> float:
         """How much time passes from one begin to the next while as many as may be are under way."""
         by_calls = self.limit.latency(now) / int(self.limit.reach)
         return max(by_calls, 1.0 / self.rate.per_second if self.rate.per_second else 0.0)
+
+
+def _after_those_before(until: float, *, seconds: float, now: float) -> float:
+    """When the turn of one more ends, behind those whose turns end at `until`.
+
+    Never further off than the longest park: those beyond it come back before their turn and are counted again.
+    """
+    return min(max(until, now) + seconds, now + LONGEST_PARK_SECONDS)

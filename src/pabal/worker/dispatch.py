@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection, Coroutine, Mapping
-from datetime import timedelta
 from typing import Any, assert_never
 
 import msgspec
@@ -17,6 +16,7 @@ from pabal.lanes import Lanes
 from pabal.notification import Delivery
 from pabal.outcome import DeadLetter, Park, Verdict
 from pabal.protocol import Held
+from pabal.retry import end_of_park
 from pabal.worker.deliver import Deliverer, End
 from pabal.worker.intake import Intake, Item
 from pabal.worker.lines import Lines
@@ -184,7 +184,7 @@ class Dispatch:
                 else:
                     self._park(item, callee, now=now)
             case ParkFor(seconds, by):
-                self._refuse(item, self._park_for(seconds, by=by), provider=None)
+                self._refuse(item, self._park_for(item, seconds, by=by), provider=None)
             case NoSuchProvider(name):
                 message = f"it must be carried by provider {name!r}, which is not configured for {self._channel}"
                 self._refuse(item, DeadLetter(error_class="no_such_provider", message=message), provider=name)
@@ -194,10 +194,12 @@ class Dispatch:
     def _park(self, item: Item, callee: Callee, *, now: float) -> None:
         assert isinstance(item.delivery, Delivery)
         seconds = callee.park_seconds(parks=item.delivery.parks, now=now)
-        self._refuse(item, self._park_for(seconds, by=callee.name), provider=None)
+        self._refuse(item, self._park_for(item, seconds, by=callee.name), provider=None)
 
-    def _park_for(self, seconds: float, *, by: str) -> Park:
-        return Park(due=self._clock.now() + timedelta(seconds=seconds), reason=f"not taken for now by {by}")
+    def _park_for(self, item: Item, seconds: float, *, by: str) -> Park:
+        assert isinstance(item.delivery, Delivery)
+        due = end_of_park(seconds=seconds, now=self._clock.now(), expires_at=item.delivery.expires_at)
+        return Park(due=due, reason=f"not taken for now by {by}")
 
     def _refuse(self, item: Item, verdict: Verdict, *, provider: str | None) -> None:
         self._refused.append((item, verdict, provider))
