@@ -275,6 +275,39 @@ async def test_a_redrive_can_be_stopped(client: Client) -> None:
     assert view["redriven"] < 50
 
 
+async def test_a_plan_that_is_none_of_this_log_is_refused_before_anything_is_begun(client: Client) -> None:
+    await client.bury(client.delivery(1))
+    plan = await client.ask("POST", "/v1/redrives/plan", {})
+    wrong = [
+        {**plan, "ends": {**plan["ends"], "webhook/0": 2}},
+        {**plan, "ends": {"fax/0": 0}},
+        {**plan, "selection": {**plan["selection"], "channels": ["fax"]}},
+        {**plan, "selection": {**plan["selection"], "letters": ["nine"]}},
+    ]
+
+    for each in wrong:
+        told = await client.ask("POST", "/v1/redrives", {"plan": each, "reason": "x"}, expect=422)
+        assert told["errors"][0]["path"] == "$.plan"
+    assert (await client.ask("GET", "/v1/redrives"))["redrives"] == []
+
+
+async def test_a_redrive_of_another_tenant_can_neither_be_seen_nor_stopped_nor_its_id_be_taken(client: Client) -> None:
+    await client.bury(client.delivery(1), client.delivery(2, tenant="bank"))
+    plan = await client.ask("POST", "/v1/redrives/plan", {})
+    own = await client.ask("POST", "/v1/redrives/plan", {}, key=OTHER)
+    await client.ask("POST", "/v1/redrives", {"plan": plan, "reason": "x"}, expect=202)
+    await until_ended(client, plan["id"])
+
+    await client.ask("GET", f"/v1/redrives/{plan['id']}", key=OTHER, expect=404)
+    await client.ask("POST", f"/v1/redrives/{plan['id']}/cancel", key=OTHER, expect=404)
+    taken = {**own, "id": plan["id"]}
+    told = await client.ask("POST", "/v1/redrives", {"plan": taken, "reason": "x"}, key=OTHER, expect=422)
+    ended = await client.ask("POST", f"/v1/redrives/{plan['id']}/cancel", expect=409)
+
+    assert told["detail"].startswith("$.plan: another plan of the id")
+    assert ended["code"] == "letter_refused"
+
+
 async def test_what_a_letter_does_not_allow_says_so(client: Client) -> None:
     await client.bury(client.delivery(1))
     discard = "/v1/dead-letters/webhook/0/0/discard"

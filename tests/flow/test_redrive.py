@@ -156,7 +156,9 @@ async def test_a_redrive_begun_over_http_goes_on_by_itself_when_its_api_process_
 
         assert received < LETTERS
         assert (view["state"], view["by"], view["reason"]) == ("completed", "an API key of shop", "mended")
-        assert (view["runs"], view["redriven"], view["ending"]["tally"]["sent"]) == (2, LETTERS, LETTERS)
+        # What was appended and sent, but not marked when the process was killed, is found to have been sent.
+        ending = view["ending"]
+        assert (view["runs"], ending["tally"]["sent"] + ending.get("resolved", 0)) == (2, LETTERS)
         counts = commands.simulator.counts().by_key
         assert {delivery.id: counts.get(str(delivery.id), 0) for delivery in deliveries} == {
             delivery.id: 1 for delivery in deliveries
