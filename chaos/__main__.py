@@ -8,8 +8,9 @@ import click
 from rich.console import Console
 
 from chaos.account import Log, Row
+from chaos.apart import conduct
 from chaos.rows import OUT, QUICK_OUT, record
-from chaos.run import QUICK, Scenario, Size, conduct
+from chaos.run import QUICK, Scenario, Size
 from chaos.scenarios import SCENARIOS
 from pabal.testing.kafka import missing
 

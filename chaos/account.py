@@ -24,12 +24,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 class Told(msgspec.Struct, kw_only=True):
     """What the log tells of a delivery: the kinds of its events, its dead letters' error classes, the last attempt.
 
+    `told_at`: when each event happened, in seconds since the Unix epoch by its writer's clock.
     `explained_ns`: when it was first told that (and why) nothing will arrive.
     """
 
     kinds: set[str] = msgspec.field(default_factory=set)
     dead: list[str] = msgspec.field(default_factory=list)
     attempt: int = 0
+    told_at: list[float] = msgspec.field(default_factory=list)
     explained_ns: int | None = None
 
     @property

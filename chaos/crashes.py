@@ -26,6 +26,14 @@ _REBALANCE_EVERY_SECONDS = 2.0
 _FROZEN_SECONDS = 12.0
 """Longer than a session (6 s) and than a claim's lease (call timeout 2 s + 5 s)."""
 
+_KIP_848 = '[log]\ngroup_protocol = "consumer"'
+_SESSION_6_SECONDS = {
+    "group.consumer.min.session.timeout.ms": "6000",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.heartbeat.interval.ms": "1000",
+}
+"""With KIP-848 the brokers say how long a session is: as long as the classic one's."""
+
 _SHORT_LADDER = "[classes.standard]\nladder_seconds = [5, 5, 30]"
 """So that a run need not wait half a minute for what has to be tried again."""
 
@@ -203,6 +211,13 @@ SCENARIOS = (
         title="worker SIGSTOPped past its session, then continued",
         do=freeze_worker,
         setting=Setting(config=_SHORT_LADDER),
+    ),
+    Scenario(
+        name="zombie-kip-848",
+        title="worker SIGSTOPped past its session, then continued, in KIP-848 groups",
+        do=freeze_worker,
+        logs=("kafka",),
+        setting=Setting(config=f"{_SHORT_LADDER}\n\n{_KIP_848}", broker_properties=_SESSION_6_SECONDS),
     ),
     Scenario(name="rebalance-storm", title="workers joining and leaving every 2 s", do=storm_of_rebalances),
 )

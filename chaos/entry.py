@@ -2,15 +2,12 @@
 
 Environment:
     CHAOS_DIE_AT=STEP:N    SIGKILL this process when it comes to a step of the send protocol for the Nth time
-    CHAOS_WALL_CLOCK=FILE  add the seconds that stand in this file to the wall clock, read again at every look
 """
 
 import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +15,6 @@ from pabal.broker.port import Assignment, TopicPartition
 from pabal.channels.port import Rendered
 from pabal.cli import compose
 from pabal.cli.main import main
-from pabal.clock import SystemClock
 from pabal.outcome import Outcome
 from pabal.protocol import Claim, ClaimAnswer, Finish, FinishAnswer
 
@@ -126,18 +122,6 @@ class FusedBroker(_Wrapped):
         return FusedConsumer(self._real.consumer(group, topics, assignment, instance=instance), self._fuse)
 
 
-class SteppedClock(SystemClock):
-    """The machine's clocks, the wall clock moved by what a file says."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self._file = file
-
-    def now(self) -> datetime:
-        """See `Clock.now`."""
-        return super().now() + timedelta(seconds=float(self._file.read_text()))
-
-
 def arm(environment: Mapping[str, str]) -> None:
     """Wire in what the environment asks for."""
     if place := environment.get("CHAOS_DIE_AT"):
@@ -145,8 +129,6 @@ def arm(environment: Mapping[str, str]) -> None:
         if step not in STEPS:
             raise SystemExit(f"no step {step!r}; there are {', '.join(STEPS)}")
         _lay(Fuse(step, int(times)))
-    if clock_file := environment.get("CHAOS_WALL_CLOCK"):
-        _replace("SystemClock", lambda _: lambda: SteppedClock(Path(clock_file)))
 
 
 def _lay(fuse: Fuse) -> None:

@@ -88,10 +88,11 @@ class Receiver(FarSide):
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """What a scenario runs on: brokers of a Kafka, more lines of configuration, a small disk for the roles' data, and
-    whether ledger and store are in a PostgreSQL instead of SQLite files."""
+    """What a scenario runs on: brokers of a Kafka and properties of theirs, more lines of configuration, a small disk
+    for the roles' data, and whether ledger and store are in a PostgreSQL instead of SQLite files."""
 
     brokers: int = 1
+    broker_properties: Mapping[str, str] = {}
     config: str = ""
     has_small_disk: bool = False
     has_postgres: bool = False
@@ -155,7 +156,7 @@ class Installation:
                 KafkaCluster.start,
                 directory / "kafka",
                 brokers=brokers,
-                settings={"auto.create.topics.enable": "false"},
+                settings={"auto.create.topics.enable": "false", **self._setting.broker_properties},
             )
             self.log_url = f"kafka://{self.cluster.bootstrap}"
             command += [f"--replication={brokers}"]

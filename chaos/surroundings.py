@@ -1,23 +1,26 @@
 """What a process stands on: the disk, the wall clock, the bytes that others wrote."""
 
 import asyncio
+import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from chaos.account import Allowed
 from chaos.disk import fill, integrity
 from chaos.failed import RunFailed
 from chaos.installation import Setting
 from chaos.run import Run, Scenario
+from chaos.wall_clock import WallClock
 from pabal.broker.port import NewRecord
 from pabal.cli.compose import open_broker
 from pabal.clock import SystemClock
 from pabal.config import Settings
 from pabal.notification import deliveries_topic
 
-_HOUR = 3600.0
+_HOUR_SECONDS = 3600
 _FULL_SECONDS = 8.0
 _STEP_SECONDS = 4.0
+_STEPS_HOURS = (-1, 0, 1)
 _TOPIC = deliveries_topic("webhook", "standard")
 
 
@@ -62,26 +65,27 @@ async def restart_postgres(run: Run) -> Allowed:
 
 async def step_the_wall_clock(run: Run) -> Allowed:
     """An hour back, and forward again; then an hour forward, for good. Some wait in the delay line meanwhile."""
-    clock = run.pabal.folder / "wall-clock"
-    clock.write_text("0")
-    stepped = {"CHAOS_WALL_CLOCK": str(clock)}
-    await run.pabal.start("api", "delayline", "recorder", "worker-1", environment=stepped)
+    clock = WallClock(run.pabal.folder)
+    await run.pabal.start("api", "delayline", "recorder", "worker-1", environment=clock.environment)
+    run.load.burst(1, to=run.webhook)
+    await run.until_arrived(1)
     due = datetime.now(UTC) + timedelta(seconds=_STEP_SECONDS * 1.5)
     run.load.burst(run.size.burst // 10, to=run.webhook, send_at=due)
     await run.load.answered()
     async with run.steady_load():
-        for offset in (-_HOUR, 0.0, _HOUR):
-            _write_whole(clock, str(offset))
+        for hours in _STEPS_HOURS:
+            clock.step(hours * _HOUR_SECONDS)
             run.fault_over()
             await run.while_loaded(_STEP_SECONDS)
+    seen = hours_off((at for told in (await run.told()).values() for at in told.told_at), now=time.time())
+    if not seen >= set(_STEPS_HOURS):
+        run.problems.append(f"the events' times are off by {sorted(seen)} hours: the clock did not step")
     return Allowed(duplicates=0)
 
 
-def _write_whole(file: Path, text: str) -> None:
-    """At once, for readers who look at any moment."""
-    fresh = file.with_suffix(".new")
-    fresh.write_text(text)
-    fresh.replace(file)
+def hours_off(times: Iterable[float], *, now: float) -> set[int]:
+    """By how many whole hours any of these is off, all being of the last few minutes by a clock that is not."""
+    return {round((at - now) / _HOUR_SECONDS) for at in times}
 
 
 async def write_nonsense(run: Run) -> Allowed:
@@ -119,7 +123,7 @@ SCENARIOS = (
     ),
     Scenario(
         name="wall-clock",
-        title="wall clock stepped an hour back, forward, and forward again",
+        title="wall clock of every role stepped an hour back, forward, and forward again",
         do=step_the_wall_clock,
     ),
     Scenario(name="undecodable", title="undecodable records, one in twenty, among good ones", do=write_nonsense),

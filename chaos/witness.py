@@ -56,6 +56,7 @@ class Witness:
         event = read_event(record)
         told = self._of(event.delivery_id)
         told.kinds.add(event.kind)
+        told.told_at.append(event.at.timestamp())
         told.attempt = max(told.attempt, event.attempt)
         if event.kind in FINAL_WITHOUT_A_SEND:
             self._explain(told, record)

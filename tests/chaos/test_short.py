@@ -4,12 +4,14 @@ import sys
 
 import pytest
 from chaos.account import Log
+from chaos.apart import conduct
 from chaos.entry import STEPS
-from chaos.run import QUICK, Scenario, conduct
+from chaos.run import QUICK, Scenario
 from chaos.scenarios import SCENARIOS
 
-from chaos import disk
+from chaos import disk, wall_clock
 from pabal.testing.kafka import missing
+from tests.chaos.lacking import skip_for_lack_of
 from tests.conftest import skip_without_kafka
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -24,6 +26,7 @@ EMBEDDED = (
     "recorder",
     "zombie",
     "disk-full",
+    "wall-clock",
     "undecodable",
 )
 
@@ -41,7 +44,9 @@ async def prove(scenario: Scenario, *, log: Log) -> None:
 @pytest.mark.parametrize("name", EMBEDDED)
 async def test_it_keeps_its_promises_on_the_embedded_log(name: str) -> None:
     if BY_NAME[name].setting.has_small_disk and (reason := disk.missing()):
-        pytest.skip(reason)
+        skip_for_lack_of("small disk", reason)
+    if name == "wall-clock" and (reason := wall_clock.missing()):
+        skip_for_lack_of("stepping wall clock", reason)
 
     await prove(BY_NAME[name], log="embedded")
 
