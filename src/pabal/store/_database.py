@@ -29,7 +29,10 @@ PATIENCE_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.01
 
 STATEMENT_SECONDS: Final = 30.0
-"""How long a statement may take in PostgreSQL before it is given up."""
+"""How long a statement may take in PostgreSQL before the server gives it up."""
+
+SILENT_SECONDS: Final = STATEMENT_SECONDS + 5.0
+"""How long a server may be silent before we do: one that works would have given up the statement."""
 
 _MIGRATION_LOCK: Final = 0x7061626D
 """An advisory lock of PostgreSQL: one migrates, the others wait and find it done."""
@@ -107,8 +110,11 @@ class Database:
         except (exc.DataError, exc.IntegrityError, OverflowError, UnicodeError) as error:
             raise StoreRefused(f"the store at {self._place()} does not take it: {_first_line(error)}") from error
         except exc.DBAPIError as error:
-            lost = _ConnectionLost if error.connection_invalidated else StoreUnavailable
-            raise lost(f"the store at {self._place()} did not answer: {_first_line(error)}") from error
+            # A connection may be lost because it is an old one; a server that is silent would be silent again.
+            is_lost = error.connection_invalidated and not _is_silence(error)
+            raise (_ConnectionLost if is_lost else StoreUnavailable)(
+                f"the store at {self._place()} did not answer: {_first_line(error)}"
+            ) from error
         except (exc.SQLAlchemyError, OSError) as error:
             raise StoreUnavailable(f"the store at {self._place()} did not answer: {_first_line(error)}") from error
 
@@ -160,6 +166,8 @@ class Database:
         event.listen(engine, "connect", _prepare_sqlite if self.is_sqlite else _prepare_postgresql)
         if self.is_sqlite:
             event.listen(engine, "begin", _begin_sqlite)
+        else:
+            event.listen(engine, "do_connect", _connect_impatiently)
         return engine
 
     def _place(self) -> str:
@@ -194,6 +202,22 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     # A transaction that would write only later could not wait for its turn (SQLITE_BUSY).
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.info["writes"] else "BEGIN")
+
+
+def _connect_impatiently(_dialect: object, _record: object, arguments: Any, named: Any) -> Any:
+    # Loaded only where there is a PostgreSQL.
+    from pabal.store._postgres_silence import ImpatientConnection
+
+    connection = ImpatientConnection.connect(*arguments, **named)
+    connection.silent_seconds = SILENT_SECONDS
+    return connection
+
+
+def _is_silence(error: exc.DBAPIError) -> bool:
+    """Only of a PostgreSQL's connection that was lost."""
+    from pabal.store._postgres_silence import NoAnswer
+
+    return isinstance(error.orig, NoAnswer)
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:

@@ -13,7 +13,9 @@ waits for the other's, and fails when that one commits; the group then finds the
 Nothing is locked between the two: a worker that is stopped in between (SIGSTOP) is in nobody's way. Should two workers
 write the same rows in different orders, the database sees the deadlock, and the one is asked again.
 
-A lost connection fails its group; the next one connects anew, and goes on as the same owner.
+A lost connection fails its group, and so does a server that is silent (`_postgres_silence.py`); the next group connects
+anew, and goes on as the same owner. What a frozen server does late, once it goes on, is the claim that is asked again
+under its token, or finds that the rows are no longer what was read.
 """
 
 import asyncio
@@ -44,11 +46,9 @@ from pabal.store._ledger_postgres_rows import (
     write,
 )
 from pabal.store._ledger_steps import Ask, Failure, Transaction, ids_of, recipients_of, run
+from pabal.store._postgres_silence import ImpatientAsyncConnection
 
 logger = logging.getLogger(__name__)
-
-ANSWER_WITHIN_SECONDS = 10.0
-"""How long a group may take before its connection is given up: a server that went away without a word."""
 
 _TRIES = 8
 """How often a group is asked again that another came before. Each time it finds a row or a suppression more."""
@@ -114,12 +114,11 @@ class LedgerDatabase:
         """See `Database.prune`; the place is the number of blocks looked at."""
         async with self._busy:
             try:
-                async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-                    connection = await self._connected()
-                    async with connection.transaction():
-                        [(blocks,)] = await (await connection.execute(BLOCKS)).fetchall()
-                        upto = after + _PRUNE_BLOCKS
-                        pruned = await connection.execute(PRUNE, (f"({after},0)", f"({upto},0)", before))
+                connection = await self._connected()
+                async with connection.transaction():
+                    [(blocks,)] = await (await connection.execute(BLOCKS)).fetchall()
+                    upto = after + _PRUNE_BLOCKS
+                    pruned = await connection.execute(PRUNE, (f"({after},0)", f"({upto},0)", before))
             except BaseException as error:
                 await self._give_up(error)
                 raise
@@ -129,10 +128,9 @@ class LedgerDatabase:
         """See `Database.suppressed`."""
         async with self._busy:
             try:
-                async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-                    connection = await self._connected()
-                    async with connection.transaction():
-                        found = await (await connection.execute(ALL_SUPPRESSED)).fetchall()
+                connection = await self._connected()
+                async with connection.transaction():
+                    found = await (await connection.execute(ALL_SUPPRESSED)).fetchall()
             except BaseException as error:
                 await self._give_up(error)
                 raise
@@ -145,10 +143,9 @@ class LedgerDatabase:
         self._is_closed = True
         async with self._busy:
             try:
-                async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-                    connection = await self._connected()
-                    statement = "UPDATE owners SET ended = 'closed' WHERE owner = %s AND ended IS NULL"
-                    await connection.execute(statement, (self.owner,))
+                connection = await self._connected()
+                statement = "UPDATE owners SET ended = 'closed' WHERE owner = %s AND ended IS NULL"
+                await connection.execute(statement, (self.owner,))
             except (psycopg.Error, OSError, LedgerUnavailable, OwnerEnded) as error:
                 logger.warning("could not end this worker's leases, they will by themselves: %s", error)
             finally:
@@ -158,14 +155,10 @@ class LedgerDatabase:
         for _ in range(_TRIES):
             async with self._busy:
                 try:
-                    async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-                        return await self._transact(await self._connected(), asks)
+                    return await self._transact(await self._connected(), asks)
                 except _RETRIED as error:
                     logger.debug("asking again: %s", error)
                     await self._give_up(error)
-                except TimeoutError as error:
-                    await self._give_up(error)
-                    raise LedgerUnavailable(f"the ledger gave no answer for {ANSWER_WITHIN_SECONDS:.0f} s") from error
                 except BaseException as error:
                     await self._give_up(error)
                     raise
@@ -257,11 +250,11 @@ class LedgerDatabase:
         return connection
 
     async def _connect(self) -> AsyncConnection[tuple[Any, ...]]:
-        connection = await AsyncConnection.connect(
+        connection = await ImpatientAsyncConnection.connect(
             self._url,
             autocommit=True,
             connect_timeout=5,
-            # A host that vanished is noticed while a commit waits for it, and while nothing is asked of it.
+            # A host that vanished is noticed while nothing is asked of it, too.
             keepalives_idle=5,
             keepalives_interval=2,
             keepalives_count=3,
@@ -313,8 +306,7 @@ class LedgerDatabase:
             return
         if isinstance(error, psycopg.Error) and not isinstance(error, psycopg.InterfaceError):
             try:
-                async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
-                    await connection.rollback()
+                await connection.rollback()
             except (psycopg.Error, OSError) as lost:
                 logger.debug("the connection was lost: %s", lost)
             else:

@@ -6,6 +6,7 @@ writes do not wait for each other.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,12 @@ from pabal.store.projection import UNACCOUNTED_GRACE_SECONDS, gather
 if TYPE_CHECKING:
     from pabal.store._connected import ConnectedStore
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+ANSWER_WITHIN_SECONDS: Final = 10.0
+"""How long a look-up or a fold waits for the database, and for what was asked of it before."""
 
 PRUNE_STEP: Final = 500
 """Deliveries forgotten in one transaction: some ten milliseconds in which nobody else writes."""
@@ -44,29 +50,29 @@ class SqlStore:
     async def fold(self, facts: Sequence[StoredFact]) -> None:
         """See `Store.fold`."""
         if facts:
-            await self._run(lambda store: store.fold(gather(facts)))
+            await self._ask(lambda store: store.fold(gather(facts)))
 
     async def reported(self, facts: Sequence[StoredFact]) -> Sequence[tuple[Receipt, DeliveryView]]:
         """See `Store.reported`."""
         cutoff = self._cutoff()
-        return await self._run(lambda store: store.reported(facts, cutoff=cutoff))
+        return await self._ask(lambda store: store.reported(facts, cutoff=cutoff))
 
     async def notification(self, notification: UUID, *, tenant: str) -> Sequence[DeliveryView]:
         """See `Store.notification`."""
         cutoff = self._cutoff()
-        return await self._run(lambda store: store.notification(notification, tenant=tenant, cutoff=cutoff))
+        return await self._ask(lambda store: store.notification(notification, tenant=tenant, cutoff=cutoff))
 
     async def delivery(self, delivery: UUID, *, tenant: str) -> DeliveryView | None:
         """See `Store.delivery`."""
         cutoff = self._cutoff()
-        return await self._run(lambda store: store.delivery(delivery, tenant=tenant, cutoff=cutoff))
+        return await self._ask(lambda store: store.delivery(delivery, tenant=tenant, cutoff=cutoff))
 
     async def deliveries(
         self, wanted: DeliveryFilter, *, tenant: str, limit: int, cursor: str | None = None
     ) -> DeliveryPage:
         """See `Store.deliveries`."""
         cutoff = self._cutoff()
-        return await self._run(
+        return await self._ask(
             lambda store: store.deliveries(wanted, tenant=tenant, limit=limit, cursor=cursor, cutoff=cutoff)
         )
 
@@ -97,7 +103,31 @@ class SqlStore:
         """See `Store.close`."""
         self._is_closed = True
         if self._thread is not None:
-            await self._thread.stop(self._disconnect)
+            try:
+                async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+                    await self._thread.stop(self._disconnect)
+            except TimeoutError:
+                logger.warning(
+                    "the store gave no answer for %.0f s; its connection is left as it is", ANSWER_WITHIN_SECONDS
+                )
+
+    async def _ask(self, work: "Callable[[ConnectedStore], T]") -> T:
+        """What somebody waits for, and would ask again. It may be done after they gave up."""
+        is_awaited = True
+
+        def if_awaited(store: "ConnectedStore") -> T:
+            # A database that was away is not asked by everybody who has left meanwhile.
+            if not is_awaited:
+                raise StoreUnavailable("nobody waits for it any more")
+            return work(store)
+
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_SECONDS):
+                return await self._run(if_awaited)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"the store gave no answer for {ANSWER_WITHIN_SECONDS:.0f} s") from error
+        finally:
+            is_awaited = False
 
     async def _run(self, work: "Callable[[ConnectedStore], T]") -> T:
         if self._is_closed:

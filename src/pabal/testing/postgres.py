@@ -47,6 +47,7 @@ _READY = "database system is ready to accept connections"
 _WATCH = """
 read -r _
 kill -QUIT "$0"
+kill -CONT "$0"
 for try in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$0" 2>/dev/null && sleep 0.2; done
 [ -z "$1" ] || rm -rf "$1"
 """
@@ -150,6 +151,14 @@ class PostgresServer:
         while any(Path(f"/proc/{process_id}").exists() for process_id in family[1:]):
             time.sleep(0.005)
 
+    def pause(self) -> None:
+        """Freeze all of its processes by SIGSTOP: connections stay open, new ones are made, and nothing answers."""
+        self._tell(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen server go on."""
+        self._tell(signal.SIGCONT)
+
     def process_ids(self) -> Sequence[int]:
         """The running server's process ids, its main process's first, to measure what they use."""
         if self._process is None:
@@ -213,8 +222,18 @@ class PostgresServer:
                 self._watchdog.stdin.close()
         if self._process is not None:
             self._process.send_signal(number)
+            self.resume()  # who is frozen hears only SIGKILL
             self._process.wait()
         self._watchdog = self._process = None
+
+    def _tell(self, number: signal.Signals) -> None:
+        """To all of its processes, the main one first: once that is frozen there are no new ones."""
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        for process_id in _children_of(self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process_id, number)
 
     def _execute(self, statement: str) -> None:
         with psycopg.connect(self.url(), autocommit=True) as connection:
