@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -198,6 +199,29 @@ async def test_what_hangs_does_not_hold_up_what_stands_behind_it(tmp_path: Path)
             worker = lab.worker(ledger, provider, concurrency=16, window=40, drain_seconds=0.1)
             running = asyncio.create_task(worker.run(asyncio.Event()))
             await lab.until_told("sent", count=300)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_line_for_a_host_that_hangs_keeps_no_partition_from_being_read(tmp_path: Path) -> None:
+    """It fits into memory, so that there is no crowd; but all of it comes from one partition, which is held back."""
+
+    async def does(to: str) -> Outcome:
+        if "hanging" in to:
+            await asyncio.Event().wait()
+        return Accepted()
+
+    async with WorkerLab.open(tmp_path, has_topics=False) as lab:
+        await lab.create_topics(partitions=2)
+        in_one = [each for each in map(a_delivery, range(1000)) if zlib.crc32(each.record_key) % 2 == 0]
+        hanging = [msgspec.structs.replace(each, address="https://hanging/") for each in in_one[:60]]
+        await lab.append(*hanging, *in_one[60:260])
+        async with lab.ledger() as ledger:
+            provider = Provider(does)
+            provider.timeout_seconds = 60.0
+            worker = lab.worker(ledger, provider, concurrency=16, window=100, drain_seconds=0.1)
+            running = asyncio.create_task(worker.run(asyncio.Event()))
+            await lab.until_told("sent", count=200)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 

@@ -123,6 +123,10 @@ class Callee:
         """The circuit's."""
         return self.circuit.state
 
+    def is_answering(self, now: float) -> bool:
+        """Whether calls to it are made, and end."""
+        return self.circuit.state == "closed" and self.limit.is_answering(now)
+
     def room(self, now: float) -> int:
         """How many may wait in memory: those whose turn comes within `PATIENCE_SECONDS` (Little's law)."""
         if self.circuit.state == "open":
@@ -139,7 +143,7 @@ class Callee:
         """
         each, reopens_in = self._seconds_each(now), self.circuit.reopens_in(now)
         wait = max(FIRST_PARK_SECONDS * 2.0 ** min(parks, 16), reopens_in)
-        if self.circuit.state == "closed" and self.limit.is_answering(now):
+        if self.is_answering(now):
             self._served_until = _after_those_before(self._served_until, seconds=each, now=now)
             seconds = max(wait, self._served_until - now)
         else:

@@ -241,9 +241,11 @@ class Dispatch:
         if not was_late:  # Else it is we who were busy or stopped, and calls may have ended that we have not seen.
             now = self._clock.boot_seconds()
             too_many = self._lines.total() - self._most_in_line
+            # Partitions that are not read any more: as many as that are in somebody's way.
+            held_back = sum(intake.held_back for intake in self._intakes)
             over = self._lines.trim(
                 lambda callee: self._room(callee, is_crowded=too_many > 0, now=now),
-                limit=max(too_many, PARKED_PER_LOOK),
+                limit=max(too_many, held_back, PARKED_PER_LOOK),
             )
             for callee, item in over:
                 self._park(item, callee, now=now)
@@ -256,8 +258,8 @@ class Dispatch:
             self._look_soon()
 
     def _room(self, callee: Callee, *, is_crowded: bool, now: float) -> int:
-        """How long its line may be. Who is merely busy is parked for only where others need the place."""
-        return callee.room(now) if is_crowded or callee.state != "closed" else self._most_in_line
+        """How long its line may be. Who is merely busy keeps it, but where others need the place."""
+        return callee.room(now) if is_crowded or not callee.is_answering(now) else self._most_in_line
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

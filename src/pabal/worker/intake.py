@@ -79,6 +79,9 @@ class Intake:
         self._window = window
         # Polling again for each single record that ends would cost a poll per record.
         self._low_water = window * 3 // 4
+        # Beyond the one a partition is held back, below the other it is read again.
+        self._crowded_from = max(window // 2, 1)
+        self._eased_below = self._crowded_from // 2
         self._put = put
         self._in_flight = 0
         self._room = asyncio.Event()
@@ -167,6 +170,12 @@ class Intake:
         """Records taken from the log and not ended."""
         return self._in_flight
 
+    @property
+    def held_back(self) -> int:
+        """How many records must end before all its partitions are read again."""
+        crowded = (self._progress[tp] for tp in self._paused)
+        return sum(max(progress.undone - self._eased_below, 0) for progress in crowded)
+
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """See `Assignment.assigned`."""
         for partition in partitions:
@@ -242,11 +251,10 @@ class Intake:
 
         One that goes on behind a few that are stuck (calls that hang) does not: others wait behind those.
         """
-        half = max(self._window // 2, 1)
         crowded = {
             tp
             for tp, progress in self._progress.items()
-            if (progress.undone >= half and len(self._progress) > 1) or len(progress) >= _MOST_AHEAD
+            if (progress.undone >= self._crowded_from and len(self._progress) > 1) or len(progress) >= _MOST_AHEAD
         } - self._paused
         if crowded:
             await unless_revoked(self._consumer.pause(crowded))
@@ -255,7 +263,7 @@ class Intake:
             tp
             for tp in self._paused
             if (progress := self._progress.get(tp)) is not None
-            and progress.undone <= half // 2
+            and progress.undone <= self._eased_below
             and len(progress) <= _MOST_AHEAD // 2
         }
         if eased:
