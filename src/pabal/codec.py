@@ -25,6 +25,7 @@ from pabal.retry import Wait
 
 SCHEMA_HEADER = "schema"
 TRACEPARENT_HEADER = "traceparent"
+TRACESTATE_HEADER = "tracestate"
 DELIVERY_SCHEMA = b"delivery/1"
 EVENT_SCHEMA = b"delivery-event/1"
 RECEIPT_SCHEMA = b"receipt/1"
@@ -220,10 +221,13 @@ def cut_record(record: NewRecord) -> NewRecord:
 
 
 def _headers_of(delivery: Delivery) -> Headers:
-    """The schema, and the trace where there is one: consumers that trace look for it in a header of that name."""
+    """The schema, and the trace where there is one: consumers that trace look for it in headers of these names."""
     if delivery.traceparent is None:
         return _DELIVERY_HEADERS
-    return (*_DELIVERY_HEADERS, (TRACEPARENT_HEADER, delivery.traceparent.encode()))
+    trace = (*_DELIVERY_HEADERS, (TRACEPARENT_HEADER, delivery.traceparent.encode()))
+    if delivery.tracestate is None:
+        return trace
+    return (*trace, (TRACESTATE_HEADER, delivery.tracestate.encode()))
 
 
 def _check_schema(record: Record, expected: bytes) -> None:

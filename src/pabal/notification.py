@@ -75,7 +75,8 @@ class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     `attempt` counts calls for ever, `rung` is the place on the class's ladder, `parks` counts waits that were
     no call since the last call. All three travel in the record; the API writes 1, 0, 0. `edit` counts what an
     operator changed, who may also have named the one `provider` to use; `redrives` counts how often it came back from
-    the dead letters. `traceparent` is the caller's trace (W3C Trace Context).
+    the dead letters. `traceparent` and `tracestate` are the caller's trace (W3C Trace Context); the second never
+    stands alone.
     """
 
     id: uuid.UUID
@@ -99,6 +100,7 @@ class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     provider: str | None = None
     redrives: Counter = 0
     traceparent: str | None = None
+    tracestate: str | None = None
 
     @property
     def idempotency_key(self) -> str:

@@ -168,10 +168,11 @@ def plan_deliveries(
     now: datetime,
     rules: Rules,
     traceparent: str | None = None,
+    tracestate: str | None = None,
 ) -> Plan | tuple[Flaw, ...]:
     """The deliveries of a request, or everything that is wrong with it (at least one flaw).
 
-    `traceparent` is the trace that the request belongs to.
+    `traceparent` and `tracestate` are the trace that the request belongs to.
     """
     if len(request.to) > MAX_DELIVERIES:
         # Alone: looking at thousands of addresses to say more would cost what the cap is there to save.
@@ -203,6 +204,7 @@ def plan_deliveries(
             send_at=send_at,
             tags=request.tags,
             traceparent=traceparent,
+            tracestate=tracestate,
         )
         for to in recipients
     )

@@ -27,6 +27,10 @@ def traces(deliveries: Sequence[Delivery]) -> list[str | None]:
     return [delivery.traceparent for delivery in deliveries]
 
 
+def states(deliveries: Sequence[Delivery]) -> list[str | None]:
+    return [delivery.tracestate for delivery in deliveries]
+
+
 @pytest.mark.parametrize(("path", "body"), [("", ASKED), ("/batch", {"notifications": [ASKED]})])
 async def test_every_delivery_carries_the_callers_trace(path: str, body: object) -> None:
     lab = Lab()
@@ -35,6 +39,48 @@ async def test_every_delivery_carries_the_callers_trace(path: str, body: object)
 
     assert reply.status == 202
     assert traces(lab.log.deliveries) == [TRACE, TRACE]
+
+
+STATE = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"
+
+
+@pytest.mark.parametrize(("path", "body"), [("", ASKED), ("/batch", {"notifications": [ASKED]})])
+async def test_the_callers_tracestate_goes_with_it(path: str, body: object) -> None:
+    lab = Lab()
+
+    await lab.post(body, path=f"/v1/notifications{path}", headers=[("traceparent", TRACE), ("tracestate", STATE)])
+
+    assert states(lab.log.deliveries) == [STATE, STATE]
+
+
+async def test_several_tracestate_fields_are_one_list() -> None:
+    lab = Lab()
+
+    await lab.post(ASKED, headers=[("tracestate", "a=1"), ("traceparent", TRACE), ("tracestate", " b=2,c=3")])
+
+    assert states(lab.log.deliveries) == ["a=1,b=2,c=3"] * 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "traceparent"),
+    [
+        ([("tracestate", STATE)], None),
+        ([("traceparent", TRACE.upper()), ("tracestate", STATE)], None),
+        ([("traceparent", TRACE), ("tracestate", "no list")], TRACE),
+        ([("traceparent", TRACE), ("tracestate", "")], TRACE),
+        ([("traceparent", TRACE), ("tracestate", "a=é")], TRACE),
+    ],
+)
+async def test_a_tracestate_that_is_malformed_or_alone_is_none_and_leaves_the_trace_as_it_is(
+    headers: list[tuple[str, str]], traceparent: str | None
+) -> None:
+    lab = Lab()
+
+    reply = await lab.post(ASKED, headers=headers)
+
+    assert reply.status == 202
+    assert traces(lab.log.deliveries) == [traceparent] * 2
+    assert states(lab.log.deliveries) == [None, None]
 
 
 async def test_white_space_around_it_does_not_matter() -> None:
@@ -96,14 +142,15 @@ async def test_the_endpoint_sees_the_requests_span_in_the_place_of_the_callers()
         seen.append(scope["headers"])
         await send({"type": "http.response.start", "status": 202, "headers": []})
 
-    await called.call(endpoint, (b"accept", b"*/*"), (b"traceparent", TRACE.encode()))
+    await called.call(endpoint, (b"accept", b"*/*"), (b"traceparent", TRACE.encode()), (b"tracestate", STATE.encode()))
 
-    [[accept, traceparent]] = seen
+    [[accept, traceparent, tracestate]] = seen
     context = called.span.context
     assert context is not None
     assert accept == (b"accept", b"*/*")
     assert traceparent == (b"traceparent", f"00-{context.trace_id:032x}-{context.span_id:016x}-01".encode())
     assert f"{context.trace_id:032x}" in TRACE
+    assert tracestate == (b"tracestate", STATE.encode())
     assert (called.span.attributes or {})["http.response.status_code"] == 202
 
 

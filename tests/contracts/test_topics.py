@@ -85,6 +85,7 @@ FULL = msgspec.structs.replace(
     edit=1,
     provider="webhook",
     traceparent=TRACE,
+    tracestate="rojo=1,congo=t61rcWkgMzE",
 )
 EVENT = DeliveryEvent(
     id=ID,

@@ -102,12 +102,12 @@ class Installation:
         body: Mapping[str, Any],
         *,
         key: str | None = None,
-        traceparent: str | None = None,
+        trace: Mapping[str, str] = {},
         expect: int = 202,
     ) -> dict[str, Any]:
         """POST one notification and return the answer."""
         headers = {"Authorization": f"Bearer {KEY}"} | ({"Idempotency-Key": key} if key else {})
-        headers |= {"traceparent": traceparent} if traceparent else {}
+        headers |= trace
         async with self._http.post(f"{self._address}/v1/notifications", json=body, headers=headers) as answer:
             text = await answer.text()
             assert answer.status == expect, text
@@ -140,9 +140,9 @@ class Installation:
 
     async def ask_webhook(self, path: str = "/hook", **more: Any) -> dict[str, Any]:
         """POST one notification for one webhook at the simulator; returns its only delivery."""
-        key, traceparent = more.pop("key", None), more.pop("traceparent", None)
+        key, trace = more.pop("key", None), more.pop("trace", {})
         asked = {"to": [{"channel": "webhook", "address": f"{self.simulator.url}{path}"}], "class": "critical"}
-        answer = await self.ask(asked | {"content": {"body": "hello"}} | more, key=key, traceparent=traceparent)
+        answer = await self.ask(asked | {"content": {"body": "hello"}} | more, key=key, trace=trace)
         [delivery] = answer["deliveries"]
         return dict(delivery)
 

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 from pabal.broker.port import Record
 from pabal.notification import Delivery
 from pabal.outcome import Accepted, Deferred, Outcome
-from pabal.tracing.context import TraceContext
+from pabal.tracing.context import NO_TRACE, Trace, TraceContext
 from pabal.tracing.opentelemetry import OpenTelemetryTracing
 from pabal.tracing.port import SendSpan, Tracing
 
@@ -63,7 +63,7 @@ def ids(traceparent: str) -> TraceContext:
 
 
 def test_without_a_callers_trace_one_begins_with_the_request(lab: Lab) -> None:
-    span = lab.tracing.accept("/v1/notifications", traceparent=None)
+    span = lab.tracing.accept("/v1/notifications", trace=NO_TRACE)
     span.end(status=202)
 
     [told] = lab.spans()
@@ -78,7 +78,7 @@ def test_without_a_callers_trace_one_begins_with_the_request(lab: Lab) -> None:
 
 
 def test_a_callers_trace_is_continued(lab: Lab) -> None:
-    span = lab.tracing.accept("/v1/notifications", traceparent=CALLER)
+    span = lab.tracing.accept("/v1/notifications", trace=Trace(CALLER))
     span.end(status=202)
 
     [told] = lab.spans()
@@ -87,16 +87,35 @@ def test_a_callers_trace_is_continued(lab: Lab) -> None:
     assert ids(span.traceparent).trace_id == ids(CALLER).trace_id
 
 
+def test_the_callers_tracestate_goes_through_request_and_call(lab: Lab) -> None:
+    accept = lab.tracing.accept("/v1/notifications", trace=Trace(CALLER, "rojo=1,congo=t61rcWkgMzE"))
+    accept.end(status=202)
+    send = lab.send(a_delivery(traceparent=accept.traceparent, tracestate=accept.tracestate))
+    send.end(Accepted())
+
+    assert accept.tracestate == send.tracestate == "rojo=1,congo=t61rcWkgMzE"
+    for told in lab.spans():
+        assert told.context is not None
+        assert told.context.trace_state.to_header() == "rojo=1,congo=t61rcWkgMzE"
+
+
+def test_without_a_tracestate_none_is_made(lab: Lab) -> None:
+    accept = lab.tracing.accept("/v1/notifications", trace=Trace(CALLER))
+    send = lab.send(a_delivery(traceparent=accept.traceparent))
+
+    assert accept.tracestate is send.tracestate is None
+
+
 @pytest.mark.parametrize(("status", "is_error"), [(202, False), (422, False), (503, True), (None, True)])
 def test_a_request_is_an_error_when_it_is_ours(lab: Lab, status: int | None, is_error: bool) -> None:
-    lab.tracing.accept("/v1/notifications", traceparent=None).end(status=status)
+    lab.tracing.accept("/v1/notifications", trace=NO_TRACE).end(status=status)
 
     [told] = lab.spans()
     assert not told.status.is_ok if is_error else told.status.is_unset
 
 
 def test_each_call_is_below_the_request_and_points_to_the_call_before_it(lab: Lab) -> None:
-    accept = lab.tracing.accept("/v1/notifications", traceparent=None)
+    accept = lab.tracing.accept("/v1/notifications", trace=NO_TRACE)
     accept.end(status=202)
     delivery = a_delivery(traceparent=accept.traceparent)
 
@@ -175,7 +194,7 @@ def test_what_was_accepted_without_tracing_has_a_trace_named_by_the_delivery(lab
 
 
 def test_what_its_caller_does_not_sample_is_not_exported_and_stays_so(lab: Lab) -> None:
-    accept = lab.tracing.accept("/v1/notifications", traceparent=UNSAMPLED)
+    accept = lab.tracing.accept("/v1/notifications", trace=Trace(UNSAMPLED))
     accept.end(status=202)
     send = lab.send(a_delivery(traceparent=accept.traceparent))
     send.end(Accepted())
@@ -187,7 +206,7 @@ def test_what_its_caller_does_not_sample_is_not_exported_and_stays_so(lab: Lab) 
 
 def test_chosen_ids_are_those_of_one_span(lab: Lab) -> None:
     lab.send(a_delivery()).end(Accepted())
-    lab.tracing.accept("/v1/notifications", traceparent=None).end(status=202)
+    lab.tracing.accept("/v1/notifications", trace=NO_TRACE).end(status=202)
 
     sent, accepted = lab.spans()
     assert sent.context is not None
@@ -226,7 +245,7 @@ async def test_a_collector_that_never_answers_does_not_hold_up_the_end(monkeypat
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "5")
     tracing = OpenTelemetryTracing.exporting(["otlp"], log="kafka")
-    tracing.accept("/v1/notifications", traceparent=None).end(status=202)
+    tracing.accept("/v1/notifications", trace=NO_TRACE).end(status=202)
 
     closing = asyncio.create_task(tracing.close())
     await asyncio.wait_for(asked.wait(), 10.0)

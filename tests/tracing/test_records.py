@@ -15,7 +15,8 @@ from pabal.outcome import DeadLetter, Done, Expired, Park, RetryAt, Verdict
 from pabal.worker.effects import Told, records_of_verdict
 from tests.tracing.test_opentelemetry import CALLER, NOW, a_delivery
 
-DELIVERY = a_delivery(traceparent=CALLER, class_="critical")
+STATE = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"
+DELIVERY = a_delivery(traceparent=CALLER, tracestate=STATE, class_="critical")
 
 
 def in_the_log(record: NewRecord) -> Record:
@@ -55,14 +56,16 @@ def test_every_event_names_it(verdict: Verdict) -> None:
 
 
 def is_traced(record: Record) -> bool:
-    return record.header("traceparent") == CALLER.encode() and read_delivery(record).traceparent == CALLER
+    delivery = read_delivery(record)
+    in_headers = (record.header("traceparent"), record.header("tracestate"))
+    return in_headers == (CALLER.encode(), STATE.encode()) and (delivery.traceparent, delivery.tracestate) == (
+        CALLER,
+        STATE,
+    )
 
 
-@pytest.mark.parametrize(
-    "verdict", [RetryAt(due=NOW + timedelta(seconds=40), rung=1), Park(due=NOW + timedelta(seconds=40))]
-)
-def test_through_every_hop_of_the_delay_line(verdict: Verdict) -> None:
-    first_hop = next_record(verdict)
+def test_through_every_hop_of_the_delay_line() -> None:
+    first_hop = next_record(RetryAt(due=NOW + timedelta(seconds=40), rung=1))
     held = Held(record=first_hop, wait=read_wait(first_hop), following=read_delivery(first_hop))
     second_hop = in_the_log(released(held, NOW + timedelta(seconds=30)))
     back = in_the_log(released(held, NOW + timedelta(seconds=40)))
@@ -75,6 +78,15 @@ def test_through_every_hop_of_the_delay_line(verdict: Verdict) -> None:
     assert all(map(is_traced, (first_hop, second_hop, back)))
 
 
+def test_through_the_one_hop_of_a_park() -> None:
+    hop = next_record(Park(due=NOW + timedelta(seconds=40)))
+    held = Held(record=hop, wait=read_wait(hop), following=read_delivery(hop))
+    back = in_the_log(released(held, NOW + timedelta(seconds=40)))
+
+    assert back.topic == "pabal.deliveries.webhook.critical"
+    assert all(map(is_traced, (hop, back)))
+
+
 def test_through_the_dead_letters_and_back() -> None:
     dead = next_record(DeadLetter(error_class="exhausted", message="no"))
     redriven = in_the_log(delivery_record(redriven_delivery(read_letter(dead))))
@@ -85,7 +97,10 @@ def test_through_the_dead_letters_and_back() -> None:
     assert all(map(is_traced, (dead, redriven)))
 
 
-def test_a_delivery_without_a_trace_has_no_such_header() -> None:
-    record = delivery_record(msgspec.structs.replace(DELIVERY, traceparent=None))
+@pytest.mark.parametrize(("traceparent", "names"), [(CALLER, ["schema", "traceparent"]), (None, ["schema"])])
+def test_what_there_is_not_has_no_header(traceparent: str | None, names: list[str]) -> None:
+    record = delivery_record(msgspec.structs.replace(DELIVERY, traceparent=traceparent, tracestate=None))
 
-    assert [name for name, _ in record.headers] == ["schema"]
+    assert [name for name, _ in record.headers] == names
+    assert b"trace" not in (record.value or b"") or traceparent
+    assert b"tracestate" not in (record.value or b"")

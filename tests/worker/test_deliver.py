@@ -301,21 +301,30 @@ class NotingTraces(Scripted):
 
     def __init__(self) -> None:
         super().__init__(Accepted)
-        self.traces: list[str | None] = []
+        self.traces: list[tuple[str | None, str | None]] = []
 
     async def send(self, rendered: Rendered, *, to: str, tenant: str, idempotency_key: str) -> Outcome:
-        self.traces.append(rendered.traceparent)
+        self.traces.append((rendered.traceparent, rendered.tracestate))
         return await super().send(rendered, to=to, tenant=tenant, idempotency_key=idempotency_key)
 
 
 @pytest.mark.parametrize(
-    ("given", "carried"), [(None, None), (TRACE, TRACE), (f"{TRACE}\r\nx-evil: 1", None), ("nonsense", None)]
+    ("given", "carried"),
+    [
+        ((None, None), (None, None)),
+        ((TRACE, None), (TRACE, None)),
+        ((TRACE, "rojo=1"), (TRACE, "rojo=1")),
+        ((TRACE, "rojo=1\r\nx-evil: 1"), (TRACE, None)),
+        ((f"{TRACE}\r\nx-evil: 1", "rojo=1"), (None, None)),
+        (("nonsense", None), (None, None)),
+        ((None, "rojo=1"), (None, None)),
+    ],
 )
 async def test_where_nobody_traces_the_callers_trace_goes_on_as_it_came(
-    lab: Lab, given: str | None, carried: str | None
+    lab: Lab, given: tuple[str | None, str | None], carried: tuple[str | None, str | None]
 ) -> None:
     provider = NotingTraces()
 
-    await lab.run(provider, a_delivery(traceparent=given))
+    await lab.run(provider, a_delivery(traceparent=given[0], tracestate=given[1]))
 
     assert provider.traces == [carried]

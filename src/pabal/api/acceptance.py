@@ -18,6 +18,7 @@ from pabal.errors import LogError, RecordRefused, UnknownTopic
 from pabal.notification import Delivery, DeliveryEvent, event_id
 from pabal.plan import MAX_EXPANDED_BYTES, NotificationRequest, Plan, Rules, plan_deliveries
 from pabal.retry import place_wait
+from pabal.tracing.context import NO_TRACE, Trace
 
 MAX_BODY_BYTES: Final = 256 * 1024
 """Of one notification, on its own or in a batch."""
@@ -60,7 +61,7 @@ class Acceptance:
         *,
         tenant: str,
         idempotency_key: str,
-        traceparent: str | None = None,
+        trace: Trace = NO_TRACE,
         root: str = "$",
     ) -> Prepared:
         """Plan and encode. `root` is where the request stands in the body. Raises Refused with every flaw."""
@@ -70,7 +71,8 @@ class Acceptance:
             idempotency_key=idempotency_key,
             now=self._clock.now(),
             rules=self._rules,
-            traceparent=traceparent,
+            traceparent=trace.traceparent,
+            tracestate=trace.tracestate,
         )
         if not isinstance(plan, Plan):
             raise refuse_flaws(plan, root=root)

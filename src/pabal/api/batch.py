@@ -20,9 +20,10 @@ from pabal.api.decoding import check_idempotency_key, decode
 from pabal.api.keys import Keyring
 from pabal.api.messages import BatchAnswer, BatchItem, BatchProblem, BatchResult, RawBatch
 from pabal.api.problems import Refused, defect, refuse_field
-from pabal.api.traced import caller_traceparent
+from pabal.api.traced import caller_trace
 from pabal.broker.port import NewRecord
 from pabal.errors import RecordRefused
+from pabal.tracing.context import Trace
 
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 MAX_BATCH_DELIVERIES: Final = 5000
@@ -52,9 +53,7 @@ class BatchEndpoint:
                 raise Refused("idempotency_key_on_batch", "give each item its own `idempotency_key` instead")
             check_json(head)
             batch = decode(self._batch_decoder, await read_body(receive, head, limit=MAX_BATCH_BYTES))
-            answer = await self._accept(
-                batch.notifications, tenant=caller.tenant, traceparent=caller_traceparent(scope, head)
-            )
+            answer = await self._accept(batch.notifications, tenant=caller.tenant, trace=caller_trace(scope, head))
         except Refused as refused:
             answer = Answer(status=refused.status, body=refused.problem(), headers=refused.headers)
         except ClientDisconnect:
@@ -64,11 +63,11 @@ class BatchEndpoint:
             answer = Answer(status=500, body=defect().problem())
         await answer.send(send)
 
-    async def _accept(self, items: Sequence[msgspec.Raw], *, tenant: str, traceparent: str | None) -> Answer:
+    async def _accept(self, items: Sequence[msgspec.Raw], *, tenant: str, trace: Trace) -> Answer:
         load = _Load()
         for index, item in enumerate(items):
             root = f"$.notifications[{index}]"
-            self._judge(item, root=root, tenant=tenant, traceparent=traceparent, load=load)
+            self._judge(item, root=root, tenant=tenant, trace=trace, load=load)
             # A batch is up to half a second of work; the requests beside it must not wait for all of it.
             await asyncio.sleep(0)
         if load.deliveries:
@@ -86,7 +85,7 @@ class BatchEndpoint:
         status = 202 if all(result.status == 202 for result in load.results) else 207
         return Answer(status=status, body=BatchAnswer(results=tuple(load.results)))
 
-    def _judge(self, item: msgspec.Raw, *, root: str, tenant: str, traceparent: str | None, load: "_Load") -> None:
+    def _judge(self, item: msgspec.Raw, *, root: str, tenant: str, trace: Trace, load: "_Load") -> None:
         key: str | None = None
         try:
             if (size := len(memoryview(item))) > MAX_BODY_BYTES:
@@ -98,9 +97,7 @@ class BatchEndpoint:
                 key = self._new_key()
             else:
                 key = check_idempotency_key(request.idempotency_key, path=path)
-            prepared = self._acceptance.prepare(
-                request, tenant=tenant, idempotency_key=key, traceparent=traceparent, root=root
-            )
+            prepared = self._acceptance.prepare(request, tenant=tenant, idempotency_key=key, trace=trace, root=root)
             load.take(prepared, key=key, root=root)
         except Refused as refused:
             problem = refused.problem()

@@ -12,7 +12,7 @@ from pabal.api.asgi import Answer, check_json, count_fields, read_body, read_hea
 from pabal.api.decoding import decode, read_idempotency_key
 from pabal.api.keys import Keyring
 from pabal.api.problems import Refused, defect
-from pabal.api.traced import caller_traceparent
+from pabal.api.traced import caller_trace
 from pabal.errors import RecordRefused
 from pabal.plan import NotificationRequest
 
@@ -44,7 +44,7 @@ class NotificationsEndpoint:
             check_json(head)
             request = decode(self._decoder, await read_body(receive, head, limit=MAX_BODY_BYTES))
             prepared = self._acceptance.prepare(
-                request, tenant=caller.tenant, idempotency_key=key, traceparent=caller_traceparent(scope, head)
+                request, tenant=caller.tenant, idempotency_key=key, trace=caller_trace(scope, head)
             )
             self._acceptance.admit(caller.tenant, deliveries=len(prepared.accepted.deliveries))
             await self._acceptance.append(prepared.records)

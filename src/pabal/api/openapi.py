@@ -101,6 +101,14 @@ _TRACEPARENT: Final = {
     "schema": {"type": "string"},
 }
 
+_TRACESTATE: Final = {
+    "name": "tracestate",
+    "in": "header",
+    "required": False,
+    "description": "Goes with `traceparent` (W3C Trace Context), up to 512 characters. A malformed one counts as none.",
+    "schema": {"type": "string"},
+}
+
 
 def _accept() -> Json:
     key = {"schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}}
@@ -119,6 +127,7 @@ def _accept() -> Json:
                 **key,
             },
             _TRACEPARENT,
+            _TRACESTATE,
         ],
         "requestBody": body("NotificationRequest", example=_EXAMPLE),
         "responses": {
@@ -137,7 +146,7 @@ def _accept_batch() -> Json:
         "summary": "Accept up to 500 notifications",
         "description": _BATCH_ABOUT,
         "security": [{"key": []}],
-        "parameters": [_TRACEPARENT],
+        "parameters": [_TRACEPARENT, _TRACESTATE],
         "requestBody": body("BatchRequest", example={"notifications": [{**_EXAMPLE, "idempotency_key": "order-17"}]}),
         "responses": {
             "202": answer("Every notification was accepted.", "BatchAnswer"),

@@ -3,10 +3,11 @@
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pabal.api.asgi import Head, count_fields, read_head
-from pabal.tracing.context import read_traceparent
+from pabal.tracing.context import NO_TRACE, Trace
 from pabal.tracing.port import Tracing
 
 _TRACEPARENT = b"traceparent"
+_TRACESTATE = b"tracestate"
 
 
 def traced(endpoint: ASGIApp, *, route: str, tracing: Tracing | None) -> ASGIApp:
@@ -15,7 +16,7 @@ def traced(endpoint: ASGIApp, *, route: str, tracing: Tracing | None) -> ASGIApp
 
 
 class TracedEndpoint:
-    """Runs an endpoint inside a span, which takes the caller's place in the request's `traceparent`."""
+    """Runs an endpoint inside a span, which takes the caller's place in the request's trace."""
 
     def __init__(self, endpoint: ASGIApp, *, route: str, tracing: Tracing) -> None:
         self._endpoint = endpoint
@@ -32,19 +33,24 @@ class TracedEndpoint:
                 status = message["status"]
             await send(message)
 
-        span = self._tracing.accept(self._route, traceparent=caller_traceparent(scope, read_head(scope)))
-        others = [field for field in scope["headers"] if field[0] != _TRACEPARENT]
-        traced = {**scope, "headers": [*others, (_TRACEPARENT, span.traceparent.encode("ascii"))]}
+        span = self._tracing.accept(self._route, trace=caller_trace(scope, read_head(scope)))
+        fields = [field for field in scope["headers"] if field[0] not in (_TRACEPARENT, _TRACESTATE)]
+        fields.append((_TRACEPARENT, span.traceparent.encode("ascii")))
+        if span.tracestate is not None:
+            fields.append((_TRACESTATE, span.tracestate.encode("ascii")))
+        traced = {**scope, "headers": fields}
         try:
             await self._endpoint(traced, receive, sending)
         finally:
             span.end(status=status)
 
 
-def caller_traceparent(scope: Scope, head: Head) -> str | None:
-    """The trace a request belongs to; None when it says none, none that can be read, or several (they cancel out)."""
+def caller_trace(scope: Scope, head: Head) -> Trace:
+    """The trace a request belongs to; `NO_TRACE` when it names none, none that can be read, or several."""
     given = head.get(_TRACEPARENT)
     if given is None or count_fields(scope, _TRACEPARENT) != 1:
-        return None
+        return NO_TRACE
+    # Of a list, several fields are one (RFC 9110 §5.3).
+    states = b",".join(value for name, value in scope["headers"] if name == _TRACESTATE)
     # Some servers leave white space around a field's value (RFC 9110 §5.5).
-    return read_traceparent(given.strip(b" \t").decode("latin-1"))
+    return Trace.read(given.strip(b" \t").decode("latin-1"), states.decode("latin-1"))

@@ -12,7 +12,8 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a provider hands over: a body, and the head fields its medium has (an e-mail's subject).
 
     `body` is the medium's main text (JSON text for webhooks), `html` an alternative where the medium has one.
-    `traceparent` is the trace that the call belongs to (W3C Trace Context), for media that can say so.
+    `traceparent` is the trace that the call belongs to (W3C Trace Context), for media that can say so; `tracestate`
+    goes with it, if there is one.
     """
 
     body: str
@@ -20,6 +21,7 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     html: str | None = None
     headers: Mapping[str, str] = {}
     traceparent: str | None = None
+    tracestate: str | None = None
 
 
 class Channel(Protocol):

@@ -71,6 +71,13 @@ _TRACEPARENT: Final = Header(
     is_always_there=False,
 )
 
+_TRACESTATE: Final = Header(
+    name="tracestate",
+    about="What the caller's tracing systems say of that trace (W3C Trace Context), where they do.",
+    form=r"[\x20-\x7e]{3,512}",
+    is_always_there=False,
+)
+
 _LANE_KEY: Final = (
     "The tenant, `/`, and the order key, without one the delivery's id: what has one key stands in one partition"
 )
@@ -92,7 +99,7 @@ _DELIVERY: Final = Message(
     name="delivery",
     about="A delivery on its way to a worker.",
     key=_LANE_KEY,
-    headers=(_schema("delivery/1"), _TRACEPARENT),
+    headers=(_schema("delivery/1"), _TRACEPARENT, _TRACESTATE),
     schema="delivery/1",
 )
 
@@ -103,6 +110,7 @@ _DELAYED: Final = Message(
     headers=(
         _schema("delivery/1"),
         _TRACEPARENT,
+        _TRACESTATE,
         Header(name="x-due", about="When the whole wait is over.", form=INSTANT_FORM),
         Header(name="x-release-at", about="When the wait on this topic is over.", form=INSTANT_FORM),
     ),
@@ -117,6 +125,7 @@ _DEAD: Final = Message(
     headers=(
         Header(name="schema", about="The name and major version of the value's schema, as far as it is known."),
         _TRACEPARENT,
+        _TRACESTATE,
         Header(name="x-original-topic", about="Where the record stood."),
         Header(name="x-original-partition", about="Where the record stood.", form=r"\d+"),
         Header(name="x-original-offset", about="Where the record stood.", form=r"\d+"),

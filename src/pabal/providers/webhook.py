@@ -70,6 +70,8 @@ class WebhookProvider:
         }
         if rendered.traceparent is not None:
             headers["traceparent"] = rendered.traceparent
+            if rendered.tracestate is not None:
+                headers["tracestate"] = rendered.tracestate
         exchange = await self._http.post(
             to,
             body=body,

@@ -26,6 +26,7 @@ from opentelemetry.trace import (
     SpanKind,
     StatusCode,
     TraceFlags,
+    TraceState,
     set_span_in_context,
 )
 
@@ -33,7 +34,7 @@ from pabal import __version__
 from pabal.broker.port import Record
 from pabal.notification import Delivery
 from pabal.outcome import Accepted, Outcome
-from pabal.tracing.context import TraceContext
+from pabal.tracing.context import Trace, TraceContext
 from pabal.tracing.environment import Exporter
 
 logger = logging.getLogger(__name__)
@@ -63,13 +64,16 @@ class OpenTelemetryTracing:
         made = [OTLPSpanExporter() if exporter == "otlp" else ConsoleSpanExporter() for exporter in exporters]
         return cls([BatchSpanProcessor(exporter) for exporter in made], log=log)
 
-    def accept(self, route: str, *, traceparent: str | None) -> "OpenTelemetryAcceptSpan":
+    def accept(self, route: str, *, trace: Trace) -> "OpenTelemetryAcceptSpan":
         """See `Tracing.accept`."""
-        caller = TraceContext.read(traceparent or "")
+        caller = TraceContext.read(trace.traceparent or "")
         attributes = {"http.request.method": "POST", "http.route": route}
         return OpenTelemetryAcceptSpan(
             self._tracer.start_span(
-                f"POST {route}", context=_below(caller), kind=SpanKind.SERVER, attributes=attributes
+                f"POST {route}",
+                context=_below(caller, tracestate=trace.tracestate),
+                kind=SpanKind.SERVER,
+                attributes=attributes,
             )
         )
 
@@ -89,7 +93,7 @@ class OpenTelemetryTracing:
         return OpenTelemetrySendSpan(
             self._tracer.start_span(
                 f"process {origin.topic}",
-                context=_below(parent),
+                context=_below(parent, tracestate=delivery.tracestate),
                 kind=SpanKind.CONSUMER,
                 links=[Link(former)] if attempt > 1 else [],
                 attributes={
@@ -126,7 +130,7 @@ class OpenTelemetryAcceptSpan:
 
     def __init__(self, span: Span) -> None:
         self._span = span
-        self.traceparent = _traceparent(span)
+        self.traceparent, self.tracestate = _context_of(span)
 
     def end(self, *, status: int | None) -> None:
         """See `AcceptSpan.end`. A 4xx is the caller's error, not ours (conventions for HTTP servers)."""
@@ -143,7 +147,7 @@ class OpenTelemetrySendSpan:
 
     def __init__(self, span: Span) -> None:
         self._span = span
-        self.traceparent = _traceparent(span)
+        self.traceparent, self.tracestate = _context_of(span)
 
     def end(self, outcome: Outcome | None) -> None:
         """See `SendSpan.end`. The reason is left to the delivery's event: it may quote an address."""
@@ -182,14 +186,22 @@ def _span_id(delivery: UUID, attempt: int) -> int:
     return int.from_bytes(digest[:8]) or 1
 
 
-def _below(parent: TraceContext | None) -> Context:
+def _below(parent: TraceContext | None, *, tracestate: str | None) -> Context:
     """Where a span stands: below its parent, or at the top of a trace (never below what happens to be current)."""
     if parent is None:
         return Context()
-    above = SpanContext(parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(parent.flags))
+    above = SpanContext(
+        parent.trace_id,
+        parent.span_id,
+        is_remote=True,
+        trace_flags=TraceFlags(parent.flags),
+        trace_state=TraceState.from_header([tracestate]) if tracestate else None,
+    )
     return set_span_in_context(NonRecordingSpan(above), Context())
 
 
-def _traceparent(span: Span) -> str:
+def _context_of(span: Span) -> tuple[str, str | None]:
+    """What follows the span carries. Samplers hand on the parent's state, and may add to it."""
     context = span.get_span_context()
-    return str(TraceContext(context.trace_id, context.span_id, context.trace_flags))
+    traceparent = str(TraceContext(context.trace_id, context.span_id, context.trace_flags))
+    return traceparent, context.trace_state.to_header() or None

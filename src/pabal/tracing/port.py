@@ -9,6 +9,7 @@ from typing import Protocol
 from pabal.broker.port import Record
 from pabal.notification import Delivery
 from pabal.outcome import Outcome
+from pabal.tracing.context import Trace
 
 
 class AcceptSpan(Protocol):
@@ -16,6 +17,9 @@ class AcceptSpan(Protocol):
 
     traceparent: str
     """What the deliveries it makes carry."""
+
+    tracestate: str | None
+    """What they carry with it."""
 
     def end(self, *, status: int | None) -> None:
         """It was answered with this HTTP status; None: it was not answered."""
@@ -28,6 +32,9 @@ class SendSpan(Protocol):
     traceparent: str
     """What the call itself carries."""
 
+    tracestate: str | None
+    """What it carries with it."""
+
     def end(self, outcome: Outcome | None) -> None:
         """It came to this; None: it was given up before it came to anything."""
         ...
@@ -36,8 +43,8 @@ class SendSpan(Protocol):
 class Tracing(Protocol):
     """Begins spans."""
 
-    def accept(self, route: str, *, traceparent: str | None) -> AcceptSpan:
-        """A request begins; `traceparent` is the caller's, if it sent a good one. Else a trace begins here."""
+    def accept(self, route: str, *, trace: Trace) -> AcceptSpan:
+        """A request begins; `trace` is the caller's, if it sent a good one. Without a `traceparent` one begins here."""
         ...
 
     def send(self, delivery: Delivery, *, attempt: int, provider: str, origin: Record, group: str) -> SendSpan:

@@ -23,7 +23,7 @@ from pabal.providers.port import Provider
 from pabal.retry import decide, may_call_again
 from pabal.runtime import insist
 from pabal.store.port import Ledger
-from pabal.tracing.context import read_traceparent
+from pabal.tracing.context import Trace
 from pabal.tracing.port import Tracing
 from pabal.worker.effects import Told, event_of, kind_of_outcome, records_of_verdict
 
@@ -263,7 +263,10 @@ class Deliverer:
     async def _send_traced(self, delivery: Delivery, rendered: Rendered, trip: _Trip) -> tuple[Outcome, Told]:
         """`_send` as a part of the delivery's trace; where nobody traces, the caller's trace goes on as it came."""
         if self._tracing is None:
-            carrying = msgspec.structs.replace(rendered, traceparent=read_traceparent(delivery.traceparent))
+            passed_on = Trace.read(delivery.traceparent, delivery.tracestate)
+            carrying = msgspec.structs.replace(
+                rendered, traceparent=passed_on.traceparent, tracestate=passed_on.tracestate
+            )
             return await self._send(delivery, carrying, trip)
         span = self._tracing.send(
             delivery,
@@ -274,7 +277,7 @@ class Deliverer:
         )
         outcome: Outcome | None = None
         try:
-            carrying = msgspec.structs.replace(rendered, traceparent=span.traceparent)
+            carrying = msgspec.structs.replace(rendered, traceparent=span.traceparent, tracestate=span.tracestate)
             outcome, told = await self._send(delivery, carrying, trip)
         finally:
             span.end(outcome)

@@ -168,13 +168,15 @@ def test_a_secret_that_is_none_is_named_but_not_shown(secret: str) -> None:
 
 async def test_the_trace_goes_along_where_there_is_one(provider: WebhookProvider, endpoint: Endpoint) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    for traceparent in (None, trace):
-        rendered = Rendered(body=BODY, traceparent=traceparent)
+    for traceparent, tracestate in ((None, None), (trace, None), (trace, "rojo=1,congo=t61rcWkgMzE")):
+        rendered = Rendered(body=BODY, traceparent=traceparent, tracestate=tracestate)
         await provider.send(rendered, to=endpoint.url, tenant="acme", idempotency_key="k")
 
-    without, with_trace = endpoint.requests
-    assert "traceparent" not in without.headers
-    assert with_trace.headers["traceparent"] == trace
+    without, with_trace, with_state = endpoint.requests
+    assert not {"traceparent", "tracestate"} & {*without.headers}
+    assert with_trace.headers["traceparent"] == with_state.headers["traceparent"] == trace
+    assert "tracestate" not in with_trace.headers
+    assert with_state.headers["tracestate"] == "rojo=1,congo=t61rcWkgMzE"
 
 
 @pytest.mark.parametrize(
