@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from chaos.account import Account, Allowed, Asked, Row, Told, broken_promises, take_account, true_statuses
-from chaos.providers import steps
+from chaos.providers import is_second_peak, steps
 from chaos.report import table, written_into
 from chaos.rows import read_rows, record
 
@@ -155,6 +155,13 @@ def test_the_backlog_is_seen_in_steps_of_half_a_second() -> None:
     arrivals = [0, 100_000_000, *range(600_000_000, 600_000_005)]
 
     assert steps(arrivals) == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("first", "busiest", "is_peak"), [(100, 200, False), (101, 200, True), (23, 27, False), (300, 300, True)]
+)
+def test_a_backlog_that_comes_at_once_is_told_from_one_that_trickles(first: int, busiest: int, is_peak: bool) -> None:
+    assert is_second_peak(first, busiest) == is_peak
 
 
 def test_what_the_store_may_say_follows_from_what_happened() -> None:

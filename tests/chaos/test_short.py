@@ -30,7 +30,7 @@ EMBEDDED = (
     "undecodable",
 )
 
-KAFKA = ("worker-in-a-burst", "no-brokers")
+KAFKA = ("worker-in-a-burst", "no-brokers", "zombie-kip-848", "wall-clock")
 
 
 async def prove(scenario: Scenario, *, log: Log) -> None:
@@ -41,12 +41,16 @@ async def prove(scenario: Scenario, *, log: Log) -> None:
     assert row.lost == 0
 
 
+def require_clock(name: str) -> None:
+    if name == "wall-clock" and (reason := wall_clock.missing()):
+        skip_for_lack_of("stepping wall clock", reason)
+
+
 @pytest.mark.parametrize("name", EMBEDDED)
 async def test_it_keeps_its_promises_on_the_embedded_log(name: str) -> None:
     if BY_NAME[name].setting.has_small_disk and (reason := disk.missing()):
         skip_for_lack_of("small disk", reason)
-    if name == "wall-clock" and (reason := wall_clock.missing()):
-        skip_for_lack_of("stepping wall clock", reason)
+    require_clock(name)
 
     await prove(BY_NAME[name], log="embedded")
 
@@ -56,6 +60,7 @@ async def test_it_keeps_its_promises_on_the_embedded_log(name: str) -> None:
 async def test_it_keeps_its_promises_on_kafka(name: str) -> None:
     if reason := missing():
         skip_without_kafka(reason)
+    require_clock(name)
 
     await prove(BY_NAME[name], log="kafka")
 
