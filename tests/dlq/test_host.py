@@ -5,10 +5,13 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from pabal.dlq.book import CANCELLED, REQUESTED
+from pabal.dlq.claim import TopicClaim, claim_record, release_record
 from pabal.dlq.desk import DeadLetters
+from pabal.dlq.hold import topics_of
 from pabal.dlq.host import RedriveHost
 from pabal.dlq.plan import Plan
 from pabal.dlq.redrive import ENDED, STARTED, Ending
@@ -181,6 +184,41 @@ async def test_it_waits_while_another_redrive_holds_its_topics_and_then_goes_on(
             await until_state(lab, "completed")
 
     assert [fact.subject for fact in await lab.facts(STARTED)] == ["plan/p-2", "plan/p-1"]
+
+
+async def test_a_run_that_stood_still_and_lost_its_claim_says_so_and_it_goes_on_when_nobody_holds_it(lab: Lab) -> None:
+    plan = await buried(lab)
+    host = a_host(lab.desk)
+    rival = TopicClaim(topic="", token="other", plan="p-2", by="ben", host="there", since=lab.clock.now())
+
+    async with following(host):
+        await host.begin(plan, pace=CANARY_FOR_EVER, by="ana", reason="mended")
+        await eventually_told(lab.redriven)
+        for topic in sorted(topics_of(plan)):
+            await lab.append(release_record(topic), claim_record(msgspec.structs.replace(rival, topic=topic)))
+        await eventually_told(lambda: lab.facts(ENDED))
+        left = [view.state for view in await list_redrives(lab.desk, since=None, plan="p-1")]
+        await lab.end_leases()
+        async with lab.answering(lambda delivery: "sent"):
+            await until_state(lab, "completed")
+
+    assert left == ["waiting"]
+    assert await endings(lab) == ["interrupted", "completed"]
+    assert len(await lab.redriven()) == LETTERS
+
+
+async def test_a_defect_in_following_is_logged_and_ends_nothing_else(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Defective:
+        async def watermarks(self, topic: str) -> object:
+            raise ZeroDivisionError
+
+    lab.desk.admin = Defective()  # type: ignore[assignment]
+
+    await a_host(lab.desk).follow()
+
+    assert "redrives met a defect" in caplog.text
 
 
 async def test_what_the_command_left_is_not_taken_up_by_the_api(lab: Lab) -> None:

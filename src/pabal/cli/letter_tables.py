@@ -22,6 +22,7 @@ _STYLES: Final = {
     "resolved": "green",
     "completed": "green",
     "running": "cyan",
+    "waiting": "cyan",
     "broken": "red",
     "aborted": "red",
 }

@@ -4,7 +4,8 @@ Overview. A dead letter is a record of `pabal.dead.<channel>`; its place (`chann
 `desk.py` reads letters by offset, without a group, and files them with what was done to them (`marks.py`). `plan.py`
 judges each one: would it be sent again, and if not why not; `planning.py` makes a plan of that, which pins the ends of
 the dead topics. `redrive.py` carries a plan out: a canary, then a rate, until all is done or too many come back
-(`stepping.py` decides, from `answers.py`).
+(`stepping.py` decides, from `answers.py`). `book.py` tells from the audit log how redrives stand and which of those
+begun over HTTP have not ended; `host.py` runs these inside API processes, and goes on with what others left.
 
 State. A letter is never changed or removed, and there is no database. Whether it is open follows from facts in
 `pabal.audit`: redriven, discarded, resolved, edited, each with who, why and when. The same is told of the delivery in

@@ -113,5 +113,5 @@ def topics_of(plan: Plan) -> set[str]:
 def _held(holder: TopicClaim) -> RedriveHeld:
     return RedriveHeld(
         f"{holder.by} on {holder.host} redrives from {holder.topic} already: plan {holder.plan}, "
-        f"since {holder.since:%H:%M:%S}. Let it end, or stop it there with Ctrl-C"
+        f"since {holder.since:%H:%M:%S}. Let it end, or stop it: with Ctrl-C there, or by its cancel over HTTP"
     )
