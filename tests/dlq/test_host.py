@@ -19,7 +19,7 @@ from pabal.dlq.status import list_redrives
 from pabal.dlq.stepping import Pace
 from pabal.errors import ConfigError, LetterRefused, RedriveHeld
 from tests.dlq.lab import QUICK, CrashingProducer, Lab
-from tests.waiting import eventually_told
+from tests.waiting import eventually, eventually_told
 
 LETTERS = 12
 CANARY_FOR_EVER = Pace(canary=1, per_second=100.0, patience_seconds=60.0)
@@ -205,6 +205,25 @@ async def test_a_run_that_stood_still_and_lost_its_claim_says_so_and_it_goes_on_
     assert left == ["waiting"]
     assert await endings(lab) == ["interrupted", "completed"]
     assert len(await lab.redriven()) == LETTERS
+
+
+async def test_while_the_claim_of_another_run_holds_a_process_waits_for_the_next_look_and_not_for_the_claim(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="pabal.dlq.host")
+    plan = await buried(lab)
+    host = a_host(lab.desk)
+    former = TopicClaim(topic="", token="former", plan="p-1", by="ana", host="there", since=lab.clock.now())
+    claims = [msgspec.structs.replace(former, topic=topic) for topic in topics_of(plan)]
+    await lab.append(*(claim_record(claim) for claim in claims))
+
+    await host.begin(plan, pace=QUICK, by="ana", reason="mended")
+    await eventually(lambda: "redrive p-1 is left for now" in caplog.text)
+    await lab.end_leases()
+    await host.close()
+
+    assert await lab.facts(STARTED) == []
+    await until_state(lab, "waiting")
 
 
 async def test_a_defect_in_following_is_logged_and_ends_nothing_else(
