@@ -133,7 +133,8 @@ KINDS: Final[Mapping[Code, Kind]] = {
     "letter_refused": Kind(
         409,
         "The dead letter does not allow this",
-        "The message says why: it is closed, cannot be read, or may have been sent.",
+        "The message says why: it is closed, cannot be read, or may have been sent; more letters fit than `at_most`; "
+        "the redrive has ended.",
     ),
     "log_unavailable": Kind(
         503,
