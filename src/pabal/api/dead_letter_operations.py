@@ -159,12 +159,12 @@ def _begin() -> Json:
     return {
         "operationId": "beginRedrive",
         "summary": "Carry a plan out",
-        "description": "Carry a plan out in this process: a canary, then at a rate. Begun again, the same plan goes on "
-        f"from where it stopped. {_ABOUT}",
+        "description": "Carry a plan out: a canary, then at a rate, until it ends or is cancelled, whatever becomes of "
+        f"this process. Begun again after that, the same plan goes on from where it stopped. {_ABOUT}",
         "security": [{"key": []}],
         "requestBody": body("RedriveRequest", example={"plan": plan, "reason": "the endpoint is mended"}),
         "responses": {
-            "202": answer("It has begun.", "BegunRedrive"),
+            "202": answer("It stands in the log.", "BegunRedrive"),
             **problems((*BODY_CODES, *KEY_CODES, "redrive_held", *LOG_CODES)),
         },
     }
