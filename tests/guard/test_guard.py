@@ -277,6 +277,7 @@ def test_one_dead_host_does_not_shut_the_provider_however_many_calls_it_had() ->
 def test_when_most_of_many_hosts_fail_it_is_our_own_network() -> None:
     lab = Lab()
     lab.call(Accepted(), "https://fine/")
+    lab.now += 10.0
 
     for number in range(5):
         assert not lab.guard.is_shut()
@@ -286,6 +287,18 @@ def test_when_most_of_many_hosts_fail_it_is_our_own_network() -> None:
     lab.now += 5.1
     lab.call(Accepted(), "https://fine/")
     assert not lab.guard.is_shut()
+
+
+def test_however_many_hosts_fail_it_is_not_our_network_while_another_answers() -> None:
+    lab = Lab()
+
+    for number in range(20):
+        lab.now += 1.0
+        lab.call(DOWN, f"https://{number}/", count=10)
+        lab.call(Accepted(), "https://fine/")
+
+    assert not lab.guard.is_shut()
+    assert isinstance(lab.ask("https://fine/"), Permit)
 
 
 def test_several_providers_share_by_weight_and_what_one_refuses_another_carries() -> None:

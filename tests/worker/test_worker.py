@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from pabal.broker.port import NewRecord, Position
+from pabal.broker._sqlite_consumer import SqliteConsumer
+from pabal.broker.port import NewRecord, Position, TopicPartition
 from pabal.codec import delivery_record, read_delivery
 from pabal.errors import OwnerEnded
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Unknown
@@ -249,6 +250,30 @@ async def test_when_every_provider_refuses_nothing_more_is_taken_from_the_log(tm
         assert await lab.records("pabal.dead.webhook") == []
         stopping.set()
         await running
+
+
+async def test_a_channel_that_was_shut_with_nothing_in_memory_reads_what_finds_out_that_it_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def does(to: str) -> Outcome:
+        return Misconfigured(reason="password refused") if "first" in to else Accepted()
+
+    paused = asyncio.Event()
+    pause = SqliteConsumer.pause
+
+    async def note_pause(consumer: SqliteConsumer, partitions: Collection[TopicPartition]) -> None:
+        await pause(consumer, partitions)
+        if any(each.topic == WEBHOOK_TOPIC for each in partitions):
+            paused.set()
+
+    monkeypatch.setattr(SqliteConsumer, "pause", note_pause)
+    async with WorkerLab.open(tmp_path) as lab, lab.running(Provider(does)):
+        await lab.append(a_delivery(1, address="https://first/"))
+        await lab.until_told("deferred", count=1)
+        await paused.wait()
+        await lab.append(a_delivery(2))
+
+        await lab.until_told("sent", count=1)
 
 
 async def test_what_one_provider_refuses_another_carries(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ IDLE_SECONDS = 60.0
 
 _ANSWERED = (Accepted, Rejected)
 _MANY_HOSTS, _MOST_OF_THEM = 5, 0.8
+_NOBODY_SECONDS = 10.0
+"""For so long no host at all has answered well, before it may be our own network that fails."""
 
 
 class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,6 +214,10 @@ class Guard:
         """Whether every provider refuses: nothing more should be taken from the log for this channel."""
         return self._is_shut
 
+    def lets_probe(self, now: float) -> bool:
+        """Whether a provider would take a call now. If every one is shut, that call finds out whether it still is."""
+        return any(provider.is_free(now) for provider in self._providers.values())
+
     def share_rates(self, share: float) -> None:
         """This worker has `share` (0 to 1) of the channel's partitions, and so of the rates."""
         for provider in self._providers.values():
@@ -256,7 +262,7 @@ class Guard:
 class _Provider(Callee):
     """A provider, the hosts behind it, and the tenants whose settings are at fault."""
 
-    __slots__ = ("_make_host", "_make_tenant", "_rates", "_share", "host_of", "hosts", "tenants")
+    __slots__ = ("_answered_at", "_make_host", "_make_tenant", "_rates", "_share", "host_of", "hosts", "tenants")
 
     def __init__(
         self,
@@ -288,6 +294,7 @@ class _Provider(Callee):
         self.tenants: dict[str, Callee] = {}
         self._rates = (guarded.rate_per_second, settings.host_rate_per_second)
         self._share = 1.0
+        self._answered_at = -_NOBODY_SECONDS
         if guarded.host_of is not None:
             self.limit.fix()  # One host's failures must not shrink what the others get.
 
@@ -359,6 +366,8 @@ class _Provider(Callee):
                 not_before=not_before,
             )
             return
+        if is_ok:
+            self._answered_at = now
         # A host's failure is not the provider's, unless it is what a probe found.
         self.end(
             is_ok=is_ok or not (is_ours or provider_probe),
@@ -414,7 +423,9 @@ class _Provider(Callee):
             self.trip(now)
 
     def _is_everywhere(self, now: float) -> bool:
-        """Whether so many hosts fail that it is us: our network, our name server."""
+        """Whether so many hosts fail, and nobody answers, that it is us: our network, our name server."""
+        if now - self._answered_at < _NOBODY_SECONDS:
+            return False  # However many customers' endpoints are dead: the way to the others is free.
         recent = [host for host in self.hosts.values() if now - host.used_at < IDLE_SECONDS]
         shut = sum(host.state != "closed" for host in recent)
         return shut >= _MANY_HOSTS and shut >= _MOST_OF_THEM * len(recent)

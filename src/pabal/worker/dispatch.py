@@ -250,12 +250,18 @@ class Dispatch:
             for callee, item in over:
                 self._park(item, callee, now=now)
         self._lines.stir_all()
-        is_shut = self._guard.is_shut()
-        for intake in self._intakes:
-            intake.hold("guard") if is_shut else intake.let_go("guard")
         self._start()
+        is_shut = self._guard.is_shut()
+        is_held = is_shut and not self._lacks_probe()
+        for intake in self._intakes:
+            intake.hold("guard") if is_held else intake.let_go("guard")
         if is_shut or self._is_refused or self._lines:
             self._look_soon()
+
+    def _lacks_probe(self) -> bool:
+        """Whether nothing is at hand that could find out whether a shut provider is back. Then some must be read."""
+        nothing_waits = self._free > 0 and not self._is_refused and not self._lines
+        return nothing_waits and self._guard.lets_probe(self._clock.boot_seconds())
 
     def _room(self, callee: Callee, *, is_crowded: bool, now: float) -> int:
         """How long its line may be. Who is merely busy keeps it, but where others need the place."""
