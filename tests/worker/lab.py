@@ -13,7 +13,7 @@ from pabal.broker.port import Record
 from pabal.broker.sqlite import SqliteBroker
 from pabal.channels import CHANNELS
 from pabal.channels.port import Rendered
-from pabal.clock import SystemClock
+from pabal.clock import Clock, SystemClock
 from pabal.codec import delivery_record, read_event
 from pabal.config import ChannelSettings, WorkerSettings
 from pabal.errors import TemplateError
@@ -122,10 +122,12 @@ class WorkerLab:
         window: int = 500,
         drain_seconds: float = 10.0,
         guard: Mapping[str, Any] | None = None,
+        rate_per_second: float | None = None,
+        clock: Clock | None = None,
     ) -> Worker:
         """A worker for webhooks alone; the providers are called `a`, `b`, …"""
         first, *others = (
-            Carrier(channel=CHANNELS["webhook"], provider=provider, provider_name=name)
+            Carrier(channel=CHANNELS["webhook"], provider=provider, provider_name=name, rate_per_second=rate_per_second)
             for name, provider in zip("abc", providers, strict=False)
         )
         return Worker(
@@ -136,7 +138,7 @@ class WorkerLab:
             classes=DEFAULT_CLASSES,
             settings=WorkerSettings(window=window, drain_seconds=drain_seconds),
             find_template=_no_template,
-            clock=self.clock,
+            clock=clock or self.clock,
             guard=GuardSettings(**(guard or {})),
             random=lambda: 0.0,
         )

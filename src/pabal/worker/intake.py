@@ -56,7 +56,8 @@ class Intake:
     """A member of one class's consumer group, with a window on what it has in flight.
 
     It can be held back, for as many reasons as there are: then it stays a member and takes nothing. `brake` counts what
-    cannot be read, and `on_braked` hears when that is too much: a person must let it go again.
+    cannot be read, and `on_braked` hears when that is too much: a person must let it go again. `on_owned` hears when
+    it has other partitions than before.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Intake:
         instance: str | None,
         brake: Brake,
         on_braked: Callable[["Intake", DecodeError], None],
+        on_owned: Callable[[], None],
         clock: Clock,
     ) -> None:
         self.channel = channel
@@ -89,6 +91,7 @@ class Intake:
         self._let_go = asyncio.Event()
         self.brake = brake
         self._on_braked = on_braked
+        self._on_owned = on_owned
         self._clock = clock
         self._progress: dict[TopicPartition, Progress] = {}
         self._paused: set[TopicPartition] = set()
@@ -181,11 +184,13 @@ class Intake:
         for partition in partitions:
             self._progress[partition] = Progress()
             self._paused.discard(partition)
+        self._on_owned()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """See `Assignment.revoked`. Calls under way are not waited for: the ledger knows about them."""
         given_up = {partition: self._progress.pop(partition, None) for partition in partitions}
         self._paused.difference_update(partitions)
+        self._on_owned()
         return {
             partition: offset
             for partition, progress in given_up.items()

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 
 from pabal.broker.port import Broker
 from pabal.clock import Clock
@@ -20,12 +19,12 @@ from pabal.worker.braking import Braking
 from pabal.worker.deliver import Carrier, Deliverer
 from pabal.worker.dispatch import Dispatch
 from pabal.worker.intake import COMMIT_EVERY_SECONDS, Intake
+from pabal.worker.rates import SharedRates
 
 logger = logging.getLogger(__name__)
 
 _PRUNE_EVERY_SECONDS = 600.0
 _WATCH_EVERY_SECONDS = 1.0
-_SHARE_EVERY_SECONDS = 2.0
 
 
 class Worker:
@@ -56,7 +55,8 @@ class Worker:
         self._reader = broker.reader()
         self._braking = Braking(reader=self._reader, producer=self._producer, clock=clock)
         self._dispatches: list[Dispatch] = []
-        self._guards: list[tuple[Guard, list[Intake]]] = []
+        self._guards: list[Guard] = []
+        self._rates: list[SharedRates] = []
         self._intakes: list[Intake] = []
         for channel, carrier in carriers.items():
             deliverer = Deliverer(
@@ -84,6 +84,7 @@ class Worker:
                 weights=weights,
                 clock=clock,
             )
+            rates = SharedRates(channel_guard)
             intakes = [
                 Intake(
                     broker=broker,
@@ -94,14 +95,17 @@ class Worker:
                     instance=name,
                     brake=Brake(ratio=guard.brake_ratio, records=guard.brake_records),
                     on_braked=self._braking.on_braked,
+                    on_owned=rates.settle,
                     clock=clock,
                 )
                 for class_ in CLASSES
             ]
             dispatch.feed_from(intakes)
+            rates.attend(intakes)
             self._braking.attend(intakes, dispatch)
             self._dispatches.append(dispatch)
-            self._guards.append((channel_guard, intakes))
+            self._guards.append(channel_guard)
+            self._rates.append(rates)
             self._intakes += intakes
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -113,8 +117,9 @@ class Worker:
                 await insist(self._braking.hear)
                 for intake in self._intakes:
                     group.create_task(intake.run(stopping, drained))
-                duties = (self._commit, self._watch_calls, self._prune, self._share_rates, self._braking.run)
+                duties = (self._commit, self._watch_calls, self._prune, self._braking.run)
                 upkeep = [group.create_task(each()) for each in duties]
+                upkeep += [group.create_task(rates.follow(self._admin)) for rates in self._rates]
                 upkeep += [group.create_task(_raise(dispatch.failure)) for dispatch in self._dispatches]
                 await stopping.wait()
                 await self._drain()
@@ -149,17 +154,8 @@ class Worker:
             await asyncio.sleep(_WATCH_EVERY_SECONDS)
             for dispatch in self._dispatches:
                 dispatch.cancel_overdue()
-            for guard, _ in self._guards:
+            for guard in self._guards:
                 guard.forget_idle(self._clock.boot_seconds())
-
-    async def _share_rates(self) -> None:
-        """A provider's rate is for all workers together: each has as much of it as of the partitions."""
-        guards = [(guard, intakes) for guard, intakes in self._guards if guard.has_rates]
-        while guards:
-            for guard, intakes in guards:
-                total = sum([len(await insist(partial(self._admin.watermarks, each.topic))) for each in intakes])
-                guard.share_rates(sum(each.partitions for each in intakes) / max(total, 1))
-            await asyncio.sleep(_SHARE_EVERY_SECONDS)
 
     async def _prune(self) -> None:
         while True:

@@ -1,0 +1,48 @@
+"""A channel's rates, as its workers share them: each has as much of them as of the partitions.
+
+The share follows an assignment at once. A group revokes a partition from one member before it gives it to another, so
+there is no moment in which both count it, and all shares together are never more than the whole.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+from pabal.broker.port import Admin
+from pabal.guard import Guard
+from pabal.runtime import insist
+from pabal.worker.intake import Intake
+
+_LOOK_EVERY_SECONDS = 2.0
+"""How often topics are asked for how many partitions they have: more only ever come by a person's hand."""
+
+
+class SharedRates:
+    """One worker's share of the rates of one channel. Until it is known, nothing that has a rate is called."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._intakes: Sequence[Intake] = ()
+        self._total = 0
+        self.settle()
+
+    def attend(self, intakes: Sequence[Intake]) -> None:
+        """These read the channel's partitions."""
+        self._intakes = intakes
+
+    def settle(self) -> None:
+        """The intakes have other partitions than before."""
+        if self._guard.has_rates:
+            owned = sum(intake.partitions for intake in self._intakes)
+            self._guard.share_rates(owned / self._total if self._total else 0.0)
+
+    async def follow(self, admin: Admin) -> None:
+        """Know how many partitions there are, for ever."""
+        while self._guard.has_rates:
+            self._total = sum([await _count(admin, intake.topic) for intake in self._intakes])
+            self.settle()
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+
+async def _count(admin: Admin, topic: str) -> int:
+    partitions: Collection[object] = await insist(lambda: admin.watermarks(topic))
+    return len(partitions)
