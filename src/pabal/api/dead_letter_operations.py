@@ -58,6 +58,10 @@ _CHANGE_CODES: Final[tuple[Code, ...]] = (*BODY_CODES, *KEY_CODES, "not_found", 
 
 def describe_dead_letters() -> Mapping[str, Json]:
     """Path items of the document."""
+    return {**_letter_paths(), **_redrive_paths()}
+
+
+def _letter_paths() -> Mapping[str, Json]:
     letter = "/v1/dead-letters/{channel}/{partition}/{offset}"
     edit = {"address": "https://example.com/new", "reason": "the customer moved"}
     return {
@@ -96,6 +100,11 @@ def describe_dead_letters() -> Mapping[str, Json]:
             )
             | {"parameters": _letter()}
         },
+    }
+
+
+def _redrive_paths() -> Mapping[str, Json]:
+    return {
         "/v1/redrives/plan": {
             "post": _post(
                 "planRedrive",

@@ -262,7 +262,18 @@ class Guard:
 class _Provider(Callee):
     """A provider, the hosts behind it, and the tenants whose settings are at fault."""
 
-    __slots__ = ("_answered_at", "_make_host", "_make_tenant", "_rates", "_share", "host_of", "hosts", "tenants")
+    __slots__ = (
+        "_answered_at",
+        "_circuit",
+        "_most",
+        "_random",
+        "_rates",
+        "_say",
+        "_share",
+        "host_of",
+        "hosts",
+        "tenants",
+    )
 
     def __init__(
         self,
@@ -295,32 +306,9 @@ class _Provider(Callee):
         self._rates = (guarded.rate_per_second, settings.host_rate_per_second)
         self._share = 1.0
         self._answered_at = -_NOBODY_SECONDS
+        self._most, self._circuit, self._random, self._say = concurrency, circuit, random, on_change
         if guarded.host_of is not None:
             self.limit.fix()  # One host's failures must not shrink what the others get.
-
-        def make_host(host: str) -> Callee:
-            return Callee(
-                f"{name} {host}",
-                most=max(int(concurrency * HOST_SHARE), 1),
-                rate_per_second=_shared(settings.host_rate_per_second, self._share),
-                circuit=circuit,
-                random=random,
-                on_change=self._host_changed,
-            )
-
-        def make_tenant(tenant: str) -> Callee:
-            sure = msgspec.structs.replace(circuit, minimum_calls=1, open_seconds=30.0, successes_to_close=1)
-            return Callee(
-                f"{name} tenant {tenant}",
-                most=concurrency,
-                rate_per_second=None,
-                circuit=sure,
-                random=random,
-                on_change=on_change,
-            )
-
-        self._make_host = make_host
-        self._make_tenant = make_tenant
 
     def host(self, address: str, now: float) -> Callee:
         """Who answers for an address."""
@@ -404,6 +392,27 @@ class _Provider(Callee):
                 idle = idle_seconds + (0.0 if callee.state == "closed" else LONGEST_PARK_SECONDS)
                 if callee.limit.in_flight == 0 and now - max(callee.used_at, callee.circuit.open_until) > idle:
                     del callees[name]
+
+    def _make_host(self, host: str) -> Callee:
+        return Callee(
+            f"{self.name} {host}",
+            most=max(int(self._most * HOST_SHARE), 1),
+            rate_per_second=_shared(self._rates[1], self._share),
+            circuit=self._circuit,
+            random=self._random,
+            on_change=self._host_changed,
+        )
+
+    def _make_tenant(self, tenant: str) -> Callee:
+        sure = msgspec.structs.replace(self._circuit, minimum_calls=1, open_seconds=30.0, successes_to_close=1)
+        return Callee(
+            f"{self.name} tenant {tenant}",
+            most=self._most,
+            rate_per_second=None,
+            circuit=sure,
+            random=self._random,
+            on_change=self._say,
+        )
 
     def _note_tenant(self, tenant: str, own: Callee | None, *, is_ok: bool, now: float) -> None:
         is_probe = own is not None

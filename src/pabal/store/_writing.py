@@ -194,56 +194,33 @@ def _dead_letter_rows(gathered: Gathered) -> Sequence[dict[str, Any]]:
     ]
 
 
+class _Rows:
+    """A delivery's row as it is (`old`) and as it is told now (`new`), in the words of `projection.merge`."""
+
+    def __init__(self, insert: Upsert) -> None:
+        self.old, self.new = schema.deliveries.c, insert.excluded
+
+    def when(self, condition: sa.ColumnElement[bool], *names: str) -> dict[str, sa.ColumnElement[Any]]:
+        """These columns are as they are told now, on a condition."""
+        return {name: sa.case((condition, self.new[name]), else_=self.old[name]) for name in names}
+
+    def earliest(self, name: str) -> dict[str, sa.ColumnElement[Any]]:
+        """Of two times that are known the earlier one."""
+        return self.when(self.old[name].is_(None) | sa.type_coerce(self.new[name] < self.old[name], sa.Boolean), name)
+
+    def is_later(self, name: str) -> sa.ColumnElement[bool]:
+        """Whether the time told now is known first, or later than the one before."""
+        return self.old[name].is_(None) | sa.type_coerce(self.new[name] > self.old[name], sa.Boolean)
+
+
 def _upsert_deliveries(insert: Upsert) -> tuple[Upsert, Upsert]:
     """`projection.merge`, column by column; and the part of it that an event of a known delivery can change.
 
     SQLite writes an index anew for every column that a statement names, changed or not. All but two indexes are on
     columns that the second does not name; it leaves alone (and does not count) rows of which it cannot be sure.
     """
-    old, new = schema.deliveries.c, insert.excluded
-
-    def when(condition: sa.ColumnElement[bool], *names: str) -> dict[str, sa.ColumnElement[Any]]:
-        return {name: sa.case((condition, new[name]), else_=old[name]) for name in names}
-
-    def known_first(name: str, better: Callable[[Any, Any], sa.ColumnElement[bool]]) -> sa.ColumnElement[bool]:
-        return old[name].is_(None) | better(new[name], old[name])
-
-    def less(one: Any, other: Any) -> sa.ColumnElement[bool]:
-        return sa.type_coerce(one < other, sa.Boolean)
-
-    def more(one: Any, other: Any) -> sa.ColumnElement[bool]:
-        return sa.type_coerce(one > other, sa.Boolean)
-
-    ahead = (new.standing > old.standing) | (
-        (new.standing == old.standing) & known_first("next_due", more) & new.next_due.is_not(None)
-    )
-    newer = sa.tuple_(new.attempt, new.address, new["class"]) > sa.tuple_(old.attempt, old.address, old["class"])
-    neither_known = new.accepted_at.is_(None) & old.accepted_at.is_(None)
-    own = new.accepted_at.is_not(None) & (
-        old.accepted_at.is_(None) | (sa.tuple_(new.accepted_at, new.tags) < sa.tuple_(old.accepted_at, old.tags))
-    )
-    ending = (neither_known & (new.ends_by > old.ends_by)) | (
-        new.accepted_at.is_not(None) & (old.accepted_at.is_(None) | (new.ends_by > old.ends_by))
-    )
-    progress = {
-        **when(ahead, "standing", "status", "next_due"),
-        **when(new.attempt > old.attempt, "attempt"),
-        **when(new.updated_at > old.updated_at, "updated_at"),
-        **when(known_first("first_dead_lettered_at", less), "first_dead_lettered_at"),
-        **when(known_first("succeeded_at", less), "succeeded_at"),
-        **when(known_first("discarded_at", less), "discarded_at"),
-    }
-    everything = {
-        **progress,
-        **when(new.notification_id > old.notification_id, "notification_id"),
-        **when(new.tenant > old.tenant, "tenant"),
-        **when(new.channel > old.channel, "channel"),
-        **when(newer, "address", "class"),
-        **when(own, "accepted_at", "tags"),
-        **when(own | (neither_known & (new.listed_at < old.listed_at)), "listed_at"),
-        **when(ending, "ends_by"),
-        **when(known_first("send_at", more), "send_at"),
-    }
+    rows = _Rows(insert)
+    old, new, progress = rows.old, rows.new, _progress(rows)
     is_same = (
         old.accepted_at.is_not(None)
         & new.accepted_at.is_(None)
@@ -252,6 +229,45 @@ def _upsert_deliveries(insert: Upsert) -> tuple[Upsert, Upsert]:
         & (new["class"] == old["class"])
     )
     return (
-        insert.on_conflict_do_update(index_elements=["id"], set_=everything),
+        insert.on_conflict_do_update(index_elements=["id"], set_={**progress, **_identity(rows)}),
         insert.on_conflict_do_update(index_elements=["id"], set_=progress, where=is_same),
     )
+
+
+def _progress(rows: _Rows) -> dict[str, sa.ColumnElement[Any]]:
+    """How far it is: what every event may change."""
+    old, new = rows.old, rows.new
+    ahead = (new.standing > old.standing) | (
+        (new.standing == old.standing) & rows.is_later("next_due") & new.next_due.is_not(None)
+    )
+    return {
+        **rows.when(ahead, "standing", "status", "next_due"),
+        **rows.when(new.attempt > old.attempt, "attempt"),
+        **rows.when(new.updated_at > old.updated_at, "updated_at"),
+        **rows.earliest("first_dead_lettered_at"),
+        **rows.earliest("succeeded_at"),
+        **rows.earliest("discarded_at"),
+    }
+
+
+def _identity(rows: _Rows) -> dict[str, sa.ColumnElement[Any]]:
+    """Whose it is, what was asked and when: the delivery's own record knows better than an event."""
+    old, new = rows.old, rows.new
+    newer = sa.tuple_(new.attempt, new.address, new["class"]) > sa.tuple_(old.attempt, old.address, old["class"])
+    neither_known = new.accepted_at.is_(None) & old.accepted_at.is_(None)
+    own = new.accepted_at.is_not(None) & (
+        old.accepted_at.is_(None) | (sa.tuple_(new.accepted_at, new.tags) < sa.tuple_(old.accepted_at, old.tags))
+    )
+    ending = (neither_known & (new.ends_by > old.ends_by)) | (
+        new.accepted_at.is_not(None) & (old.accepted_at.is_(None) | (new.ends_by > old.ends_by))
+    )
+    return {
+        **rows.when(new.notification_id > old.notification_id, "notification_id"),
+        **rows.when(new.tenant > old.tenant, "tenant"),
+        **rows.when(new.channel > old.channel, "channel"),
+        **rows.when(newer, "address", "class"),
+        **rows.when(own, "accepted_at", "tags"),
+        **rows.when(own | (neither_known & (new.listed_at < old.listed_at)), "listed_at"),
+        **rows.when(ending, "ends_by"),
+        **rows.when(rows.is_later("send_at"), "send_at"),
+    }

@@ -75,12 +75,8 @@ class KafkaCluster:
         members = []
         for n in range(brokers):
             home = directory / f"broker-{n + 1}"
-            home.mkdir(parents=True)
-            properties = _properties(node=n + 1, port=ports[2 * n], voters=voters, brokers=brokers, home=home) | dict(
-                settings or {}
-            )
-            (home / "server.properties").write_text("".join(f"{k}={v}\n" for k, v in properties.items()))
-            (home / "log4j2.properties").write_text(_LOG4J.format(file=home / "server.log"))
+            own = _properties(node=n + 1, port=ports[2 * n], voters=voters, brokers=brokers, home=home)
+            _write_settings(home, {**own, **(settings or {})})
             command = [
                 java,
                 f"-Xms{heap_mb // 4}m",
@@ -271,6 +267,13 @@ class _Broker:
         with self._log.open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
+
+
+def _write_settings(home: Path, properties: Mapping[str, str]) -> None:
+    """The files that a broker reads at its start."""
+    home.mkdir(parents=True)
+    (home / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+    (home / "log4j2.properties").write_text(_LOG4J.format(file=home / "server.log"))
 
 
 def _properties(*, node: int, port: int, voters: str, brokers: int, home: Path) -> dict[str, str]:
