@@ -301,6 +301,31 @@ def test_however_many_hosts_fail_it_is_not_our_network_while_another_answers() -
     assert isinstance(lab.ask("https://fine/"), Permit)
 
 
+def test_dead_hosts_that_are_asked_first_do_not_speak_for_those_that_were_not_asked_yet() -> None:
+    lab = Lab()
+
+    for number in range(20):
+        lab.call(DOWN, f"https://{number}/", count=10)
+
+    assert isinstance(lab.ask("https://fine/"), Permit)
+
+
+def test_when_all_were_refused_the_first_that_is_well_ends_it_however_many_are_still_dead() -> None:
+    lab = Lab()
+    lab.call(Accepted(), "https://fine/")
+    lab.now += 10.0
+    for number in range(5):
+        lab.call(DOWN, f"https://{number}/", count=10)
+    assert lab.guard.is_shut()
+
+    lab.now += 5.1
+    for number in range(5):
+        lab.call(DOWN, f"https://{number}/")
+    lab.call(Accepted(), "https://fine/")
+
+    assert not lab.guard.is_shut()
+
+
 def test_several_providers_share_by_weight_and_what_one_refuses_another_carries() -> None:
     lab = Lab(providers={"a": Guarded(weight=9), "b": Guarded(weight=1)})
     first = [permit.provider for permit in _permits(lab.ask, most=10)]

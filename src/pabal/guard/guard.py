@@ -25,7 +25,8 @@ IDLE_SECONDS = 60.0
 _ANSWERED = (Accepted, Rejected)
 _MANY_HOSTS, _MOST_OF_THEM = 5, 0.8
 _NOBODY_SECONDS = 10.0
-"""For so long no host at all has answered well, before it may be our own network that fails."""
+"""For so long, and from the first call on, no host at all has answered well, before it may be our own network that
+fails."""
 
 
 class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -305,7 +306,7 @@ class _Provider(Callee):
         self.tenants: dict[str, Callee] = {}
         self._rates = (guarded.rate_per_second, settings.host_rate_per_second)
         self._share = 1.0
-        self._answered_at = -_NOBODY_SECONDS
+        self._answered_at: float | None = None
         self._most, self._circuit, self._random, self._say = concurrency, circuit, random, on_change
         if guarded.host_of is not None:
             self.limit.fix()  # One host's failures must not shrink what the others get.
@@ -354,8 +355,11 @@ class _Provider(Callee):
                 not_before=not_before,
             )
             return
-        if is_ok:
+        if is_ok or self._answered_at is None:
             self._answered_at = now
+        if provider_probe and host_probe and not (is_ok or is_ours):
+            self.circuit.give_back(is_probe=True)
+            provider_probe = False  # That a host which was refused before still fails says nothing of the others.
         # A host's failure is not the provider's, unless it is what a probe found.
         self.end(
             is_ok=is_ok or not (is_ours or provider_probe),
@@ -433,7 +437,7 @@ class _Provider(Callee):
 
     def _is_everywhere(self, now: float) -> bool:
         """Whether so many hosts fail, and nobody answers, that it is us: our network, our name server."""
-        if now - self._answered_at < _NOBODY_SECONDS:
+        if self._answered_at is None or now - self._answered_at < _NOBODY_SECONDS:
             return False  # However many customers' endpoints are dead: the way to the others is free.
         recent = [host for host in self.hosts.values() if now - host.used_at < IDLE_SECONDS]
         shut = sum(host.state != "closed" for host in recent)
