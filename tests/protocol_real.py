@@ -8,19 +8,14 @@ both, and the laws that are stated over the model hold for the worker, or the tw
 
 import asyncio
 import uuid
-from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import psycopg
 
 from pabal.broker import port as log
 from pabal.channels import CHANNELS
-from pabal.channels.port import Rendered
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery, read_event
 from pabal.errors import LedgerUnavailable, OwnerEnded, TemplateError
@@ -33,15 +28,15 @@ from pabal.notification import (
     TemplateRef,
     suppression_key,
 )
-from pabal.outcome import Outcome, RetryAt, Verdict
+from pabal.outcome import RetryAt, Verdict
 from pabal.policy import ClassSettings
 from pabal.protocol import Call, CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswer, Held
-from pabal.store.ledger import SqliteLedger
-from pabal.store.ledger_postgres import PostgresLedger
 from pabal.store.port import Ledger
-from pabal.worker.deliver import LEASE_SLACK_SECONDS, Carrier, Deliverer, End
+from pabal.worker.deliver import Carrier, Deliverer, End
 from tests.protocol_facts import DUE, LADDER_LENGTH, LEASE_SECONDS, ClaimName, OutcomeWord, Record, Task, Worker
+from tests.protocol_journey import GatedLedger, GatedProducer, GatedProvider, Journey, begin
 from tests.protocol_model import World
+from tests.protocol_stores import RealStore
 
 _ORIGIN = log.Record(
     topic="pabal.deliveries.webhook.critical", partition=0, offset=0, timestamp=0.0, key=b"k", value=b"v"
@@ -59,142 +54,6 @@ def _class_settings(name: NotificationClass) -> ClassSettings:
 
 
 _CLASSES: Mapping[NotificationClass, ClassSettings] = {name: _class_settings(name) for name in ("critical", "standard")}
-
-
-class RealStore(ABC):
-    """Where a world's ledgers are: new for each world, or with nothing in it that it knows."""
-
-    @abstractmethod
-    async def connect(self, worker: str, *, clock: ManualClock) -> Ledger: ...
-
-    @abstractmethod
-    def let_time_pass(self, seconds: float) -> None:
-        """Beyond what the clock of `connect` is advanced by."""
-
-
-class SqliteFile(RealStore):
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / f"{uuid.uuid4().hex}.db"
-
-    async def connect(self, worker: str, *, clock: ManualClock) -> Ledger:
-        return await SqliteLedger.open(self._path, clock=clock, worker=worker)
-
-    def let_time_pass(self, seconds: float) -> None:
-        """Its leases are counted on the clock."""
-
-
-class PostgresDatabase(RealStore):
-    def __init__(self, connection: psycopg.Connection[Any], url: str) -> None:
-        self._connection = connection
-        self._url = url
-
-    async def connect(self, worker: str, *, clock: ManualClock) -> Ledger:
-        return await PostgresLedger.open(self._url, worker=worker)
-
-    def let_time_pass(self, seconds: float) -> None:
-        """Its leases are counted on the server's clock, so they end earlier instead."""
-        shorter = "UPDATE pabal_ledger.deliveries SET lease_until = lease_until - %s WHERE state = 'claimed'"
-        self._connection.execute(shorter, (timedelta(seconds=seconds),))
-
-
-class Journey:
-    """One run of the worker's code, which goes on when it is told to, up to the next border."""
-
-    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
-        self.at = "start"
-        self.brings: Any = None
-        self.answer: Any = None
-        self.settled: ClaimName | None = None
-        self._border = asyncio.Event()
-        self._going_on: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        token = _JOURNEY.set(self)
-        self._task = asyncio.ensure_future(work)
-        _JOURNEY.reset(token)
-
-    async def stop(self, at: str, *, brings: Any) -> Any:
-        """Called by the worker's code at a border: what it brings there, and what it gets."""
-        self.at, self.brings = at, brings
-        self._going_on = asyncio.get_running_loop().create_future()
-        self._border.set()
-        return await self._going_on
-
-    async def go_on(self, *, with_: Any = None) -> None:
-        """Let it take an answer (or an exception) with it, and wait until it is at the next border, or at its end."""
-        self._border.clear()
-        if isinstance(with_, Exception):
-            self._going_on.set_exception(with_)
-        else:
-            self._going_on.set_result(with_)
-        await self.arrive()
-
-    async def arrive(self) -> None:
-        border = asyncio.ensure_future(self._border.wait())
-        await asyncio.wait((border, self._task), return_when=asyncio.FIRST_COMPLETED)
-        border.cancel()
-        if self._task.done():
-            self.at, self.brings = "end", self._task.result()
-
-    async def break_off(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-
-_JOURNEY: ContextVar[Journey] = ContextVar("journey")
-
-
-class GatedLedger:
-    """A worker's ledger, all of whose calls stop at the border. What a dead process still asks for does not happen."""
-
-    def __init__(self, world: "RealWorld", worker: Worker, ledger: Ledger) -> None:
-        self.id = ledger.id
-        self.owner = ledger.owner
-        self.real = ledger
-        self._world = world
-        self._worker = worker
-
-    def new_token(self) -> int:
-        return self._world.new_token()
-
-    async def claim(self, delivery: uuid.UUID, ask: Claim) -> ClaimAnswer:
-        answer: ClaimAnswer = await _JOURNEY.get().stop("claim", brings=ask)
-        return answer
-
-    async def finish(self, delivery: uuid.UUID, ask: Finish) -> FinishAnswer:
-        answer: FinishAnswer = await _JOURNEY.get().stop("finish", brings=ask)
-        return answer
-
-    async def release(self, delivery: uuid.UUID, *, owner: int, token: int) -> None:
-        if self._worker.running:
-            await _JOURNEY.get().stop("release", brings=ClaimName(owner, token))
-
-    def settle(self, delivery: uuid.UUID, *, owner: int, token: int) -> None:
-        _JOURNEY.get().settled = ClaimName(owner, token)
-
-
-class GatedProvider:
-    """A provider that does not deduplicate, and answers what it is told to."""
-
-    channel = "webhook"
-    timeout_seconds = LEASE_SECONDS - LEASE_SLACK_SECONDS
-    deduplicates_for: timedelta | None = None
-
-    async def send(self, rendered: Rendered, *, to: str, tenant: str, idempotency_key: str) -> Outcome:
-        outcome: Outcome = await _JOURNEY.get().stop("send", brings=idempotency_key)
-        return outcome
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
-
-
-class GatedProducer:
-    """An append that is under way until it is let through."""
-
-    async def append(self, records: Sequence[log.NewRecord]) -> Sequence[log.Position]:
-        await _JOURNEY.get().stop("append", brings=records)
-        return [log.Position(each.topic, 0, 0) for each in records]
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
 
 
 class RealWorld(World):
@@ -262,7 +121,7 @@ class RealWorld(World):
         worker = super().start(name)
         ledger = self._run(self._store_of_ledgers.connect(name, clock=self._clock))
         worker.owner = ledger.owner
-        gated = GatedLedger(self, worker, ledger)
+        gated = GatedLedger(self.new_token, worker, ledger)
         deliverer = Deliverer(
             carrier=Carrier(channel=CHANNELS["webhook"], provider=GatedProvider(), provider_name="provider"),
             classes=_CLASSES,
@@ -320,7 +179,7 @@ class RealWorld(World):
                 work = deliverer.call(delivery, origin=_ORIGIN, group="g")
             else:
                 work = deliverer.refuse(delivery, refusal, provider="provider", origin=_ORIGIN, group="g")
-            self._journeys[task] = self._run(_begin(work))
+            self._journeys[task] = self._run(begin(work))
         ask = self._brings(task, at="claim")
         assert isinstance(ask, Claim)
         task.token = ask.token
@@ -437,7 +296,7 @@ class RealWorld(World):
         assert isinstance(end, End)
         [worker] = [worker for worker in self.workers if task in worker.tasks]
         _, deliverer = self._real[worker]
-        self._journeys[task] = self._run(_begin(deliverer.tell([end])))
+        self._journeys[task] = self._run(begin(deliverer.tell([end])))
         records: Sequence[log.NewRecord] = self._brings(task, at="append")
         return records
 
@@ -487,12 +346,6 @@ class _StallingClock(ManualClock):
 
     def boot_seconds(self) -> float:
         return super().boot_seconds() + self.stalled_seconds
-
-
-async def _begin(work: Coroutine[Any, Any, Any]) -> Journey:
-    journey = Journey(work)
-    await journey.arrive()
-    return journey
 
 
 async def _no_template(pinned: TemplateRef) -> Content:

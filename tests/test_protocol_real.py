@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-from tests.protocol_real import PostgresDatabase, RealStore, RealWorld, SqliteFile
+from tests.protocol_real import RealWorld
+from tests.protocol_stores import PostgresDatabase, RealStore, SqliteFile
 from tests.test_protocol import SendProtocol
 
 
