@@ -63,6 +63,24 @@ async def restart_postgres(run: Run) -> Allowed:
     return Allowed(duplicates=0)
 
 
+async def freeze_postgres(run: Run) -> Allowed:
+    """The database of ledger and store SIGSTOPped under load, longer than anyone waits for it, and continued."""
+    server = run.pabal.postgres
+    if server is None:
+        raise RunFailed("this scenario needs a PostgreSQL")
+    await run.pabal.start_all("worker-1")
+    async with run.steady_load():
+        await run.until_arrived(run.size.kill_at)
+        server.pause()
+        await run.while_loaded(run.size.outage_seconds)
+        run.fault_over()
+        server.resume()
+        await run.while_loaded(_STEP_SECONDS)
+    if "gave no answer" not in run.pabal.printed():
+        run.problems.append("nothing that was printed says that the database does not answer")
+    return Allowed(duplicates=0)
+
+
 async def step_the_wall_clock(run: Run) -> Allowed:
     """An hour back, and forward again; then an hour forward, for good. Some wait in the delay line meanwhile."""
     clock = WallClock(run.pabal.folder)
@@ -119,6 +137,12 @@ SCENARIOS = (
         name="postgres",
         title="PostgreSQL of ledger and store restarted, then SIGKILLed and gone for 10 s, under load",
         do=restart_postgres,
+        setting=Setting(has_postgres=True),
+    ),
+    Scenario(
+        name="frozen-postgres",
+        title="PostgreSQL of ledger and store SIGSTOPped for 20 s under load",
+        do=freeze_postgres,
         setting=Setting(has_postgres=True),
     ),
     Scenario(
