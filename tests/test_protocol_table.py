@@ -6,18 +6,10 @@ import msgspec
 import pytest
 
 from pabal.outcome import (
-    Accepted,
-    Cancelled,
-    DeadLetter,
-    Deferred,
     Done,
     Expired,
-    Outcome,
     Park,
     Refused,
-    RetryAt,
-    Suppressed,
-    Unknown,
     Verdict,
 )
 from pabal.protocol import (
@@ -25,59 +17,20 @@ from pabal.protocol import (
     LATE,
     MAX_TAKEOVERS,
     Call,
-    Claim,
-    ClaimAnswer,
     Decided,
     Finish,
     Held,
     Resume,
     Row,
     Source,
-    acknowledge,
-    cancel,
-    claim,
     finish,
     release,
     settle,
 )
 from tests.protocol_facts import DUE
+from tests.protocol_table import BUSY, CRASHED, OURS, RETRY, TAKEN, UNCERTAIN, ask, end, theirs
 
 # The table: what a record of attempt 2 finds
-
-OURS = Claim(
-    source=Source(2, 0),
-    owner=7,
-    token=70,
-    lease_seconds=30.0,
-    provider="smtp",
-    may_repeat=True,
-    prune_after=900.0,
-)
-RETRY = RetryAt(due=DUE, rung=1)
-BUSY = Deferred(reason="busy")
-TAKEN = Accepted(provider_id="abc")
-CRASHED = Unknown(reason="the worker's lease ended during the call")
-UNCERTAIN = DeadLetter(error_class="uncertain", message="a worker was lost during the call; it may have been sent")
-
-
-def theirs(**changes: Any) -> Row:
-    """A row in another worker's name."""
-    row = Row(
-        source=Source(2, 0),
-        attempt=2,
-        state="claimed",
-        owner=1,
-        token=10,
-        lease_until=100.0,
-        provider="smtp",
-        prune_after=500.0,
-    )
-    return msgspec.structs.replace(row, **changes)
-
-
-def ask(row: Row | None, request: Claim = OURS, *, now_seconds: float = 50.0) -> tuple[Row | None, ClaimAnswer]:
-    return claim(row, request, now_seconds=now_seconds, lease_left=lambda row: row.lease_until - now_seconds)
-
 
 NEWLY_CLAIMED = Row(
     source=Source(2, 0),
@@ -245,10 +198,6 @@ def test_an_attempt_that_may_have_been_called_is_never_called_again() -> None:
 # How a call ends
 
 
-def end(outcome: Outcome = BUSY, verdict: Verdict = RETRY, *, attempt: int = 2, token: int = 10) -> Finish:
-    return Finish(attempt=attempt, owner=1, token=token, outcome=outcome, verdict=verdict)
-
-
 def test_the_end_of_a_call_decides() -> None:
     after, answer = finish(theirs(), end())
 
@@ -368,109 +317,3 @@ def test_the_former_verdicts_records_do_not_settle_a_late_acceptance() -> None:
     accepted, _ = finish(decided, end(TAKEN, Done()))
 
     assert settle(accepted, owner=1, token=11) == accepted
-
-
-# Taking back
-
-RESTS = [RETRY, Park(due=DUE), UNCERTAIN]
-FINAL = [Expired(), Suppressed(), Refused(reason="gone")]
-
-
-def test_a_delivery_that_no_worker_has_seen_is_taken_back_for_good() -> None:
-    unseen, answer = cancel(None, prune_after=900.0)
-    after, found = ask(unseen, OURS, now_seconds=50.0)
-
-    assert answer == "cancelled"
-    assert after is not None
-    assert after.verdict == Cancelled()
-    assert isinstance(found, Resume)
-    assert found.verdict == Cancelled()
-
-
-@pytest.mark.parametrize("verdict", RESTS, ids=str)
-def test_what_waits_for_another_record_is_taken_back(verdict: Verdict) -> None:
-    row, answer = cancel(theirs(state="decided", verdict=verdict, settled=True), prune_after=0.0)
-    following = msgspec.structs.replace(OURS, source=Source(3, 0))
-    _, found = ask(row, following, now_seconds=50.0)
-
-    assert answer == "cancelled"
-    assert isinstance(found, Resume)
-    assert found.verdict == Cancelled()
-
-
-@pytest.mark.parametrize("verdict", [*FINAL, Done()], ids=str)
-def test_what_has_ended_is_not_taken_back(verdict: Verdict) -> None:
-    row = theirs(state="decided", verdict=verdict, accepted=2 if verdict == Done() else 0)
-
-    assert cancel(row, prune_after=0.0) == (row, "too_late")
-
-
-def test_taking_back_twice_says_the_same() -> None:
-    once, _ = cancel(None, prune_after=900.0)
-    decided, _ = ask(once, OURS, now_seconds=50.0)
-
-    assert cancel(once, prune_after=900.0) == (once, "cancelled")
-
-    assert cancel(decided, prune_after=900.0) == (decided, "cancelled")
-
-
-@pytest.mark.parametrize(
-    ("outcome", "verdict", "holds"),
-    [(TAKEN, Done(), Done()), (BUSY, RETRY, Cancelled()), (Unknown(reason="?"), UNCERTAIN, Cancelled())],
-    ids=str,
-)
-def test_a_call_under_way_ends_as_it_ends_and_nothing_follows(
-    outcome: Outcome, verdict: Verdict, holds: Verdict
-) -> None:
-    row, answer = cancel(theirs(), prune_after=0.0)
-    ended, said = finish(row, Finish(attempt=2, owner=1, token=10, outcome=outcome, verdict=verdict))
-
-    assert answer == "in_flight"
-    assert said == Decided(attempt=2, verdict=holds)
-    assert ended is not None
-    assert ended.verdict == holds
-
-
-def test_a_lost_call_that_was_taken_back_is_not_made_again() -> None:
-    row, _ = cancel(theirs(), prune_after=0.0)
-    after, found = ask(row, OURS, now_seconds=200.0)
-
-    assert isinstance(found, Resume)
-    assert (found.attempt, found.verdict) == (2, Cancelled())
-    assert after is not None
-    assert after.outcome == CRASHED
-
-
-# Word from the far side
-
-HEARD = Accepted(provider_id="their-id")
-
-
-@pytest.mark.parametrize("verdict", [UNCERTAIN, RETRY, Park(due=DUE)], ids=str)
-def test_what_the_far_side_reports_to_have_is_not_called_again(verdict: Verdict) -> None:
-    row = acknowledge(theirs(state="decided", verdict=verdict, settled=True), outcome=HEARD)
-    following = msgspec.structs.replace(OURS, source=Source(3, 0))
-
-    assert row is not None
-    assert (row.accepted, row.verdict, row.outcome) == (2, Done(), HEARD)
-    assert ask(row, following) == (row, GHOST)
-
-
-def test_a_call_under_way_whose_arrival_is_reported_ends_as_done() -> None:
-    row = acknowledge(theirs(), outcome=HEARD)
-    ended, said = finish(row, Finish(attempt=2, owner=1, token=10, outcome=Unknown(reason="?"), verdict=UNCERTAIN))
-
-    assert said == Decided(attempt=2, verdict=Done())
-    assert ended is not None
-    assert ended.outcome == HEARD
-
-
-def test_a_report_about_what_is_known_or_unknown_here_changes_nothing() -> None:
-    done = theirs(state="decided", verdict=Done(), accepted=1, outcome=TAKEN)
-    never_called, _ = cancel(None, prune_after=900.0)
-
-    assert acknowledge(None, outcome=HEARD) is None
-
-    assert acknowledge(done, outcome=HEARD) == done
-
-    assert acknowledge(never_called, outcome=HEARD) == never_called
