@@ -1,7 +1,7 @@
 """What became of dead letters, asked of a real store on both databases."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,20 +47,26 @@ def event(number: int, kind: EventKind, *, attempt: int, at: datetime) -> Delive
     )
 
 
+HISTORY = [
+    event(1, "sent", attempt=5, at=DAY + 3 * HOUR),
+    event(1, "dead_lettered", attempt=4, at=DAY + 2 * HOUR),
+    event(1, "redriven", attempt=2, at=DAY + HOUR),
+    event(1, "dead_lettered", attempt=2, at=DAY),
+    event(2, "dead_lettered", attempt=1, at=DAY + HOUR),
+    event(2, "discarded", attempt=1, at=DAY + 2 * HOUR),
+    event(3, "sent", attempt=1, at=DAY),
+]
+IN_PIECES = [[fact] for fact in HISTORY]
+
+
+@pytest.mark.parametrize(
+    "folds", [[HISTORY], IN_PIECES, IN_PIECES[::-1]], ids=["at once", "one by one", "the last first"]
+)
 async def test_a_delivery_is_known_by_when_it_was_first_given_up_and_first_sent_whatever_came_between(
-    store: SqlStore,
+    store: SqlStore, folds: Sequence[Sequence[DeliveryEvent]]
 ) -> None:
-    await store.fold(
-        [
-            event(1, "sent", attempt=5, at=DAY + 3 * HOUR),
-            event(1, "dead_lettered", attempt=4, at=DAY + 2 * HOUR),
-            event(1, "redriven", attempt=2, at=DAY + HOUR),
-            event(1, "dead_lettered", attempt=2, at=DAY),
-            event(2, "dead_lettered", attempt=1, at=DAY + HOUR),
-            event(2, "discarded", attempt=1, at=DAY + 2 * HOUR),
-            event(3, "sent", attempt=1, at=DAY),
-        ]
-    )
+    for facts in folds:
+        await store.fold(facts)
 
     found = await store.reprocessed(since=DAY, until=DAY + 24 * HOUR)
 
