@@ -1,6 +1,7 @@
 """`pabal.testing.postgres`: a server of one's own, which comes back with what it was told."""
 
 import asyncio
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,21 @@ def test_what_was_committed_survives_a_restart_and_a_kill(own_server: PostgresSe
         own_server.launch()
 
         assert rows(url, "SELECT number FROM mine ORDER BY number") == [(1,), (2,)]
+
+
+def test_a_frozen_server_answers_nothing_until_it_goes_on_and_can_be_stopped(own_server: PostgresServer) -> None:
+    connection = psycopg.connect(own_server.url(), autocommit=True)
+
+    own_server.pause()
+    connection.pgconn.send_query(b"SELECT 1")
+    readable, _, _ = select.select([connection.fileno()], [], [], 0.2)
+    own_server.resume()
+    answering, _, _ = select.select([connection.fileno()], [], [], 10.0)
+    connection.close()
+    own_server.pause()
+    own_server.stop()
+
+    assert (bool(readable), bool(answering)) == (False, True)
 
 
 async def test_a_server_ends_with_the_process_that_started_it() -> None:
