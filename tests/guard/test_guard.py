@@ -326,6 +326,22 @@ def test_when_all_were_refused_the_first_that_is_well_ends_it_however_many_are_s
     assert not lab.guard.is_shut()
 
 
+def test_of_one_host_there_is_one_probe_at_a_time() -> None:
+    lab = Lab()
+    lab.call(Accepted(), "https://fine/")
+    lab.now += 10.0
+    for number in range(5):
+        lab.call(DOWN, f"https://{number}/", count=10)
+    lab.now += 5.1
+
+    hanging = lab.permit("https://hanging/")
+    hanging.call(lab.now)
+
+    assert all(isinstance(lab.ask("https://hanging/"), InLine) for _ in range(5))
+    lab.call(Accepted(), "https://fine/")
+    assert not lab.guard.is_shut()
+
+
 def test_several_providers_share_by_weight_and_what_one_refuses_another_carries() -> None:
     lab = Lab(providers={"a": Guarded(weight=9), "b": Guarded(weight=1)})
     first = [permit.provider for permit in _permits(lab.ask, most=10)]

@@ -201,6 +201,8 @@ class Guard:
         elif not provider.is_free(now):
             return SHUT if provider.state != "closed" else FULL
         host = provider.host(address, now) if provider.host_of is not None else None
+        if host is not None and host.limit.in_flight and provider.state != "closed":
+            return InLine(host)  # One probe of a host says all: one that hangs must not be all of the probes.
         if host is not None and not host.is_free(now):
             if host.circuit.reopens_in(now) > PATIENCE_SECONDS:
                 return ParkFor(host.park_seconds(parks=parks, now=now), host.name)

@@ -260,8 +260,8 @@ class Dispatch:
 
     def _lacks_probe(self) -> bool:
         """Whether nothing is at hand that could find out whether a shut provider is back. Then some must be read."""
-        nothing_waits = self._free > 0 and not self._is_refused and not self._lines
-        return nothing_waits and self._guard.lets_probe(self._clock.boot_seconds())
+        # Who stands in a line was asked just now, and cannot.
+        return self._free > 0 and not self._is_refused and self._guard.lets_probe(self._clock.boot_seconds())
 
     def _room(self, callee: Callee, *, is_crowded: bool, now: float) -> int:
         """How long its line may be. Who is merely busy keeps it, but where others need the place."""
