@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from pabal.guard.callee import FIRST_PARK_SECONDS, LONGEST_PARK_SECONDS, RETURNS_PER_SECOND, Callee
+from pabal.guard.callee import (
+    FIRST_PARK_SECONDS,
+    LONGEST_PARK_SECONDS,
+    RETURNS_PER_SECOND,
+    SOON_RETURNS_PER_SECOND,
+    Callee,
+)
 from pabal.guard.circuit import CircuitSettings
 
 
@@ -62,7 +68,21 @@ def test_a_backlog_that_is_parked_again_and_again_for_hours_is_forgotten_within_
     recover(callee, now=now)
     callee.trip(now)
 
-    assert callee.park_seconds(parks=0, now=now) == pytest.approx(FIRST_PARK_SECONDS + 1 / RETURNS_PER_SECOND)
+    seconds = callee.park_seconds(parks=0, now=now)
+
+    assert seconds == pytest.approx(FIRST_PARK_SECONDS + 1 / SOON_RETURNS_PER_SECOND)
+
+
+def test_of_one_that_was_well_more_come_back_until_it_has_been_asked_in_vain_twice() -> None:
+    callee = a_callee()
+    callee.trip(1_000.0)
+    recover(callee, now=1_010.0)
+    queues = []
+    for now in (2_000.0, 3_000.0, 4_000.0):
+        callee.trip(now)
+        queues.append(callee.park_seconds(parks=4, now=now) - FIRST_PARK_SECONDS * 16)
+
+    assert queues == pytest.approx([1 / SOON_RETURNS_PER_SECOND] * 2 + [1 / RETURNS_PER_SECOND])
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])

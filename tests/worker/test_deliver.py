@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from pabal.channels.port import Rendered
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery, read_event
 from pabal.errors import RecordRefused, TemplateError
+from pabal.guard import Guard, Guarded, GuardSettings, Permit, Shut
 from pabal.notification import (
     Address,
     Content,
@@ -24,7 +26,7 @@ from pabal.notification import (
     delivery_id,
     notification_id,
 )
-from pabal.outcome import Accepted, Deferred, Outcome
+from pabal.outcome import Accepted, Deferred, Outcome, Unknown
 from pabal.policy import DEFAULT_CLASSES
 from pabal.protocol import Held
 from pabal.store.ledger import SqliteLedger
@@ -34,6 +36,10 @@ from pabal.worker.deliver import Carrier, Deliverer, End
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "https://example.com/"
 ORIGIN = Record(topic="pabal.deliveries.webhook.critical", partition=0, offset=0, timestamp=0.0, key=b"k", value=b"v")
+
+
+def admitted(guard: Guard, *, now: float) -> object:
+    return guard.admit(tenant="shop", address="https://example.com/", pinned=None, parks=0, now=now)
 
 
 class Scripted:
@@ -201,6 +207,36 @@ async def test_a_provider_that_never_answers_is_given_up(lab: Lab) -> None:
     await deliverer.tell([end])
     [event] = await lab.events()
     assert (event.kind, event.detail) == ("unknown", "the provider did not keep its own timeout")
+
+
+@pytest.mark.parametrize("stands_still", [True, False])
+async def test_silence_while_this_process_stood_still_is_not_held_against_the_far_side(
+    lab: Lab, stands_still: bool
+) -> None:
+    def silent() -> Outcome:
+        for _ in range(1 if stands_still else 9):
+            lab.clock.advance(9 if stands_still else 1)
+            if not stands_still:
+                deliverer.cancel_overdue()
+        return Unknown(reason="no answer in time")
+
+    guard = Guard(
+        providers={"hooks": Guarded()},
+        concurrency=16,
+        settings=GuardSettings(window_seconds=1000),
+        random=lambda: 0.0,
+        on_change=lambda _callee, _now: None,
+    )
+    deliverer = lab.deliverer(Scripted(silent), await lab.ledger("one"))
+    for number in range(12):
+        permit = admitted(guard, now=lab.clock.boot_seconds())
+        if not isinstance(permit, Permit):
+            break
+        deliverer.cancel_overdue()
+        await deliverer.call(a_delivery(id=UUID(int=number)), origin=ORIGIN, group="g", permit=permit)
+        permit.release(lab.clock.boot_seconds())
+
+    assert isinstance(admitted(guard, now=lab.clock.boot_seconds()), Permit if stands_still else Shut)
 
 
 async def test_the_same_defect_where_nobody_deduplicates_is_dead_lettered_as_uncertain(lab: Lab) -> None:

@@ -17,6 +17,10 @@ so no park waits behind what is due later than that)."""
 RETURNS_PER_SECOND = 20.0
 """How many of those parked for a callee that does not answer come back in a second: a trickle beside what is well."""
 
+SOON_RETURNS_PER_SECOND = 100.0
+_SOON_TRIPS = 2
+"""The same while its circuit has opened no more often than this since it answered well: most outages are short."""
+
 _PARK_SPREAD = 0.2
 _PROBING_LINE = 8
 """How many may wait while probes find out whether anybody is there."""
@@ -35,6 +39,7 @@ class Callee:
         "_random",
         "_returning_until",
         "_served_until",
+        "_was_well",
         "circuit",
         "limit",
         "name",
@@ -59,6 +64,7 @@ class Callee:
         self.used_at = 0.0
         self._random = random
         self._on_change = on_change
+        self._was_well = False
         # Apart: how those come back who were parked while nobody answered says nothing about who is served how fast.
         self._served_until = 0.0
         self._returning_until = 0.0
@@ -98,6 +104,7 @@ class Callee:
     ) -> None:
         """A call that was made ended. For `is_certain` and `not_before` see `Circuit.end`."""
         self.limit.end(is_ok=is_ok, began=began, now=now)
+        self._was_well = self._was_well or is_ok
         before = self.circuit.state
         self.circuit.end(is_ok=is_ok, is_probe=is_probe, now=now, is_certain=is_certain, not_before=not_before)
         if self.circuit.state != before:
@@ -147,7 +154,8 @@ class Callee:
             self._served_until = _after_those_before(self._served_until, seconds=each, now=now)
             seconds = max(wait, self._served_until - now)
         else:
-            each = max(each, 1.0 / RETURNS_PER_SECOND)
+            is_soon = self._was_well and self.circuit.trips <= _SOON_TRIPS
+            each = max(each, 1.0 / (SOON_RETURNS_PER_SECOND if is_soon else RETURNS_PER_SECOND))
             self._returning_until = _after_those_before(self._returning_until, seconds=each, now=now)
             seconds = wait + self._returning_until - now
         # Spread: the workers of an installation should not get theirs back in the same moment.

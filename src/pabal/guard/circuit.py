@@ -115,6 +115,11 @@ class Circuit:
         self._trips = min(self._trips + 1, 32)
 
     @property
+    def trips(self) -> int:
+        """How often it opened since it was closed by good answers."""
+        return self._trips
+
+    @property
     def _most_probes(self) -> int:
         return max(self._settings.successes_to_close, self._settings.failures_to_open)
 

@@ -16,7 +16,7 @@ from pabal.codec import cut_record, event_record
 from pabal.errors import RecordRefused, TemplateError
 from pabal.guard import Permit
 from pabal.notification import Content, Delivery, NotificationClass, TemplateRef, suppression_key
-from pabal.outcome import Accepted, DeadLetter, Expired, Outcome, Park, Unknown, Verdict
+from pabal.outcome import Accepted, DeadLetter, Deferred, Expired, Outcome, Park, Unknown, Verdict
 from pabal.policy import IDEMPOTENCY_HORIZON, ClassSettings
 from pabal.protocol import Call, Claim, ClaimAnswer, Decided, Finish, Ghost, Held, Late, Resume, Source
 from pabal.providers.port import Provider
@@ -37,6 +37,9 @@ HELD_RECHECK_SECONDS = 0.5
 
 _CALL_SLACK_SECONDS = 1.0
 """How much longer than its own timeout a provider may take before its call is ended."""
+
+_STILL_SECONDS = 3.0
+"""Between two looks at the calls that are a second apart: longer, and it is this process that did not run."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -111,6 +114,8 @@ class Deliverer:
         self._tracing = tracing
         # A timer for each call would cost more than looking at all of them once a second.
         self._sending: dict[asyncio.Task[Any], float] = {}
+        self._watched_at: float | None = None
+        self._stood_still_until = 0.0
 
     async def call(
         self, delivery: Delivery, *, origin: Record, group: str, permit: Permit | None = None
@@ -208,8 +213,14 @@ class Deliverer:
             raise
 
     def cancel_overdue(self) -> None:
-        """End calls whose provider did not keep its own timeout. To be called once a second."""
+        """End calls whose provider did not keep its own timeout. To be called once a second.
+
+        When that was not done for longer, this process stood still (it was stopped, or the machine slept).
+        """
         now = self._clock.boot_seconds()
+        if self._stands_still(now):
+            self._stood_still_until = now
+        self._watched_at = now
         for task in [task for task, overdue_at in self._sending.items() if now > overdue_at]:
             del self._sending[task]
             task.cancel()
@@ -310,9 +321,16 @@ class Deliverer:
         finally:
             self._sending.pop(task, None)
         ended = self._clock.boot_seconds()
-        if permit is not None:
+        if permit is not None and not (_is_silence(outcome) and self._stood_still(since=began, now=ended)):
             permit.end(outcome, ended)
         return outcome, self._told(trip, latency_seconds=ended - began)
+
+    def _stood_still(self, *, since: float, now: float) -> bool:
+        """Whether this process did: then silence is not the far side's, and the guard is told nothing of it."""
+        return since <= self._stood_still_until or self._stands_still(now)
+
+    def _stands_still(self, now: float) -> bool:
+        return self._watched_at is not None and now - self._watched_at > _STILL_SECONDS
 
     async def _finish(
         self, delivery: Delivery, outcome: Outcome, *, ask: Claim, trip: _Trip, told: Told
@@ -361,6 +379,10 @@ class Deliverer:
 def _pinned(delivery: Delivery, provider: str, *, attempt: int) -> Delivery:
     """The delivery as `attempt`, which no other may carry from now on: this one may have taken it."""
     return msgspec.structs.replace(delivery, attempt=attempt, provider=provider)
+
+
+def _is_silence(outcome: Outcome) -> bool:
+    return isinstance(outcome, Unknown) or (isinstance(outcome, Deferred) and outcome.response is None)
 
 
 def _storable(outcome: Outcome) -> Outcome:
