@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from pabal.choices import with_choices
 from pabal.errors import ConfigError
 from pabal.guard import DEFAULT_GUARD, GuardSettings
 from pabal.notification import CLASSES, RUNGS_SECONDS, NotificationClass
@@ -204,7 +205,7 @@ class Settings(_Table, frozen=True, kw_only=True):
         try:
             common = msgspec.convert(own, ProviderSettings)
         except msgspec.ValidationError as error:
-            problem, _, inner = str(error).partition(" - at ")
+            problem, _, inner = with_choices(str(error), type_=ProviderSettings).partition(" - at ")
             raise ConfigError(f"$.providers.{name}{inner.strip('`').removeprefix('$')}: {problem}") from None
         return msgspec.structs.replace(common, options={key: table[key] for key in table if key not in own})
 
@@ -246,7 +247,7 @@ def load_settings(path: Path | None, *, environment: Mapping[str, str]) -> Setti
     try:
         return msgspec.convert(_with_secrets(table, where="$", environment=environment), Settings)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {with_choices(str(error), type_=Settings)}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 

@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from pabal.api.problems import Code, Refused, refuse_field
+from pabal.choices import with_choices
 
 _KEY: Final = re.compile(rb"[!-~]{1,255}")
 _COMPLAINTS: Final[tuple[tuple[re.Pattern[str], Code], ...]] = (
@@ -25,7 +26,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, root:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _misfit(str(error), root=root) from None
+        raise _misfit(with_choices(str(error), type_=decoder.type), root=root) from None
     except msgspec.DecodeError as error:
         raise Refused("invalid_json", str(error)) from None
     except UnicodeDecodeError as error:

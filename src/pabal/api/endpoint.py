@@ -20,6 +20,7 @@ from pabal.api.acceptance import refused_by_log
 from pabal.api.asgi import Answer, Head, check_json, read_body, read_head
 from pabal.api.decoding import decode
 from pabal.api.problems import BodyError, Refused, defect, log_unavailable, refuse_for_now, topics_missing
+from pabal.choices import with_choices
 from pabal.errors import LedgerUnavailable, LogError, RecordRefused, StoreUnavailable, UnknownTopic
 
 MAX_QUERY_BYTES: Final = 8192
@@ -119,7 +120,7 @@ def read_query(text: bytes, model: type[Q]) -> Q:
     try:
         query = msgspec.convert(fields, model, strict=False)
     except msgspec.ValidationError as error:
-        message, _, place = str(error).rpartition(" - at `$.")
+        message, _, place = with_choices(str(error), type_=model).rpartition(" - at `$.")
         if not message and (unknown := _UNKNOWN.fullmatch(place)):
             raise refuse_parameter(unknown[1], "there is no such parameter") from None
         raise refuse_parameter(place.removesuffix("`") if message else "", message or place) from None

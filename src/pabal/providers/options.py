@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from pabal.choices import with_choices
 from pabal.errors import ConfigError
 
 
@@ -32,5 +33,5 @@ def read_options(options: Mapping[str, Any], type_: type[T], *, path: str) -> T:
         return msgspec.convert(dict(options), type_)
     except msgspec.ValidationError as error:
         # msgspec says "what is wrong - at `$.a.b`", and leaves the path out for the root.
-        problem, _, inner = str(error).partition(" - at ")
+        problem, _, inner = with_choices(str(error), type_=type_).partition(" - at ")
         raise ConfigError(f"{path}{inner.strip('`').removeprefix('$')}: {problem}") from None
