@@ -104,7 +104,7 @@ def _show_history(console: Console, detail: LetterDetail) -> None:
             entry.kind,
             entry.provider or "",
             "" if entry.latency_seconds is None else f"{entry.latency_seconds:.3f} s",
-            Text(" ".join(filter(None, (entry.detail, entry.response))), overflow="ellipsis", no_wrap=True),
+            Text(": ".join(filter(None, (entry.detail, entry.response))), overflow="ellipsis", no_wrap=True),
         )
     console.print(history)
 

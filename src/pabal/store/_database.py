@@ -250,7 +250,8 @@ def _upgrade(connection: sa.Connection, *, place: str, found: str | None) -> Non
         raise StoreUnavailable(
             f"the tables of the store at {place} are at {found}, which this Pabal ({REVISION}) does not know: {error}"
         ) from error
-    logger.info("the tables of the store at %s are at %s now (they were at %s)", place, REVISION, found or "nothing")
+    before = f"they were at {found}" if found else "there were none"
+    logger.info("the tables of the store at %s are at %s now (%s)", place, REVISION, before)
 
 
 def _first_line(error: BaseException) -> str:
