@@ -16,6 +16,7 @@ from pabal.cli.compose import open_broker
 from pabal.clock import SystemClock
 from pabal.config import Settings
 from pabal.notification import deliveries_topic
+from pabal.testing.postgres import PostgresServer
 
 _HOUR_SECONDS = 3600
 _FULL_SECONDS = 8.0
@@ -47,9 +48,7 @@ async def fill_the_disk(run: Run) -> Allowed:
 
 async def restart_postgres(run: Run) -> Allowed:
     """The database of ledger and store restarted in order, then killed and gone for a while, under load."""
-    server = run.pabal.postgres
-    if server is None:
-        raise RunFailed("this scenario needs a PostgreSQL")
+    server = _postgres(run)
     await run.pabal.start_all("worker-1")
     async with run.steady_load():
         await run.until_arrived(run.size.kill_at)
@@ -65,9 +64,7 @@ async def restart_postgres(run: Run) -> Allowed:
 
 async def freeze_postgres(run: Run) -> Allowed:
     """The database of ledger and store SIGSTOPped under load, longer than anyone waits for it, and continued."""
-    server = run.pabal.postgres
-    if server is None:
-        raise RunFailed("this scenario needs a PostgreSQL")
+    server = _postgres(run)
     await run.pabal.start_all("worker-1")
     async with run.steady_load():
         await run.until_arrived(run.size.kill_at)
@@ -79,6 +76,12 @@ async def freeze_postgres(run: Run) -> Allowed:
     if "gave no answer" not in run.pabal.printed():
         run.problems.append("nothing that was printed says that the database does not answer")
     return Allowed(duplicates=0)
+
+
+def _postgres(run: Run) -> PostgresServer:
+    if run.pabal.postgres is None:
+        raise RunFailed("this scenario needs a PostgreSQL")
+    return run.pabal.postgres
 
 
 async def step_the_wall_clock(run: Run) -> Allowed:

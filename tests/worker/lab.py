@@ -81,6 +81,20 @@ class Provider:
         return None
 
 
+class Hanging(Provider):
+    """Never answers a call of an address with `hanging` in it; accepts all else at once."""
+
+    def __init__(self, *, timeout_seconds: float = Provider.timeout_seconds) -> None:
+        super().__init__(_hang)
+        self.timeout_seconds = timeout_seconds
+
+
+async def _hang(to: str) -> Outcome:
+    if "hanging" in to:
+        await asyncio.Event().wait()
+    return Accepted()
+
+
 class WorkerLab:
     """Log and ledger of one test."""
 
@@ -153,6 +167,18 @@ class WorkerLab:
                 yield stopping
             finally:
                 stopping.set()
+
+    @contextlib.asynccontextmanager
+    async def running_until_cancelled(self, *providers: Provider, window: int) -> AsyncIterator[None]:
+        """A worker that runs, and is cancelled at the end: the calls it has under way need not end."""
+        async with self.ledger() as ledger:
+            worker = self.worker(ledger, *providers, window=window, drain_seconds=0.1)
+            running = asyncio.create_task(worker.run(asyncio.Event()))
+            try:
+                yield
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
 
     async def append(self, *deliveries: Delivery) -> None:
         producer = self.broker.producer()

@@ -17,7 +17,7 @@ from pabal.errors import OwnerEnded
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Unknown
 from pabal.worker.braking import BrakeState, brake_record
 from tests.waiting import eventually
-from tests.worker.lab import WEBHOOK_TOPIC, Provider, WorkerLab, a_delivery
+from tests.worker.lab import WEBHOOK_TOPIC, Hanging, Provider, WorkerLab, a_delivery
 
 
 async def test_what_was_sent_before_a_stop_is_told_and_committed_before_the_end(tmp_path: Path) -> None:
@@ -165,66 +165,33 @@ async def test_a_place_that_is_free_again_goes_to_the_next_in_line_at_once(tmp_p
 
 
 async def test_what_hangs_at_one_host_leaves_slots_for_another(tmp_path: Path) -> None:
-    async def does(to: str) -> Outcome:
-        if "hanging" in to:
-            await asyncio.Event().wait()
-        return Accepted()
-
     async with WorkerLab.open(tmp_path) as lab:
         await lab.append(*(a_delivery(number, address="https://hanging/") for number in range(200)))
         await lab.append(*(a_delivery(number) for number in range(50)))
-        stopping = asyncio.Event()
-        async with lab.ledger() as ledger:
-            worker = lab.worker(ledger, Provider(does), concurrency=16, window=100, drain_seconds=0.1)
-            running = asyncio.create_task(worker.run(stopping))
+        async with lab.running_until_cancelled(Hanging(), window=100):
             await lab.until_told("sent", count=50)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_what_hangs_does_not_hold_up_what_stands_behind_it(tmp_path: Path) -> None:
     """Many windows of it: how much has ended behind a call that hangs is no reason to stop reading."""
 
-    async def does(to: str) -> Outcome:
-        if "hanging" in to:
-            await asyncio.Event().wait()
-        return Accepted()
-
     async with WorkerLab.open(tmp_path, has_topics=False) as lab:
         await lab.create_topics(partitions=2)
         await lab.append(*(a_delivery(number, address="https://hanging/") for number in range(8)))
         await lab.append(*(a_delivery(number) for number in range(300)))
-        async with lab.ledger() as ledger:
-            provider = Provider(does)
-            provider.timeout_seconds = 60.0
-            worker = lab.worker(ledger, provider, concurrency=16, window=40, drain_seconds=0.1)
-            running = asyncio.create_task(worker.run(asyncio.Event()))
+        async with lab.running_until_cancelled(Hanging(timeout_seconds=60.0), window=40):
             await lab.until_told("sent", count=300)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_line_for_a_host_that_hangs_keeps_no_partition_from_being_read(tmp_path: Path) -> None:
     """It fits into memory, so that there is no crowd; but all of it comes from one partition, which is held back."""
-
-    async def does(to: str) -> Outcome:
-        if "hanging" in to:
-            await asyncio.Event().wait()
-        return Accepted()
-
     async with WorkerLab.open(tmp_path, has_topics=False) as lab:
         await lab.create_topics(partitions=2)
         in_one = [each for each in map(a_delivery, range(1000)) if zlib.crc32(each.record_key) % 2 == 0]
         hanging = [msgspec.structs.replace(each, address="https://hanging/") for each in in_one[:60]]
         await lab.append(*hanging, *in_one[60:260])
-        async with lab.ledger() as ledger:
-            provider = Provider(does)
-            provider.timeout_seconds = 60.0
-            worker = lab.worker(ledger, provider, concurrency=16, window=100, drain_seconds=0.1)
-            running = asyncio.create_task(worker.run(asyncio.Event()))
+        async with lab.running_until_cancelled(Hanging(timeout_seconds=60.0), window=100):
             await lab.until_told("sent", count=200)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_when_every_provider_refuses_nothing_more_is_taken_from_the_log(tmp_path: Path) -> None:

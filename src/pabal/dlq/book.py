@@ -142,28 +142,19 @@ class Book:
 
 def request_fact(plan: Plan, *, pace: Pace, by: str, reason: str, at: datetime, token: str) -> AuditFact:
     """The fact that a redrive is asked for over HTTP. `token` tells requests of one plan apart."""
-    subject = f"{_SUBJECT}{plan.id}"
-    return AuditFact(
-        id=audit_id(action=REQUESTED, subject=subject, occasion=token),
-        action=REQUESTED,
-        subject=subject,
-        by=by,
-        at=at,
-        reason=reason,
-        detail=msgspec.to_builtins(Start(plan=plan, pace=pace)),
-    )
+    asked = _fact(REQUESTED, plan=plan.id, by=by, at=at, token=token)
+    return msgspec.structs.replace(asked, reason=reason, detail=msgspec.to_builtins(Start(plan=plan, pace=pace)))
 
 
 def cancel_fact(plan: str, *, by: str, at: datetime, token: str) -> AuditFact:
     """The fact that such a request is taken back."""
+    return _fact(CANCELLED, plan=plan, by=by, at=at, token=token)
+
+
+def _fact(action: str, *, plan: str, by: str, at: datetime, token: str) -> AuditFact:
     subject = f"{_SUBJECT}{plan}"
-    return AuditFact(
-        id=audit_id(action=CANCELLED, subject=subject, occasion=token),
-        action=CANCELLED,
-        subject=subject,
-        by=by,
-        at=at,
-    )
+    fact = audit_id(action=action, subject=subject, occasion=token)
+    return AuditFact(id=fact, action=action, subject=subject, by=by, at=at)
 
 
 def order_of(fact: AuditFact) -> Order:
