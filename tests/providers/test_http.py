@@ -7,15 +7,14 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
-from aiohttp import ClientConnectionError, ClientConnectionResetError
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_writer import StreamWriter
+from aiohttp import TCPConnector
 
 from pabal.providers.addresses import AddressGuard
-from pabal.providers.http import Answer, Exchange, Forbidden, HttpClient, Unanswered, Unsent, _Body, _failure
+from pabal.providers.http import Answer, Exchange, Forbidden, HttpClient, NotAUrl, Unanswered, Unsent
 from tests.providers.webhook.endpoint import Endpoint, hang
 from tests.waiting import eventually
 
@@ -318,16 +317,75 @@ async def test_a_cancelled_call_leaves_the_client_usable(make_client: MakeClient
     assert isinstance(await post(client, endpoint.url), Answer)
 
 
-async def test_nothing_has_left_when_the_connection_was_gone_before_the_first_byte() -> None:
-    gone = cast("BaseProtocol", SimpleNamespace(transport=None))
-    body = _Body(b"{}", content_type="application/json")
+class ConnectionThatIsGone:
+    """What the pool hands out when the far side hangs up in that very moment."""
 
-    with pytest.raises(ClientConnectionResetError):
-        await body.write_with_length(StreamWriter(gone, asyncio.get_running_loop()), None)
+    def __init__(self, transport: object) -> None:
+        self.protocol = object()
+        self.transport = transport
+        self.was_closed = False
 
-    assert not body.may_have_left
-    failure = ClientConnectionError("Connector is closed")
-    assert _failure(failure, may_have_left=body.may_have_left) == Unsent(reason="no connection")
+    def close(self) -> None:
+        self.was_closed = True
+
+
+@pytest.mark.parametrize("transport", [None, SimpleNamespace(is_closing=lambda: True)])
+async def test_nothing_has_left_when_the_connection_was_gone_before_the_first_byte(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, transport: object
+) -> None:
+    gone = ConnectionThatIsGone(transport)
+    monkeypatch.setattr(TCPConnector, "connect", AsyncMock(return_value=gone))
+
+    exchange = await post(make_client(), "http://hooks.example/")
+
+    assert exchange == Unsent(reason="no connection")
+    assert gone.was_closed
+
+
+@pytest.mark.parametrize(
+    "headers", [{"tracestate": "a=1\r\nHost: inside"}, {"a: 1\nb": "1"}, {"webhook-id": "\0"}, {"a": "1\r2"}]
+)
+async def test_a_header_that_would_break_the_head_is_refused(
+    make_client: MakeClient, endpoint: Endpoint, headers: dict[str, str]
+) -> None:
+    client = make_client(allow=("127.0.0.1/32",))
+
+    with pytest.raises(ValueError, match="holds a line's end"):
+        await client.post(endpoint.url, body=b"{}", content_type="application/json", headers=headers)
+
+    assert endpoint.connections == 0
+
+
+@pytest.mark.parametrize("url", ["http://hooks.example/a\r\nHost: inside", "ftp://hooks.example/", "http:///a", "/a"])
+async def test_what_is_no_url_of_http_is_said_to_be_none(make_client: MakeClient, url: str) -> None:
+    assert await post(make_client(), url) == NotAUrl()
+
+
+async def test_the_user_of_a_url_is_authorised(make_client: MakeClient, endpoint: Endpoint) -> None:
+    client = make_client(allow=("127.0.0.1/32",))
+
+    await post(client, f"http://ana:secret@127.0.0.1:{endpoint.port}/")
+
+    assert endpoint.requests[0].headers["authorization"] == "Basic YW5hOnNlY3JldA=="
+
+
+async def test_a_connection_with_half_a_request_on_it_is_not_used_again(make_client: MakeClient) -> None:
+    connections: list[asyncio.StreamWriter] = []
+
+    async def answer_unread(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+
+    client = make_client(allow=("127.0.0.1/32",))
+    async with await asyncio.start_server(answer_unread, "127.0.0.1", 0, limit=1) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        for _ in range(2):
+            exchange = await client.post(url, body=b"x" * 50_000_000, content_type="text/plain", headers={})
+            assert exchange == Answer(status=413, retry_after=None, snippet=b"")
+        for writer in connections:
+            writer.close()
+
+    assert len(connections) == 2
 
 
 async def test_closing_twice_is_fine(make_client: MakeClient, endpoint: Endpoint) -> None:

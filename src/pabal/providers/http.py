@@ -6,14 +6,18 @@ The one place that knows aiohttp. Two things are its own:
   to: literal addresses, every candidate of a name, and a name that answers differently the second time (DNS
   rebinding) pass through the same gate. Redirects are not followed and proxies of the environment are not used,
   so there is no way around it.
-* **Whether the request may have left.** The body notes when the first byte goes to the transport. A failure before
-  that is `Unsent`, whatever it was; one after it and before a status is `Unanswered`.
+* **Whether the request may have left.** A failure before the message is handed to the transport is `Unsent`, whatever
+  it was; one after it and before a status is `Unanswered`.
+
+Of aiohttp it takes the connections (pool, look-ups, TLS) and the parser of answers. The message it writes by itself:
+it always looks the same, and `ClientSession` takes longer over it than all the rest of a call (docs/why.md).
 """
 
 import asyncio
 import functools
 import math
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -22,9 +26,10 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
-from aiohttp.http_writer import StreamWriter
-from aiohttp.payload import BytesPayload
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
 from pabal.providers.addresses import AddressGuard
@@ -41,6 +46,9 @@ into a connection that is being closed has an unknown outcome."""
 _DNS_THREADS = 16
 _HEADER_BYTES = 64 * 1024
 """Longest line of an answer's head; some send security policies beyond aiohttp's 8 KiB."""
+_TARGETS = 2048
+_BREAKS_HEAD = re.compile(r"[\r\n\0]")
+"""What would end a line of the message's head early (RFC 9112 §2.2, RFC 9110 §5.5)."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -97,28 +105,44 @@ class HttpClient:
     ) -> None:
         """`tls`: whom to trust (None: the system's authorities). Opens nothing yet."""
         self._guard = guard
-        self._timeout = aiohttp.ClientTimeout(
-            total=timeout_seconds,
+        self._connecting = aiohttp.ClientTimeout(
             connect=timeout_seconds / 2,
             ceil_threshold=math.inf,  # else aiohttp rounds up to whole seconds, beyond what was promised
         )
+        self._timeout_seconds = timeout_seconds
         self._user_agent = user_agent
         self._tls = tls
         self._resolver = _GuardedResolver(guard, lookup=lookup)
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
         self._closed = False
+        self._target = functools.lru_cache(_TARGETS)(self._make_target)
 
     async def post(self, url: str, *, body: bytes, content_type: str, headers: Mapping[str, str]) -> Exchange:
-        """Post once; the URL is used as it is spelt. Raises only on cancellation and use after `close`."""
+        """Post once; the URL is used as it is spelt.
+
+        Raises only on cancellation, on use after `close`, and ValueError for a header that would break the head.
+        """
+        connector = self._open()
         try:
-            target = _parse(url)
+            target = self._target(url)
         except ValueError:
             return NotAUrl()
-        payload = _Body(body, content_type=content_type)
+        message = _message(target.head, body=body, content_type=content_type, headers=headers)
+        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
+        may_have_left = False
         try:
-            response = await self._open().post(target, data=payload, headers=headers, allow_redirects=False)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return _failure(error, may_have_left=payload.may_have_left)
+            async with asyncio.timeout_at(deadline):
+                connection = await connector.connect(target.request, [], self._connecting)
+                try:
+                    transport, protocol = _ready(connection)
+                    may_have_left = True
+                    transport.write(message)
+                    answer, content = await _read_head(protocol)
+                except BaseException:
+                    connection.close()
+                    raise
+        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError) as error:
+            return _failure(error, may_have_left=may_have_left)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
@@ -126,60 +150,85 @@ class HttpClient:
                 return Unsent(reason="the client was closed")
             raise
         try:
-            snippet = await _read_start(response)
+            snippet = await _read_start(content, deadline=deadline)
         finally:
-            if not response.closed:
-                response.release()
-        return Answer(status=response.status, retry_after=response.headers.get("Retry-After"), snippet=snippet)
+            # A connection that still carries this exchange is of no use to another.
+            if content.is_eof() and not transport.get_write_buffer_size():
+                connection.release()
+            else:
+                connection.close()
+        return Answer(status=answer.code, retry_after=answer.headers.get("Retry-After"), snippet=snippet)
 
     async def close(self) -> None:
         """Let go of the connections; calls under way end as failures. Idempotent."""
         self._closed = True
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            await connector.close()
         await self._resolver.close()
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _open(self) -> aiohttp.TCPConnector:
+        if self._connector is None:
             if self._closed:
                 raise RuntimeError("the HTTP client is closed")
             # Made at the first call because it belongs to the running loop.
-            connector = aiohttp.TCPConnector(
+            self._connector = aiohttp.TCPConnector(
                 limit=0,
                 keepalive_timeout=_KEEPALIVE_SECONDS,
                 resolver=self._resolver,
                 socket_factory=functools.partial(_guarded_socket, guard=self._guard),
                 ssl=self._tls or True,
             )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": self._user_agent},
-                timeout=self._timeout,
-                request_class=_Request,
-                auto_decompress=False,  # an answer of 2 KiB may inflate to anything
-                trust_env=False,
-                max_line_size=_HEADER_BYTES,
-                max_field_size=_HEADER_BYTES,
-            )
-        return self._session
+        return self._connector
+
+    def _make_target(self, url: str) -> "_Target":
+        """Raises ValueError: it is no absolute http or https URL."""
+        parsed = URL(url, encoded=True)  # As it is spelt: requoting could break a signature in the query.
+        if parsed.scheme not in ("http", "https") or _BREAKS_HEAD.search(url):
+            raise ValueError(url)
+        request = aiohttp.ClientRequest("POST", parsed, loop=asyncio.get_running_loop())
+        lines = [f"POST {parsed.raw_path_qs} HTTP/1.1", f"User-Agent: {self._user_agent}"]
+        # Authorization: of a URL with a user name and a password.
+        lines += [f"{name}: {request.headers[name]}" for name in ("Host", "Authorization") if name in request.headers]
+        return _Target(request=request, head="\r\n".join(lines))
 
 
-class _Request(aiohttp.ClientRequest):
-    DEFAULT_HEADERS = {}  # noqa: RUF012 -- what aiohttp would add (Accept, Accept-Encoding) nobody needs
+class _Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A URL: how it is connected to, and how every message to it begins."""
+
+    request: aiohttp.ClientRequest
+    head: str
 
 
-class _Body(BytesPayload):
-    """The request's body, which knows whether any byte of the request may have left."""
+def _message(head: str, *, body: bytes, content_type: str, headers: Mapping[str, str]) -> bytes:
+    lines = [head, f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+    for name, value in headers.items():
+        if _BREAKS_HEAD.search(name) or _BREAKS_HEAD.search(value):
+            raise ValueError(f"header {name!r} holds a line's end: {value!r}")
+        lines.append(f"{name}: {value}")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
-    may_have_left = False
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        # aiohttp holds the head back to write it together with the body, so this is the first byte of all.
-        assert isinstance(writer, StreamWriter)
-        self.may_have_left = writer.transport is not None and not writer.transport.is_closing()
-        await super().write_with_length(writer, content_length)
+def _ready(connection: aiohttp.connector.Connection) -> tuple[asyncio.Transport, ResponseHandler]:
+    """The two ends of a connection, set to parse one answer. Raises ClientConnectionError: it is gone already."""
+    protocol = connection.protocol
+    transport = connection.transport
+    if protocol is None or transport is None or transport.is_closing():
+        raise aiohttp.ClientConnectionError("closed before the first byte")
+    protocol.set_response_params(
+        read_until_eof=True,
+        auto_decompress=False,  # an answer of 2 KiB may inflate to anything
+        max_line_size=_HEADER_BYTES,
+        max_field_size=_HEADER_BYTES,
+    )
+    return transport, protocol
+
+
+async def _read_head(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+    while True:
+        answer, content = await protocol.read()
+        if answer.code >= 200 or answer.code == 101:  # What is provisional says nothing yet (RFC 9110 §15.2).
+            return answer, content
 
 
 class _ForbiddenAddress(OSError):
@@ -238,20 +287,13 @@ class _GuardedResolver(AbstractResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-@functools.lru_cache(maxsize=2048)
-def _parse(url: str) -> URL:
-    # As it is spelt: requoting could break a signature in the query.
-    return URL(url, encoded=True)
-
-
-async def _read_start(response: aiohttp.ClientResponse) -> bytes:
+async def _read_start(content: aiohttp.StreamReader, *, deadline: float) -> bytes:
     """The beginning of the body; the rest is read away in bounds, so that the connection can be used again."""
-    content = response.content
     kept = b""
     try:
         if content.is_eof():
             return content.read_nowait(SNIPPET_BYTES)
-        async with asyncio.timeout(_DRAIN_SECONDS):
+        async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + _DRAIN_SECONDS, deadline)):
             read = 0
             while read < _DRAIN_BYTES and (chunk := await content.readany()):
                 kept += chunk[: SNIPPET_BYTES - len(kept)]
@@ -269,8 +311,6 @@ def _failure(error: Exception, *, may_have_left: bool) -> Exchange:
     match cause:
         case _ForbiddenAddress():
             return Forbidden(kind=str(cause))
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            return NotAUrl()
         case _:
             return Unsent(reason=_describe_refusal(cause))
 
@@ -279,7 +319,7 @@ def _describe_loss(error: Exception) -> str:
     match error:
         case TimeoutError():
             return "no answer in time"
-        case aiohttp.ClientResponseError():
+        case HttpProcessingError():
             return "the answer is not HTTP"
         case aiohttp.ServerDisconnectedError():
             return "the connection was closed before an answer"
