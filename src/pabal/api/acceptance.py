@@ -1,6 +1,5 @@
 """The way of one notification into the log: plan, encode, append. What both endpoints share."""
 
-import asyncio
 import logging
 import math
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pabal.api.quotas import Quotas
 from pabal.broker.port import NewRecord, Producer
 from pabal.clock import Clock
 from pabal.codec import delay_record, delivery_record, event_record
+from pabal.deadlines import Deadlines
 from pabal.errors import LogError, RecordRefused, UnknownTopic
 from pabal.notification import Delivery, DeliveryEvent, event_id
 from pabal.plan import MAX_EXPANDED_BYTES, NotificationRequest, Plan, Rules, plan_deliveries
@@ -52,7 +52,7 @@ class Acceptance:
         self._rules = rules
         self._producer = producer
         self._quotas = quotas
-        self._deadline_seconds = append_timeout_seconds + APPEND_GRACE_SECONDS
+        self._deadlines = Deadlines(append_timeout_seconds + APPEND_GRACE_SECONDS)
         self._clock = clock
 
     def prepare(
@@ -115,7 +115,7 @@ class Acceptance:
             RecordRefused: the log will never take some of the records; of the others nothing is known.
         """
         try:
-            async with asyncio.timeout(self._deadline_seconds):
+            with self._deadlines.start():
                 await self._producer.append(records)
         except RecordRefused:
             raise

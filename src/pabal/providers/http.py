@@ -32,6 +32,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
+from pabal.deadlines import Deadlines
 from pabal.providers.addresses import AddressGuard
 
 SNIPPET_BYTES = 2048
@@ -109,7 +110,7 @@ class HttpClient:
             connect=timeout_seconds / 2,
             ceil_threshold=math.inf,  # else aiohttp rounds up to whole seconds, beyond what was promised
         )
-        self._timeout_seconds = timeout_seconds
+        self._deadlines = Deadlines(timeout_seconds)
         self._user_agent = user_agent
         self._tls = tls
         self._resolver = _GuardedResolver(guard, lookup=lookup)
@@ -128,10 +129,9 @@ class HttpClient:
         except ValueError:
             return NotAUrl()
         message = _message(target.head, body=body, content_type=content_type, headers=headers)
-        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
         may_have_left = False
         try:
-            async with asyncio.timeout_at(deadline):
+            with self._deadlines.start() as deadline:
                 connection = await connector.connect(target.request, [], self._connecting)
                 try:
                     transport, protocol = _ready(connection)
@@ -150,7 +150,7 @@ class HttpClient:
                 return Unsent(reason="the client was closed")
             raise
         try:
-            snippet = await _read_start(content, deadline=deadline)
+            snippet = await _read_start(content, deadline=deadline.at)
         finally:
             # A connection that still carries this exchange is of no use to another.
             if content.is_eof() and not transport.get_write_buffer_size():
