@@ -14,10 +14,6 @@ _WINDOW_NS = 500_000_000
 _FIRST_STEP_AT_MOST = 0.5
 """What arrives in the first half second back, as a share of the busiest: more would be the second peak."""
 
-_NO_PEAK = 40
-"""Arrivals in half a second that are none whatever follows: a tenth of what the 16 calls at once bring with which a
-callee's limit begins. Those parked for one host come back as a trickle that never gets beyond it."""
-
 _ANSWERS_IN_SECONDS = 0.02
 _BACK_WITHIN_SECONDS = 300.0
 
@@ -47,7 +43,7 @@ async def take_provider_away(run: Run, *, medium: str) -> Allowed:
 
 def is_second_peak(first: int, busiest: int) -> bool:
     """Whether what arrived in the first half second back shows that the backlog came at once."""
-    return first > max(busiest * _FIRST_STEP_AT_MOST, _NO_PEAK)
+    return first > busiest * _FIRST_STEP_AT_MOST
 
 
 def steps(arrivals_ns: Iterable[int]) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from pabal.notification import (
     notification_id,
     receipt_id,
 )
-from pabal.retry import Wait
+from pabal.retry import Parked, Wait
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -71,8 +71,9 @@ def test_a_delivery_survives_its_record() -> None:
     assert read_delivery(in_the_log(record)) == delivery
 
 
-def test_a_wait_survives_its_record() -> None:
-    wait = Wait(due=NOW + timedelta(seconds=31), release_at=NOW + timedelta(seconds=30))
+@pytest.mark.parametrize("parked", [None, Parked(callee="hooks é.example", at=NOW)])
+def test_a_wait_survives_its_record(parked: Parked | None) -> None:
+    wait = Wait(due=NOW + timedelta(seconds=31), release_at=NOW + timedelta(seconds=30), parked=parked)
 
     record = in_the_log(delay_record(a_delivery(), topic="pabal.delay.standard.30", wait=wait))
 

@@ -27,7 +27,7 @@ from pabal.outcome import (
     Verdict,
 )
 from pabal.policy import DEFAULT_CLASSES, ClassSettings, Uncertain
-from pabal.retry import SHORTEST_PARK_SECONDS, decide, end_of_park, may_call_again, place_park, place_wait
+from pabal.retry import SHORTEST_PARK_SECONDS, Parked, decide, end_of_park, may_call_again, place_park, place_wait
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -236,10 +236,11 @@ def test_a_wait_takes_the_longest_rung_that_fits(wait: timedelta) -> None:
 
 @given(wait=st.timedeltas(-HOUR, 6 * HOUR))
 def test_a_park_is_one_hop_that_ends_when_it_is_due(wait: timedelta) -> None:
-    topic, hop = place_park(due=NOW + wait, now=NOW, class_="bulk")
+    topic, hop = place_park(due=NOW + wait, now=NOW, class_="bulk", callee="hooks a")
 
     rung = int(topic.rpartition(".")[2])
     assert hop.due == hop.release_at == NOW + wait
+    assert hop.parked == Parked(callee="hooks a", at=NOW)
     assert timedelta(seconds=rung) >= wait
     assert all(timedelta(seconds=each) < wait for each in RUNGS_SECONDS if each < rung)
 

@@ -21,7 +21,7 @@ from pabal.notification import (
     deliveries_topic,
     suppression_key,
 )
-from pabal.retry import Wait
+from pabal.retry import Parked, Wait
 
 SCHEMA_HEADER = "schema"
 TRACEPARENT_HEADER = "traceparent"
@@ -67,7 +67,12 @@ def delay_record(delivery: Delivery, *, topic: str, wait: Wait) -> NewRecord:
         topic=topic,
         key=delivery.record_key,
         value=_encode(delivery),
-        headers=(*_headers_of(delivery), ("x-due", _text(wait.due)), ("x-release-at", _text(wait.release_at))),
+        headers=(
+            *_headers_of(delivery),
+            ("x-due", _text(wait.due)),
+            ("x-release-at", _text(wait.release_at)),
+            *(_headers_of_park(wait.parked) if wait.parked is not None else ()),
+        ),
     )
 
 
@@ -91,9 +96,11 @@ def read_wait(record: Record) -> Wait:
     """How long a record of `pabal.delay.*` waits. Raises DecodeError when its headers do not say."""
     try:
         due, release_at = (_instant(record.header(name)) for name in ("x-due", "x-release-at"))
+        callee = record.header("x-parked-for")
+        parked = Parked(callee=callee.decode(), at=_instant(record.header("x-parked-at"))) if callee else None
     except (ValueError, OverflowError) as error:
-        raise DecodeError(f"x-due, x-release-at: {error}", error_class="undecodable") from None
-    return Wait(due=due, release_at=release_at)
+        raise DecodeError(f"x-due, x-release-at, x-parked-at: {error}", error_class="undecodable") from None
+    return Wait(due=due, release_at=release_at, parked=parked)
 
 
 def event_record(event: DeliveryEvent) -> NewRecord:
@@ -228,6 +235,10 @@ def _headers_of(delivery: Delivery) -> Headers:
     if delivery.tracestate is None:
         return trace
     return (*trace, (TRACESTATE_HEADER, delivery.tracestate.encode()))
+
+
+def _headers_of_park(parked: Parked) -> Headers:
+    return ("x-parked-for", parked.callee.encode()), ("x-parked-at", _text(parked.at))
 
 
 def _check_schema(record: Record, expected: bytes) -> None:

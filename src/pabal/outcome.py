@@ -63,10 +63,14 @@ class RetryAt(_Value, frozen=True, kw_only=True):
 
 
 class Park(_Value, frozen=True, kw_only=True):
-    """Wait without a call: attempt and rung stay as they are, the record's `parks` goes up by one."""
+    """Wait without a call: attempt and rung stay as they are, the record's `parks` goes up by one.
+
+    `callee`: who would not take it, by the guard's name; should it be well again before `due`, the wait may end.
+    """
 
     due: datetime
     reason: str | None = None
+    callee: str | None = None
 
 
 class DeadLetter(_Value, frozen=True, kw_only=True):

@@ -30,11 +30,22 @@ SHORTEST_PARK_SECONDS = float(RUNGS_SECONDS[0])
 """A shorter park would be no shorter on the delay line when that is busy."""
 
 
+class Parked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Why a wait is a park: which callee would not take the delivery, by the guard's name, and since when it waits."""
+
+    callee: str
+    at: datetime
+
+
 class Wait(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One hop down the delay line: when the delivery is due, and when this hop lets it go (no later than due)."""
+    """One hop down the delay line: when the delivery is due, and when this hop lets it go (no later than due).
+
+    With `parked` it may end as soon as that callee is back.
+    """
 
     due: datetime
     release_at: datetime
+    parked: Parked | None = None
 
 
 def decide(
@@ -75,7 +86,7 @@ def may_call_again(
     return deduplicated or settings.uncertain == "resend"
 
 
-def place_wait(*, due: datetime, now: datetime, class_: str) -> tuple[str, Wait]:
+def place_wait(*, due: datetime, now: datetime, class_: str, parked: Parked | None = None) -> tuple[str, Wait]:
     """The delay topic for the next hop of a wait until `due`: the longest rung that fits what remains.
 
     A rest shorter than the smallest rung goes into the smallest: never early, late by at most that rung.
@@ -83,19 +94,22 @@ def place_wait(*, due: datetime, now: datetime, class_: str) -> tuple[str, Wait]
     remaining = due - now
     fitting = [seconds for seconds in RUNGS_SECONDS if timedelta(seconds=seconds) <= remaining]
     rung = max(fitting, default=RUNGS_SECONDS[0])
-    return delay_topic(class_, rung), Wait(due=due, release_at=min(due, now + timedelta(seconds=rung)))
+    release_at = min(due, now + timedelta(seconds=rung))
+    return delay_topic(class_, rung), Wait(due=due, release_at=release_at, parked=parked)
 
 
-def place_park(*, due: datetime, now: datetime, class_: str) -> tuple[str, Wait]:
+def place_park(*, due: datetime, now: datetime, class_: str, callee: str | None) -> tuple[str, Wait]:
     """The delay topic for a park until `due`: the shortest rung that holds all of it, so that it is one hop.
 
-    Never early. It may be late by as much as that rung is longer than it, if more stand before it than are held in
-    memory: nobody was promised when a park ends. Never later than that: what stands before it is due by then.
+    Never early, unless `callee` is back before. It may be late by as much as that rung is longer than it, if more stand
+    before it than are held in memory: nobody was promised when a park ends. Never later than that: what stands before
+    it is due by then.
     """
+    parked = Parked(callee=callee, at=now) if callee is not None else None
     holding = [seconds for seconds in RUNGS_SECONDS if timedelta(seconds=seconds) >= due - now]
     if not holding:
-        return place_wait(due=due, now=now, class_=class_)
-    return delay_topic(class_, min(holding)), Wait(due=due, release_at=due)
+        return place_wait(due=due, now=now, class_=class_, parked=parked)
+    return delay_topic(class_, min(holding)), Wait(due=due, release_at=due, parked=parked)
 
 
 def end_of_park(*, seconds: float, now: datetime, expires_at: datetime) -> datetime:

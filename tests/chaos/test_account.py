@@ -158,9 +158,11 @@ def test_the_backlog_is_seen_in_steps_of_half_a_second() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "busiest", "is_peak"), [(100, 200, False), (101, 200, True), (23, 27, False), (300, 300, True)]
+    ("first", "busiest", "is_peak"), [(100, 200, False), (101, 200, True), (23, 27, True), (300, 300, True)]
 )
-def test_a_backlog_that_comes_at_once_is_told_from_one_that_trickles(first: int, busiest: int, is_peak: bool) -> None:
+def test_a_backlog_that_comes_at_once_is_told_from_one_that_comes_in_growing_steps(
+    first: int, busiest: int, is_peak: bool
+) -> None:
     assert is_second_peak(first, busiest) == is_peak
 
 

@@ -44,7 +44,8 @@ from pabal.notification import (
     TemplateRef,
     WebhookContent,
 )
-from pabal.retry import Wait
+from pabal.recoveries import Recovery, recovery_record, relapse_record
+from pabal.retry import Parked, Wait
 from pabal.template import parse_template
 from pabal.templates import template_record
 from pabal.topics.spec import topics_for
@@ -105,6 +106,8 @@ AUDIT = AuditFact(id=ID, action="dead_letter.discarded", subject="pabal.dead.ema
 CLAIM = TopicClaim(topic="pabal.dead.email", token="t", plan="p", by="ana", host="h", since=NOW)
 BRAKE = BrakeState(state="braked", at=NOW, reason="30 of 40 records cannot be read")
 RELEASED = BrakeState(state="released", at=NOW, reason="ana: looked", until=NOW)
+PARKED = Parked(callee="webhook example.com", at=NOW)
+RECOVERY = Recovery(channel="webhook", callee="webhook example.com", at=NOW)
 TEMPLATE = parse_template("shipped", 'title = "Order {{ order }}"\n[email]\nsubject = "s"\n', path="t.toml")
 
 
@@ -146,7 +149,10 @@ async def examples(folder: Path) -> dict[str, Sequence[NewRecord]]:
     origin = in_the_log(delivery_record(FULL))
     return {
         "delivery": [delivery_record(SPARE), delivery_record(FULL)],
-        "delayedDelivery": [delay_record(each, topic="pabal.delay.bulk.120", wait=wait) for each in (SPARE, FULL)],
+        "delayedDelivery": [
+            delay_record(SPARE, topic="pabal.delay.bulk.120", wait=wait),
+            delay_record(FULL, topic="pabal.delay.bulk.120", wait=msgspec.structs.replace(wait, parked=PARKED)),
+        ],
         "deadLetter": [dead(SPARE, origin=origin), dead(FULL, origin=origin), cut_record(dead(None, origin=origin))],
         "deliveryEvent": [
             event_record(EVENT),
@@ -164,6 +170,8 @@ async def examples(folder: Path) -> dict[str, Sequence[NewRecord]]:
         "template": [template_record(TEMPLATE)],
         "ledger": [await ledger_record(folder)],
         "brake": [brake_record("email", "bulk", BRAKE), brake_record("email", "bulk", RELEASED)],
+        "recovery": [recovery_record(RECOVERY)],
+        "recoveryTakenBack": [relapse_record(recovery_record(RECOVERY).key or b"")],
         "redriveClaim": [claim_record(CLAIM)],
         "redriveClaimEnded": [release_record("pabal.dead.email")],
     }

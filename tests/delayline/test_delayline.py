@@ -17,7 +17,8 @@ from pabal.codec import delay_record
 from pabal.delayline.delayline import GROUP, DelayLine
 from pabal.errors import LogUnavailable, RecordRefused
 from pabal.notification import Content, Delivery, deliveries_topic
-from pabal.retry import Wait
+from pabal.recoveries import Recovery, recovery_key
+from pabal.retry import Parked, Wait
 from pabal.topics.spec import topics_for
 from tests.delayline.test_shelf import DELIVERY
 from tests.waiting import eventually
@@ -118,9 +119,21 @@ async def lab(tmp_path: Path) -> Lab:
     return lab
 
 
-def waiting(delivery: Delivery = DELIVERY, *, due: datetime | None = None, topic: str = SHELF.topic) -> NewRecord:
+def waiting(
+    delivery: Delivery = DELIVERY,
+    *,
+    due: datetime | None = None,
+    topic: str = SHELF.topic,
+    parked: Parked | None = None,
+) -> NewRecord:
     due = due or CLOCK.now()
-    return delay_record(delivery, topic=topic, wait=Wait(due=due, release_at=due))
+    return delay_record(delivery, topic=topic, wait=Wait(due=due, release_at=due, parked=parked))
+
+
+def back() -> dict[bytes, Recovery | None]:
+    """What is heard of a callee that is back as of now."""
+    recovery = Recovery(channel="email", callee="smtp a", at=CLOCK.now())
+    return {recovery_key("email", "smtp a"): recovery}
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -251,3 +264,48 @@ async def test_a_log_that_is_away_is_waited_for(lab: Lab, monkeypatch: pytest.Mo
         await until_released(lab, 1)
 
     assert polled > 3
+
+
+async def test_who_is_parked_for_one_that_is_back_is_released_before_it_is_due_and_others_are_not(lab: Lab) -> None:
+    due = CLOCK.now() + timedelta(minutes=5)
+    parked = [Parked(callee=callee, at=CLOCK.now()) for callee in ("smtp a", "smtp b")]
+    await lab.append(*(waiting(due=due, parked=each) for each in (parked[0], None, parked[1], parked[0])))
+
+    async with lab.line() as member:
+        await until(lambda: sum(map(len, member.line._shelves.values())) == 4)
+        member.line.hear(back())
+        await until_released(lab, 2)
+        left = [held.record.offset for _, held in member.line._shelves[SHELF]]
+
+    assert sorted(left) == [1, 2]
+
+
+async def test_what_stands_behind_those_in_memory_comes_early_as_well(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pabal.delayline.delayline._MOST_HELD", 10)
+    monkeypatch.setattr("pabal.delayline.delayline._BATCH", 5)
+    due, parked = CLOCK.now() + timedelta(minutes=5), Parked(callee="smtp a", at=CLOCK.now())
+    await lab.append(*(waiting(due=due, parked=parked) for _ in range(30)))
+
+    async with lab.line() as member:
+        await until(lambda: SHELF in member.line._paused)
+        member.line.hear(back())
+        await until_released(lab, 30)
+
+    assert await lab.committed() == 30
+
+
+async def test_one_that_fails_again_has_the_rest_wait_until_they_are_due(lab: Lab) -> None:
+    due, parked = CLOCK.now() + timedelta(minutes=5), Parked(callee="smtp a", at=CLOCK.now())
+    await lab.append(*(waiting(due=due, parked=parked) for _ in range(400)))
+
+    async with lab.line() as member:
+        await until(lambda: sum(map(len, member.line._shelves.values())) == 400)
+        member.line.hear(back())
+        await until_released(lab, 1)
+        member.line.hear(dict.fromkeys(back()))
+        await until(lambda: not member.line._heard)
+        times = {at for at, _ in member.line._shelves[SHELF]}
+
+    assert times == {due}

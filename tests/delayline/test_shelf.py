@@ -8,7 +8,7 @@ from pabal.broker.port import NewRecord, Record
 from pabal.codec import read_wait
 from pabal.delayline.shelf import Held, Shelf, released
 from pabal.notification import Address, Content, Delivery, delivery_id, notification_id
-from pabal.retry import Wait, place_wait
+from pabal.retry import Parked, Wait, place_wait
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ASKED = notification_id(tenant="shop", idempotency_key="k")
@@ -69,6 +69,34 @@ def test_what_is_due_goes_to_its_own_topic() -> None:
     record = released(held(due_in=5), NOW + timedelta(seconds=5))
 
     assert record.topic == "pabal.deliveries.email.bulk"
+
+
+def test_one_that_is_moved_leaves_at_that_time_and_for_its_own_topic() -> None:
+    shelf = Shelf()
+    shelf.put(held(due_in=40))
+
+    shelf.move({0: NOW + timedelta(seconds=2)})
+
+    assert shelf.take_due(NOW + timedelta(seconds=1.9), limit=9) == []
+    [early] = shelf.take_due(NOW + timedelta(seconds=2), limit=9)
+    assert released(early, NOW + timedelta(seconds=2)).topic == "pabal.deliveries.email.bulk"
+
+
+def test_one_that_is_put_to_leave_early_does() -> None:
+    shelf = Shelf()
+    shelf.put(held(due_in=40))
+    shelf.put(held(due_in=60), at=NOW)
+
+    assert [each.wait.due.second for each in shelf.take_due(NOW, limit=9)] == [0]
+
+
+def test_a_park_of_several_hops_says_in_each_for_whom_it_waits() -> None:
+    first = held(due_in=40, release_in=30)
+    wait = msgspec.structs.replace(first.wait, parked=Parked(callee="smtp a", at=NOW))
+
+    record = released(msgspec.structs.replace(first, wait=wait), NOW + timedelta(seconds=30))
+
+    assert dict(record.headers)["x-parked-for"] == b"smtp a"
 
 
 def test_what_is_not_due_yet_takes_the_next_rung() -> None:

@@ -97,17 +97,20 @@ async def test_what_a_dead_host_does_not_take_is_parked_and_another_host_is_serv
         assert await pabal.records("pabal.dead.webhook") == []
 
 
-async def test_what_was_parked_is_sent_when_the_host_is_back(tmp_path: Path) -> None:
+async def test_what_was_parked_is_sent_when_the_host_is_back_and_not_only_when_it_is_due(tmp_path: Path) -> None:
     async with Installation.running(f"sqlite:{tmp_path / 'log.db'}", guard={"minimum_calls": 2}) as pabal:
         told = Told(pabal)
         await pabal.simulator.behave(HttpBehaviour(status=503))
-        await ask_webhooks(pabal, f"{pabal.simulator.url}/hook", 40)
-        await told.until("parked", count=20)
+        await ask_webhooks(pabal, f"{pabal.simulator.url}/hook", 200)
+        await told.until("parked", count=180)
 
         await pabal.simulator.behave()
 
-        await told.until("sent", count=40)
-        assert pabal.simulator.counts().by_answer["http 200"] == 40
+        await told.until("sent", count=200)
+        assert pabal.simulator.counts().by_answer["http 200"] == 200
+        sent_at = {event.delivery_id: event.at for event in told.events if event.kind == "sent"}
+        last_parks = {event.delivery_id: event.due for event in told.events if event.kind == "parked" and event.due}
+        assert any(sent_at[each] < due for each, due in last_parks.items())
 
 
 async def test_a_provider_that_is_down_pauses_its_channel_and_burns_no_attempts(log_url: str) -> None:

@@ -8,20 +8,23 @@ from pabal.guard.callee import (
     FIRST_PARK_SECONDS,
     LONGEST_PARK_SECONDS,
     RETURNS_PER_SECOND,
-    SOON_RETURNS_PER_SECOND,
     Callee,
 )
 from pabal.guard.circuit import CircuitSettings
 
 
-def a_callee(*, random: Callable[[], float] = lambda: 0.0) -> Callee:
+def a_callee(
+    *,
+    random: Callable[[], float] = lambda: 0.0,
+    on_change: Callable[[Callee, float], None] = lambda _callee, _now: None,
+) -> Callee:
     return Callee(
         "hooks example.com",
         most=100.0,
         rate_per_second=None,
         circuit=CircuitSettings(),
         random=random,
-        on_change=lambda _callee, _now: None,
+        on_change=on_change,
     )
 
 
@@ -70,19 +73,20 @@ def test_a_backlog_that_is_parked_again_and_again_for_hours_is_forgotten_within_
 
     seconds = callee.park_seconds(parks=0, now=now)
 
-    assert seconds == pytest.approx(FIRST_PARK_SECONDS + 1 / SOON_RETURNS_PER_SECOND)
+    assert seconds == pytest.approx(FIRST_PARK_SECONDS + 1 / RETURNS_PER_SECOND)
 
 
-def test_of_one_that_was_well_more_come_back_until_it_has_been_asked_in_vain_twice() -> None:
-    callee = a_callee()
+def test_a_callee_tells_that_it_is_back_whether_anything_was_parked_for_it_since_it_was_well() -> None:
+    told: list[tuple[str, bool]] = []
+    callee = a_callee(on_change=lambda callee, _now: told.append((callee.state, callee.has_parked)))
+
     callee.trip(1_000.0)
+    callee.park_seconds(parks=0, now=1_000.0)
     recover(callee, now=1_010.0)
-    queues = []
-    for now in (2_000.0, 3_000.0, 4_000.0):
-        callee.trip(now)
-        queues.append(callee.park_seconds(parks=4, now=now) - FIRST_PARK_SECONDS * 16)
+    callee.trip(2_000.0)
+    recover(callee, now=2_010.0)
 
-    assert queues == pytest.approx([1 / SOON_RETURNS_PER_SECOND] * 2 + [1 / RETURNS_PER_SECOND])
+    assert told == [("open", False), ("closed", True), ("open", False), ("closed", False)]
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])

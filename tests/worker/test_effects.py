@@ -101,10 +101,11 @@ def test_a_retry_that_is_due_already_goes_straight_to_its_topic() -> None:
 
 
 def test_a_park_keeps_attempt_and_rung_and_counts_itself() -> None:
-    waiting, told = records(Park(due=NOW + timedelta(seconds=5)))
+    waiting, told = records(Park(due=NOW + timedelta(seconds=5), callee="hooks a"))
 
     following = read_delivery(waiting)
     assert (following.attempt, following.rung, following.parks) == (2, 1, 4)
+    assert dict(waiting.headers)["x-parked-for"] == b"hooks a"
     assert read_event(told).kind == "parked"
 
 

@@ -20,6 +20,7 @@ from pabal.channels import CHANNELS
 from pabal.clock import Clock, SystemClock
 from pabal.config import Settings
 from pabal.delayline.delayline import DelayLine
+from pabal.delayline.hearing import Hearing
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.host import RedriveHost
 from pabal.errors import ConfigError
@@ -270,7 +271,10 @@ async def run_worker(
 
 async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | None) -> None:
     """The `delayline` role."""
-    await DelayLine(broker=parts.broker, channels=parts.settings.channels, clock=parts.clock, name=name).run(stopping)
+    line = DelayLine(broker=parts.broker, channels=parts.settings.channels, clock=parts.clock, name=name)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(Hearing(reader=parts.broker.reader(), tell=line.hear).run(stopping))
+        await line.run(stopping)
 
 
 async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | None) -> None:

@@ -10,6 +10,7 @@ from pabal.codec import DELIVERY_SCHEMA, EVENT_SCHEMA, RECEIPT_SCHEMA, SUPPRESSI
 from pabal.dlq.claim import CLAIM_SCHEMA, TopicClaim
 from pabal.ledger_identity import LEDGER_SCHEMA, LedgerRecord
 from pabal.notification import Delivery, DeliveryEvent, Receipt, Suppression
+from pabal.recoveries import RECOVERY_SCHEMA, Recovery
 from pabal.template import TemplateSource
 from pabal.templates import TEMPLATE_SCHEMA
 from pabal.worker.braking import BRAKE_SCHEMA, BrakeState
@@ -43,6 +44,7 @@ RECORDS: Final[Mapping[str, RecordType]] = {
         RecordType(schema=LEDGER_SCHEMA.decode(), model=LedgerRecord),
         RecordType(schema=CLAIM_SCHEMA.decode(), model=TopicClaim),
         RecordType(schema=BRAKE_SCHEMA.decode(), model=BrakeState),
+        RecordType(schema=RECOVERY_SCHEMA.decode(), model=Recovery),
         RecordType(schema=AUDIT_SCHEMA.decode(), model=AuditFact),
     )
 }

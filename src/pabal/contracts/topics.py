@@ -113,6 +113,12 @@ _DELAYED: Final = Message(
         _TRACESTATE,
         Header(name="x-due", about="When the whole wait is over.", form=INSTANT_FORM),
         Header(name="x-release-at", about="When the wait on this topic is over.", form=INSTANT_FORM),
+        Header(
+            name="x-parked-for",
+            about="Which provider, host or tenant would not take it; once that is well again the wait may end early.",
+            is_always_there=False,
+        ),
+        Header(name="x-parked-at", about="Since when it waits for that.", form=INSTANT_FORM, is_always_there=False),
     ),
     schema="delivery/1",
 )
@@ -270,6 +276,20 @@ TOPICS: Final[Sequence[Topic]] = (
                 key="`brake/`, the channel, `/` and the class",
                 headers=(_schema("brake/1"),),
                 schema="brake/1",
+            ),
+            Message(
+                name="recovery",
+                about="A provider, host or tenant answers again: what was parked for it before need not wait longer.",
+                key="`recovery/`, the channel, `/` and the name of who answers",
+                headers=(_schema("recovery/1"),),
+                schema="recovery/1",
+            ),
+            Message(
+                name="recoveryTakenBack",
+                about="It does not answer any more, or nobody waits for it any more.",
+                key="`recovery/`, the channel, `/` and the name of who answered",
+                headers=(),
+                schema=None,
             ),
             Message(
                 name="redriveClaim",

@@ -8,10 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pabal.broker.port import Broker, NewRecord, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.codec import cut_record, dead_record, read_delivery, read_wait
+from pabal.delayline.returning import Returns
 from pabal.delayline.shelf import Held, Shelf, released
 from pabal.errors import DecodeError, LogUnavailable, RecordRefused, UnknownTopic
 from pabal.notification import CLASSES, RUNGS_SECONDS, UNKNOWN_CHANNEL, delay_topic
 from pabal.progress import Progress
+from pabal.recoveries import Recovery
 from pabal.retry import Wait
 from pabal.runtime import commit_progress, insist, unless_revoked
 
@@ -40,6 +42,8 @@ class DelayLine:
         topics = [delay_topic(class_, seconds) for class_ in CLASSES for seconds in RUNGS_SECONDS]
         self._shelves: dict[TopicPartition, Shelf] = {}
         self._progress: dict[TopicPartition, Progress] = {}
+        self._returns = Returns()
+        self._heard: dict[bytes, Recovery | None] = {}
         self._paused: set[TopicPartition] = set()
         self._committed_at = clock.boot_seconds()
         self._released_at = 0.0
@@ -48,6 +52,7 @@ class DelayLine:
     async def run(self, stopping: asyncio.Event) -> None:
         """Hold and release until `stopping` is set, then commit and leave."""
         while not stopping.is_set():
+            self._bring_forward()
             timeout = self._until_next_release()
             self._hold(await self._poll(timeout_seconds=timeout))
             await self._release_due()
@@ -59,6 +64,19 @@ class DelayLine:
         finally:
             await self._consumer.close()
             await self._producer.close()
+
+    def hear(self, heard: Mapping[bytes, Recovery | None]) -> None:
+        """Callees are back, by the keys of their recoveries; None: that one is not any more. See `Returns.hear`."""
+        self._heard.update(heard)
+
+    def _bring_forward(self) -> None:
+        """Those that are parked for whom has been heard of are released early, or are not any more."""
+        if not self._heard:
+            return
+        heard, self._heard, now = self._heard, {}, self._clock.now()
+        self._returns.hear(heard, now=now)
+        for partition, times in self._returns.reconsider(self._shelves, about=heard, now=now).items():
+            self._shelves[partition].move(times)
 
     async def _poll(self, *, timeout_seconds: float) -> Collection[Record]:
         try:
@@ -97,10 +115,12 @@ class DelayLine:
         return min([max((at - now).total_seconds(), gathered_in, 0.0) for at in releases] + [_POLL_SECONDS])
 
     def _hold(self, records: Collection[Record]) -> None:
+        now = self._clock.now()
         for record in records:
             if record.topic_partition in self._shelves:
                 self._progress[record.topic_partition].receive((record.offset,))
-                self._shelves[record.topic_partition].put(self._held(record))
+                held = self._held(record)
+                self._shelves[record.topic_partition].put(held, at=self._returns.place(held, now=now))
 
     def _held(self, record: Record) -> Held:
         try:

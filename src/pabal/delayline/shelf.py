@@ -1,6 +1,7 @@
 """What a delay partition holds, and what of it is due. Pure."""
 
 import heapq
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from pabal.broker.port import NewRecord, Record
 from pabal.codec import delay_record, delivery_record
 from pabal.notification import Delivery
+from pabal.recoveries import recovery_key
 from pabal.retry import Wait, place_wait
 
 
@@ -17,6 +19,13 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     record: Record
     wait: Wait
     following: Delivery | NewRecord
+
+    @property
+    def waits_for(self) -> bytes | None:
+        """The key of the recovery that it is parked for; None: it waits for the time alone."""
+        if self.wait.parked is None or isinstance(self.following, NewRecord):
+            return None
+        return recovery_key(self.following.channel, self.wait.parked.callee)
 
 
 class Shelf:
@@ -29,10 +38,19 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._held)
 
-    def put(self, held: Held) -> None:
-        """Add one."""
+    def __iter__(self) -> Iterator[tuple[datetime, Held]]:
+        """Who is here, and when each is to be released; in no order."""
+        return ((at, held) for at, _, held in self._held)
+
+    def put(self, held: Held, *, at: datetime | None = None) -> None:
+        """Add one, to be released at `at` (None: when its hop is over)."""
         self._came += 1
-        heapq.heappush(self._held, (held.wait.release_at, self._came, held))
+        heapq.heappush(self._held, (at or held.wait.release_at, self._came, held))
+
+    def move(self, times: Mapping[int, datetime]) -> None:
+        """These, by their offsets, are to be released at other times than they were."""
+        self._held = [(times.get(held.record.offset, at), came, held) for at, came, held in self._held]
+        heapq.heapify(self._held)
 
     def next_release(self) -> datetime | None:
         """When the next may go; None when nothing is held."""
@@ -47,11 +65,12 @@ class Shelf:
 
 
 def released(held: Held, now: datetime) -> NewRecord:
-    """Where a record goes when its hop is over: to its own topic when due, else down the next rung."""
+    """Where a record goes when it leaves: to its own topic when due, or when it is let go before its hop is over
+    (whom it waited for is back); else down the next rung."""
     if isinstance(held.following, NewRecord):
         return held.following
     delivery = held.following
-    if held.wait.due <= now:
+    if held.wait.due <= now or now < held.wait.release_at:
         return delivery_record(delivery)
-    topic, wait = place_wait(due=held.wait.due, now=now, class_=delivery.class_)
+    topic, wait = place_wait(due=held.wait.due, now=now, class_=delivery.class_, parked=held.wait.parked)
     return delay_record(delivery, topic=topic, wait=wait)

@@ -17,7 +17,7 @@ State. In memory, per worker: another worker finds out for itself within `minimu
 """
 
 from pabal.guard.brake import Brake
-from pabal.guard.callee import Callee
+from pabal.guard.callee import LONGEST_PARK_SECONDS, Callee
 from pabal.guard.guard import (
     DEFAULT_GUARD,
     Full,
@@ -33,6 +33,7 @@ from pabal.guard.guard import (
 
 __all__ = [
     "DEFAULT_GUARD",
+    "LONGEST_PARK_SECONDS",
     "Brake",
     "Callee",
     "Full",

@@ -17,10 +17,6 @@ so no park waits behind what is due later than that)."""
 RETURNS_PER_SECOND = 20.0
 """How many of those parked for a callee that does not answer come back in a second: a trickle beside what is well."""
 
-SOON_RETURNS_PER_SECOND = 100.0
-_SOON_TRIPS = 2
-"""The same while its circuit has opened no more often than this since it answered well: most outages are short."""
-
 _PARK_SPREAD = 0.2
 _PROBING_LINE = 8
 """How many may wait while probes find out whether anybody is there."""
@@ -31,7 +27,8 @@ class Callee:
     """One provider, or one host of it. Times as in `Circuit`.
 
     A call is counted twice: by `begin` when it is permitted, by `limit.call` when it is made. It ends by `end` and
-    `leave`, or, when it was never made, by `give_back`. `on_change` hears each change of the circuit.
+    `leave`, or, when it was never made, by `give_back`. `on_change` hears each change of the circuit; `has_parked`
+    tells it whether anything was parked since the circuit was closed the last time.
     """
 
     __slots__ = (
@@ -39,8 +36,8 @@ class Callee:
         "_random",
         "_returning_until",
         "_served_until",
-        "_was_well",
         "circuit",
+        "has_parked",
         "limit",
         "name",
         "rate",
@@ -64,7 +61,7 @@ class Callee:
         self.used_at = 0.0
         self._random = random
         self._on_change = on_change
-        self._was_well = False
+        self.has_parked = False
         # Apart: how those come back who were parked while nobody answered says nothing about who is served how fast.
         self._served_until = 0.0
         self._returning_until = 0.0
@@ -104,7 +101,6 @@ class Callee:
     ) -> None:
         """A call that was made ended. For `is_certain` and `not_before` see `Circuit.end`."""
         self.limit.end(is_ok=is_ok, began=began, now=now)
-        self._was_well = self._was_well or is_ok
         before = self.circuit.state
         self.circuit.end(is_ok=is_ok, is_probe=is_probe, now=now, is_certain=is_certain, not_before=not_before)
         if self.circuit.state != before:
@@ -124,6 +120,8 @@ class Callee:
         if self.state == "closed":
             self.limit.start_low(now)
         self._on_change(self, now)
+        if self.state == "closed":
+            self.has_parked = False
 
     @property
     def state(self) -> CircuitState:
@@ -148,14 +146,14 @@ class Callee:
         Of one that answers: until those that were parked before have had their turn. Of one that does not: until it is
         called again, and then as a trickle, in the order in which they were parked.
         """
+        self.has_parked = True
         each, reopens_in = self._seconds_each(now), self.circuit.reopens_in(now)
         wait = max(FIRST_PARK_SECONDS * 2.0 ** min(parks, 16), reopens_in)
         if self.is_answering(now):
             self._served_until = _after_those_before(self._served_until, seconds=each, now=now)
             seconds = max(wait, self._served_until - now)
         else:
-            is_soon = self._was_well and self.circuit.trips <= _SOON_TRIPS
-            each = max(each, 1.0 / (SOON_RETURNS_PER_SECOND if is_soon else RETURNS_PER_SECOND))
+            each = max(each, 1.0 / RETURNS_PER_SECOND)
             self._returning_until = _after_those_before(self._returning_until, seconds=each, now=now)
             seconds = wait + self._returning_until - now
         # Spread: the workers of an installation should not get theirs back in the same moment.

@@ -24,7 +24,7 @@ class CircuitSettings(msgspec.Struct, frozen=True, kw_only=True):
     minimum_calls: int = 10
     window_seconds: float = 30.0
     open_seconds: float = 5.0
-    longest_open_seconds: float = 60.0
+    longest_open_seconds: float = 30.0
     successes_to_close: int = 3
     failures_to_open: int = 1
 
@@ -113,11 +113,6 @@ class Circuit:
         self.state = "open"
         self.open_until = max(now + seconds, not_before or 0.0)
         self._trips = min(self._trips + 1, 32)
-
-    @property
-    def trips(self) -> int:
-        """How often it opened since it was closed by good answers."""
-        return self._trips
 
     @property
     def _most_probes(self) -> int:

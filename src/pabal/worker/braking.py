@@ -11,10 +11,11 @@ from typing import Literal
 
 import msgspec
 
-from pabal.broker.port import NewRecord, Producer, Reader, Record, TopicPartition
+from pabal.broker.port import NewRecord, Producer, Reader, Record
 from pabal.clock import Clock
-from pabal.errors import DecodeError, LogError, OffsetOutOfRange
+from pabal.errors import DecodeError, LogError
 from pabal.notification import OPS_TOPIC, Fact, Instant
+from pabal.ops import LOOK_EVERY_SECONDS, OpsTail
 from pabal.runtime import insist
 from pabal.worker.dispatch import Dispatch
 from pabal.worker.intake import Intake
@@ -22,8 +23,6 @@ from pabal.worker.intake import Intake
 logger = logging.getLogger(__name__)
 
 BRAKE_SCHEMA = b"brake/1"
-
-_LOOK_EVERY_SECONDS = 1.0
 
 
 class BrakeState(Fact, frozen=True, kw_only=True):
@@ -73,11 +72,10 @@ class Braking:
     """Tells and hears the brakes of one worker."""
 
     def __init__(self, *, reader: Reader, producer: Producer, clock: Clock) -> None:
-        self._reader = reader
+        self._ops = OpsTail(reader)
         self._producer = producer
         self._clock = clock
         self._braked: asyncio.Queue[NewRecord] = asyncio.Queue()
-        self._offset: int | None = None
         self._intakes: dict[bytes, tuple[Intake, Dispatch]] = {}
 
     def attend(self, intakes: Collection[Intake], dispatch: Dispatch) -> None:
@@ -101,13 +99,10 @@ class Braking:
     async def hear(self) -> None:
         """Read what has been written since the last time, and let it hold."""
         heard: dict[bytes, BrakeState] = {}
-        partition = TopicPartition(OPS_TOPIC, 0)
-        async for batch in self._reader.read(partition, start=self._offset):
-            for record in batch:
-                self._offset = record.offset + 1
-                state = read_brake(record)
-                if state is not None and record.key in self._intakes:
-                    heard[record.key] = state
+        async for record in self._ops.read_on():
+            state = read_brake(record)
+            if state is not None and record.key in self._intakes:
+                heard[record.key] = state
         for key, state in heard.items():
             self._apply(*self._intakes[key], state)
 
@@ -120,11 +115,9 @@ class Braking:
         while True:
             try:
                 await self.hear()
-            except OffsetOutOfRange:
-                self._offset = None  # Compaction took what we had read up to.
             except LogError as error:
                 logger.warning("cannot read %s: %s", OPS_TOPIC, error)
-            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     def _apply(self, intake: Intake, dispatch: Dispatch, state: BrakeState) -> None:
         if state.state == "braked":

@@ -199,7 +199,7 @@ class Dispatch:
     def _park_for(self, item: Item, seconds: float, *, by: str) -> Park:
         assert isinstance(item.delivery, Delivery)
         due = end_of_park(seconds=seconds, now=self._clock.now(), expires_at=item.delivery.expires_at)
-        return Park(due=due, reason=f"not taken for now by {by}")
+        return Park(due=due, reason=f"not taken for now by {by}", callee=by)
 
     def _refuse(self, item: Item, verdict: Verdict, *, provider: str | None) -> None:
         self._refused.append((item, verdict, provider))

@@ -53,10 +53,10 @@ def records_of_verdict(
                 first_failed_at=delivery.first_failed_at or told.at,
             )
             return [_delayed(following, due=due, now=told.at), event_record(msgspec.structs.replace(event, due=due))]
-        case Park(due=due, reason=reason):
+        case Park(due=due, reason=reason, callee=callee):
             following = msgspec.structs.replace(delivery, attempt=attempt, parks=delivery.parks + 1)
             parked = msgspec.structs.replace(event, due=due, detail=reason)
-            topic, wait = place_park(due=due, now=told.at, class_=delivery.class_)
+            topic, wait = place_park(due=due, now=told.at, class_=delivery.class_, callee=callee)
             return [delay_record(following, topic=topic, wait=wait), event_record(parked)]
         case DeadLetter(error_class=error_class, message=message):
             dead = dead_record(

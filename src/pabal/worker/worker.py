@@ -1,6 +1,7 @@
 """A process that sends: intakes for each class of its channels, a dispatch per channel, commits, an orderly stop."""
 
 import asyncio
+import functools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,6 +21,7 @@ from pabal.worker.deliver import Carrier, Deliverer
 from pabal.worker.dispatch import Dispatch
 from pabal.worker.intake import COMMIT_EVERY_SECONDS, Intake
 from pabal.worker.rates import SharedRates
+from pabal.worker.recovering import Recovering
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Worker:
         self._admin = broker.admin()
         self._reader = broker.reader()
         self._braking = Braking(reader=self._reader, producer=self._producer, clock=clock)
+        self._recovering = Recovering(producer=self._producer, clock=clock)
         self._dispatches: list[Dispatch] = []
         self._guards: list[Guard] = []
         self._rates: list[SharedRates] = []
@@ -73,7 +76,7 @@ class Worker:
                 concurrency=channels[channel].concurrency,
                 settings=guard,
                 random=random,
-                on_change=_say_change,
+                on_change=functools.partial(self._on_change, channel),
             )
             dispatch = Dispatch(
                 deliverer=deliverer,
@@ -117,7 +120,7 @@ class Worker:
                 await insist(self._braking.hear)
                 for intake in self._intakes:
                     group.create_task(intake.run(stopping, drained))
-                duties = (self._commit, self._watch_calls, self._prune, self._braking.run)
+                duties = (self._commit, self._watch_calls, self._prune, self._braking.run, self._recovering.run)
                 upkeep = [group.create_task(each()) for each in duties]
                 upkeep += [group.create_task(rates.follow(self._admin)) for rates in self._rates]
                 upkeep += [group.create_task(_raise(dispatch.failure)) for dispatch in self._dispatches]
@@ -134,6 +137,10 @@ class Worker:
             await self._producer.close()
             await self._reader.close()
             await self._admin.close()
+
+    def _on_change(self, channel: str, callee: Callee, now: float) -> None:
+        _say_change(callee, now)
+        self._recovering.on_change(channel, callee)
 
     async def _drain(self) -> None:
         for dispatch in self._dispatches:

@@ -1,0 +1,63 @@
+"""Who answers again after an outage: workers say it in `pabal.ops`, the delay line hears it. Pure.
+
+It is a hint. Where it is lost, or comes twice, what was parked comes back when it is due.
+"""
+
+from typing import Final
+
+import msgspec
+
+from pabal.broker.port import NewRecord, Record
+from pabal.codec import SCHEMA_HEADER
+from pabal.errors import DecodeError
+from pabal.notification import OPS_TOPIC, Fact, Instant
+
+RECOVERY_SCHEMA: Final = b"recovery/1"
+_KEY_PREFIX: Final = b"recovery/"
+
+
+class Recovery(Fact, frozen=True, kw_only=True):
+    """A callee of a channel (a provider, a host or a tenant of it) answers again (schema `recovery/1`).
+
+    What was parked for it before `at` need not wait any longer. A tombstone takes it back.
+    """
+
+    channel: str
+    callee: str
+    at: Instant
+
+
+def recovery_key(channel: str, callee: str) -> bytes:
+    """The key of its record in `pabal.ops`."""
+    return _KEY_PREFIX + f"{channel}/{callee}".encode()
+
+
+def recovery_record(recovery: Recovery) -> NewRecord:
+    """The record that says so."""
+    return NewRecord(
+        topic=OPS_TOPIC,
+        key=recovery_key(recovery.channel, recovery.callee),
+        value=msgspec.json.encode(recovery),
+        headers=((SCHEMA_HEADER, RECOVERY_SCHEMA),),
+    )
+
+
+def relapse_record(key: bytes) -> NewRecord:
+    """The record that takes it back: a tombstone."""
+    return NewRecord(topic=OPS_TOPIC, key=key, value=None)
+
+
+def is_about_recovery(record: Record) -> bool:
+    """Whether a record of `pabal.ops` says that a callee answers again, or takes that back."""
+    is_ours = record.value is None or record.header(SCHEMA_HEADER) == RECOVERY_SCHEMA
+    return is_ours and record.key is not None and record.key.startswith(_KEY_PREFIX)
+
+
+def read_recovery(record: Record) -> Recovery | None:
+    """What such a record says; None: it is taken back. Raises DecodeError."""
+    if record.value is None:
+        return None
+    try:
+        return msgspec.json.decode(record.value, type=Recovery)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError(f"not a recovery: {error}", error_class="undecodable") from None
