@@ -41,6 +41,10 @@ def make_key(tenant: str, *, scopes: tuple[Scope, ...]) -> tuple[str, ApiKey]:
     return made, ApiKey(tenant=tenant, hash=hashlib.sha256(made.encode()).hexdigest(), scopes=scopes)
 
 
+NO_KEYS = "no API key is configured, so nobody can send anything; make one with:  pabal key new --tenant NAME"
+"""What a process that serves the API says when it starts like that."""
+
+
 def as_toml(entry: ApiKey) -> str:
     """The entry as it stands in the configuration."""
     scopes = ", ".join(f'"{scope}"' for scope in entry.scopes)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pabal.cli.compose import check_topics, listen, open_parts, run_api, run_delayline, run_worker
+from pabal.cli.key import NO_KEYS
 from pabal.cli.options import common_options, run_role, settings_of, url_of, with_clear_errors
 
 
@@ -30,6 +31,8 @@ def api(log_url: str | None, config: Path | None, data: Path, host: str | None, 
             with listen(host or settings.api.host, own_port, option="--port") as listening:
                 name, number = listening.getsockname()[:2]
                 click.echo(f"api listens on http://{name}:{number}")
+                if not settings.api.keys:
+                    click.echo(NO_KEYS)
                 await run_api(parts, stopping, listening=listening)
 
     run_role(main)

@@ -28,7 +28,7 @@ from pabal.cli.compose import (
     run_worker,
     serve,
 )
-from pabal.cli.key import as_toml, make_key
+from pabal.cli.key import NO_KEYS, as_toml, make_key
 from pabal.cli.options import common_options, run_role, settings_of, with_clear_errors
 from pabal.clock import SystemClock
 from pabal.config import Settings
@@ -81,6 +81,7 @@ def up(log_url: str | None, config: Path | None, data: Path, port: int | None, i
                     api_url=_url_of(listening),
                     inbox_url=None if page is None else _url_of(page),
                     key=key,
+                    has_keys=bool(settings.api.keys),
                 )
                 inbox = _inbox_if_needed(settings, greeting, stopping, page=page, smtp_port=smtp_port)
                 async with (
@@ -114,12 +115,13 @@ def _member_name(log_url: str) -> str:
 
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True):
-    """What `up` says when it is up. `key` is known only of the development settings."""
+    """What `up` says when it is up. `key` is known only of the development settings, `has_keys` of any."""
 
     log_url: str
     api_url: str
     inbox_url: str | None
     key: str | None
+    has_keys: bool = True
 
     def show(self) -> None:
         """Print it."""
@@ -134,6 +136,8 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
             console.print(f"  key    {self.key}   (for development)")
             console.print("\nSend the first notification:\n")
             console.print(self.first_command(), markup=False)
+        elif not self.has_keys:
+            console.print(f"  key    {NO_KEYS}")
         console.print("\nCtrl-C ends it; nothing accepted is lost.")
 
     def first_command(self) -> str | None:
