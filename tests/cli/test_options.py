@@ -3,7 +3,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pabal.cli.options import settings_here, url_here
+from pabal.cli.options import settings_here, url_here, url_of
 from pabal.config import LogSettings, Settings
 from pabal.errors import ConfigError
 
@@ -18,12 +18,19 @@ def test_a_log_that_is_named_goes_before_the_one_in_the_folder(tmp_path: Path) -
 
 
 def test_without_a_name_it_is_the_log_of_pabal_up_if_there_is_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="which log"):
+    with pytest.raises(
+        ConfigError, match=f"which log[?] None is in {tmp_path}: give --data with the folder of `pabal up`"
+    ):
         url_here(None, Settings(), tmp_path)
 
     (tmp_path / "log.db").touch()
 
     assert url_here(None, Settings(), tmp_path) == f"sqlite:{tmp_path / 'log.db'}"
+
+
+def test_where_a_log_has_to_be_named_it_says_which_file_is_that_of_pabal_up() -> None:
+    with pytest.raises(ConfigError, match=r"that of `pabal up --data DIR`: DIR/log\.db"):
+        url_of(None, Settings())
 
 
 def test_without_a_configuration_it_is_the_one_that_pabal_up_made(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ def url_of(log_url: str | None, settings: Settings) -> str:
     """The log's URL: `--log`, else the configuration's. Raises ConfigError when neither says."""
     url = log_url or settings.log.url
     if url is None:
-        raise ConfigError("which log? Give --log sqlite:PATH or --log kafka://HOST:PORT, or [log] url in --config")
+        raise ConfigError(
+            "which log? Give --log kafka://HOST:PORT or --log sqlite:PATH (that of `pabal up --data DIR`: DIR/log.db),"
+            " or [log] url in --config"
+        )
     return url
 
 
@@ -67,11 +70,16 @@ def settings_here(config: Path | None, data: Path) -> Settings:
 
 
 def url_here(log_url: str | None, settings: Settings, data: Path) -> str:
-    """`url_of`; when neither says, the embedded log in the folder of `pabal up`, if there is one."""
+    """As `url_of`; when neither says, the embedded log in the folder of `pabal up`. Raises ConfigError without one."""
+    if log_url is not None or settings.log.url is not None:
+        return url_of(log_url, settings)
     embedded = data / "log.db"
-    if log_url is None and settings.log.url is None and embedded.exists():
-        return f"sqlite:{embedded}"
-    return url_of(log_url, settings)
+    if not embedded.exists():
+        raise ConfigError(
+            f"which log? None is in {data}: give --data with the folder of `pabal up`, or --log kafka://HOST:PORT or "
+            "--log sqlite:PATH, or [log] url in --config"
+        )
+    return f"sqlite:{embedded}"
 
 
 def who_of(by: str | None) -> str:
