@@ -140,6 +140,43 @@ def test_a_plan_is_written_carried_out_and_looked_up(
     assert json.loads((tmp_path / "plan.json").read_text())["id"] == view["plan"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("list",), "there are no open dead letters\n"),
+        (("list", "--state", "any"), "there are no dead letters\n"),
+        (("list", "--tenant", "shop"), "no open dead letters fit the filters\n"),
+        (("stats", "--tenant", "shop"), "no open dead letters fit the filters\n"),
+        (("plan",), "there are no dead letters\nnothing to redrive: no plan was written\n"),
+        (("plan", "--tenant", "shop"), "no dead letters fit the filters\nnothing to redrive: no plan was written\n"),
+    ],
+)
+def test_where_there_is_no_letter_it_says_whether_there_is_none_at_all(
+    arrange: Arrange, pabal: Callable[..., Result], arguments: tuple[str, ...], says: str
+) -> None:
+    async def nothing(lab: Lab) -> None:
+        del lab
+
+    arrange(nothing)
+
+    assert pabal("dlq", *arguments).output == says
+
+
+@pytest.mark.parametrize("options", [(), ("--out", "plan.json"), ("--out", "plan.json", "--json")])
+def test_a_plan_with_nothing_to_do_is_not_written(
+    arrange: Arrange, pabal: Callable[..., Result], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    arrange(three_letters)
+
+    planned = pabal("dlq", "plan", "--error", "undecodable", *options)
+
+    assert planned.exit_code == 0
+    assert "nothing to redrive: no plan was written" in planned.output
+    assert list(tmp_path.glob("plan*")) == []
+    if "--json" in options:
+        assert json.loads(planned.stdout)["counts"] == {"undecodable": 1}
+
+
 def test_a_redrive_without_a_worker_ends_with_a_word_and_status_1(
     arrange: Arrange, pabal: Callable[..., Result]
 ) -> None:
@@ -220,7 +257,8 @@ def test_without_a_log_the_commands_say_how_to_name_one(pabal: Callable[..., Res
     refused = pabal("dlq", "list")
 
     assert refused.exit_code == 1
-    assert "which log? Give --log" in refused.output
+    assert "which log? None is in" in refused.output
+    assert "give --data with the folder of `pabal up`, or --log" in refused.output
 
 
 def test_the_report_tells_the_rate_and_what_it_leaves_out(

@@ -8,7 +8,7 @@ import click
 
 from pabal.cli.dlq_options import json_option, make_console, print_json, selection_options, states_of, with_desk
 from pabal.cli.dlq_redrive import discard, edit, plan, redrive
-from pabal.cli.letter_tables import show_groups, show_letter, show_letters, show_redrives
+from pabal.cli.letter_tables import none_text, show_groups, show_letter, show_letters, show_redrives
 from pabal.cli.options import common_options, with_clear_errors
 from pabal.clock import SystemClock
 from pabal.dlq.desk import DeadLetters
@@ -65,7 +65,7 @@ def list_(
     if as_json:
         print_json(page)
     else:
-        show_letters(make_console(), page, now=SystemClock().now())
+        show_letters(make_console(), page, none=none_text(selection, state=state), now=SystemClock().now())
 
 
 @dlq.command()
@@ -127,7 +127,8 @@ def stats(
     if as_json:
         print_json(groups)
     else:
-        show_groups(make_console(), groups, dimensions=dimensions, now=now)
+        none = none_text(selection, state=state)
+        show_groups(make_console(), groups, dimensions=dimensions, none=none, now=now)
 
 
 @dlq.command()

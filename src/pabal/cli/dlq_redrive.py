@@ -63,7 +63,7 @@ def plan(
     include_uncertain: bool,
     as_json: bool,
 ) -> None:
-    """Say what a redrive would do, and write the plan. Changes nothing.
+    """Say what a redrive would do, and write the plan. Changes nothing; where there is nothing to do, writes nothing.
 
     What is given up after this is not in the plan. When the plan is carried out every letter is judged again.
     """
@@ -77,23 +77,17 @@ def plan(
         config=config,
         data=data,
     )
-    if as_json and out is None:
-        print_json(made)
-        return
-    path = out or Path(f"plan-{plan_id}.json")
-    try:
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(made)) + b"\n")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write the plan to {path}: {error.strerror}; choose another file with --out"
-        ) from None
+    path = out if as_json else out or Path(f"plan-{plan_id}.json")
+    if path is not None and not made.is_empty:
+        _write_plan(made, path)
     if as_json:
         print_json(made)
-        return
-    console = make_console()
-    show_plan(console, made)
-    if made.redrives:
-        console.print(f'\nwritten to {path}; carry it out with:  pabal dlq redrive {path} --reason "…"')
+    else:
+        show_plan(make_console(), made)
+    if made.is_empty:
+        click.echo("nothing to redrive: no plan was written", err=as_json)
+    elif not as_json:
+        click.echo(f'\nwritten to {path}; carry it out with:  pabal dlq redrive {path} --reason "…"')
 
 
 @click.command()
@@ -240,6 +234,15 @@ def discard(
 
     done = with_desk(discard_chosen, log_url=log_url, config=config, data=data)
     click.echo(f"{done:,} discarded")
+
+
+def _write_plan(made: Plan, path: Path) -> None:
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(made)) + b"\n")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the plan to {path}: {error.strerror}; choose another file with --out"
+        ) from None
 
 
 def read_plan(path: Path) -> Plan:

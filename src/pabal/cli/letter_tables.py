@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pabal.dlq.plan import FATES, MEANINGS, Plan
 from pabal.dlq.redrive import Ending
-from pabal.dlq.selection import Dimension
+from pabal.dlq.selection import Dimension, Selection
 from pabal.dlq.selection import Group as LetterGroup
 from pabal.dlq.views import LetterDetail, LetterPage, LetterView, RedriveView
 
@@ -28,10 +28,16 @@ _STYLES: Final = {
 }
 
 
-def show_letters(console: Console, page: LetterPage, *, now: datetime) -> None:
-    """A list, with how many there are beyond it."""
+def none_text(selection: Selection, *, state: str = "any") -> str:
+    """What is said when no letter of the state is meant: none is there at all, or none that fits the filters."""
+    what = "dead letters" if state == "any" else f"{state} dead letters"
+    return f"there are no {what}" if selection == Selection() else f"no {what} fit the filters"
+
+
+def show_letters(console: Console, page: LetterPage, *, none: str, now: datetime) -> None:
+    """A list, with how many there are beyond it; `none` when it is empty."""
     if not page.letters:
-        console.print("no dead letters fit")
+        console.print(none)
         return
     table = _table("letter", "state", "age", "error", "provider", "tenant", "class", "attempt", "address")
     for view in page.letters:
@@ -110,11 +116,11 @@ def _show_history(console: Console, detail: LetterDetail) -> None:
 
 
 def show_groups(
-    console: Console, groups: Sequence[LetterGroup], *, dimensions: Sequence[Dimension], now: datetime
+    console: Console, groups: Sequence[LetterGroup], *, dimensions: Sequence[Dimension], none: str, now: datetime
 ) -> None:
-    """Counts, the most frequent first."""
+    """Counts, the most frequent first; `none` when there is nothing to count."""
     if not groups:
-        console.print("no dead letters fit")
+        console.print(none)
         return
     table = _table(*(dimension.replace("_", " ") for dimension in dimensions), "letters", "oldest", "newest")
     for group in groups:
@@ -127,13 +133,16 @@ def show_groups(
 
 def show_plan(console: Console, plan: Plan) -> None:
     """What a redrive would do, and why not more."""
+    if not plan.counts:
+        console.print(none_text(plan.selection))
+        return
     console.print(Text.assemble("plan ", (plan.id, "bold"), f"  made {_time(plan.made_at)} by {plan.by}"))
     table = _table("letters", "", "")
     for fate in FATES:
         if count := plan.counts.get(fate):
             style = "bold green" if fate == "redrive" else ""
             table.add_row(Text(f"{count:,}", style=style), Text(fate, style=style), MEANINGS[fate])
-    console.print(table if plan.counts else "no dead letters fit")
+    console.print(table)
     if plan.redrives:
         errors = ", ".join(f"{count:,} {error}" for error, count in plan.error_classes.items())
         console.print(f"would be sent again: {errors}")

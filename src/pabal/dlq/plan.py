@@ -79,6 +79,11 @@ class Plan(Fact, frozen=True, kw_only=True):
         """How many letters it would have redriven when it was made."""
         return self.counts.get("redrive", 0)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to carry out when it was made: no letter to send, none to close as sent."""
+        return not (self.counts.get("redrive") or self.counts.get("sent"))
+
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """What a letter is judged against: the time, the channels, which addresses are suppressed, what was sent."""
