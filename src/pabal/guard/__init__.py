@@ -11,7 +11,8 @@ serve in that time. What does not fit is parked (`ParkFor`): it goes down the de
 that nothing waits behind it. If every provider of a channel refuses (`Shut`), nothing more is taken from the log.
 
 After an outage. A few probes go first; what closes the circuit sets the limit low, and it doubles once a second while
-calls go well. Providers get their weight back in tenths.
+calls go well. Providers get their weight back in tenths. What was parked is brought back by the delay line, in growing
+steps too, once the worker has said in `pabal.ops` who is back (`worker/recovering.py`).
 
 State. In memory, per worker: another worker finds out for itself within `minimum_calls`. Nothing here reads a clock.
 """
