@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from pabal.api import create_app
 from pabal.broker.port import Broker, NewRecord, Position, Record, TopicPartition, Watermarks
@@ -161,7 +161,7 @@ class Lab:
                 raise ledger or LedgerUnavailable("there is none here")
             return ledger
 
-        self.app: Starlette = create_app(
+        self.app: ASGIApp = create_app(
             settings=settings,
             producer=broker.producer() if broker else self.log,
             admin=broker.admin() if broker else self.leaders,  # type: ignore[arg-type]  # asked for watermarks alone

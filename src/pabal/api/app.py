@@ -63,7 +63,7 @@ def create_app(
     tenants: Mapping[str, TenantSettings],
     tracing: Tracing | None = None,
     redrives: RedriveHost | None = None,
-) -> Starlette:
+) -> ASGIApp:
     """The API as an ASGI application; it owns nothing that it is handed.
 
     `channels` are those that this installation has switched on. `producer` must give up within
@@ -122,9 +122,9 @@ def create_app(
         )
     )
     receipts = TakingReceipts(receivers=receivers, acceptance=acceptance, ledger=ledger)
+    accepting = _accepting_routes(keyring=keyring, acceptance=acceptance, new_key=new_key, tracing=tracing)
     routes = [
-        # The first route is the first to be tried: the one that is asked all day.
-        *_accepting_routes(keyring=keyring, acceptance=acceptance, new_key=new_key, tracing=tracing),
+        *accepting,
         *_delivery_routes(lookups, cancelling),
         _route("POST", "/v1/receipts/{provider}", receipts.take),
         Route("/v1/suppressions", Endpoint(suppressing.collection), methods=["GET", "POST"]),
@@ -137,7 +137,21 @@ def create_app(
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _no_endpoint, Exception: _defect})
     app.router.redirect_slashes = False
-    return app
+    return _AskedAllDay(accepting[0], others=app)
+
+
+class _AskedAllDay:
+    """The one endpoint that is asked all day, before all others: a router and the boundaries around it would take an
+    eighth of an accept's CPU. It answers its own defects."""
+
+    def __init__(self, route: Route, *, others: ASGIApp) -> None:
+        self._path = route.path
+        self._endpoint = route.app
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_it = scope["type"] == "http" and scope["path"] == self._path and scope["method"] == "POST"
+        await (self._endpoint if is_it else self._others)(scope, receive, send)
 
 
 def _accepting_routes(

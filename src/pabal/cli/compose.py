@@ -380,7 +380,14 @@ def listen(host: str, port: int, *, option: str) -> socket.socket:
 async def serve(app: ASGIApp, *, listening: socket.socket, stopping: asyncio.Event) -> None:
     """Serve until `stopping` (or cancelled); requests under way are answered first, and the socket is closed."""
     config = uvicorn.Config(
-        app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=5
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,  # nobody asks who the client is
+        timeout_graceful_shutdown=5,
     )
     server = _Server(config)
     with listening:
