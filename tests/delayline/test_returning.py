@@ -159,10 +159,12 @@ def test_what_is_said_again_changes_nothing() -> None:
     one, shelf = returns(recovery()), shelf_of(*map(parked, range(40)))
     shelf.move(one.reconsider({BULK: shelf}, about=[KEY], now=NOW)[BULK])
 
-    one.hear({KEY: recovery()}, now=NOW + 60 * SECOND)
+    later = NOW + 60 * SECOND
+    one.hear({KEY: recovery()}, now=later)
 
-    assert one.reconsider({BULK: shelf}, about=[KEY], now=NOW + 60 * SECOND) == {}
-    assert one.place(parked(40), now=NOW + 60 * SECOND) == NOW + 60 * SECOND
+    assert one.reconsider({BULK: shelf}, about=[KEY], now=later) == {}
+    # At the rate of the moment: the steps do not begin anew.
+    assert [one.place(parked(number), now=later) for number in (40, 41)] == [later, later + SECOND / MOST_PER_SECOND]
 
 
 def test_another_worker_that_finds_it_well_adds_its_own_to_those_on_their_way() -> None:

@@ -82,6 +82,18 @@ def test_one_that_is_moved_leaves_at_that_time_and_for_its_own_topic() -> None:
     assert released(early, NOW + timedelta(seconds=2)).topic == "pabal.deliveries.email.bulk"
 
 
+def test_those_that_are_moved_leave_in_the_order_of_their_new_times() -> None:
+    shelf = Shelf()
+    for number in range(5):
+        record = msgspec.structs.replace(held(due_in=0).record, offset=number)
+        shelf.put(msgspec.structs.replace(held(due_in=60 + number), record=record))
+
+    shelf.move({number: NOW + timedelta(seconds=9 - number) for number in range(1, 5)})
+
+    left = shelf.take_due(NOW + timedelta(minutes=2), limit=9)
+    assert [each.record.offset for each in left] == [4, 3, 2, 1, 0]
+
+
 def test_one_that_is_put_to_leave_early_does() -> None:
     shelf = Shelf()
     shelf.put(held(due_in=40))
