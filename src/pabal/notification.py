@@ -17,7 +17,7 @@ NotificationClass = Literal["critical", "standard", "bulk"]
 
 CLASSES: tuple[NotificationClass, ...] = get_args(NotificationClass)
 
-_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pabal.dev/ids/1")
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pabal.dev/ids/1").bytes
 
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -233,7 +233,7 @@ def receipt_id(*, provider: str, event: str) -> uuid.UUID:
 def _derive(*parts: str) -> uuid.UUID:
     """The UUID of a tuple, version 5 (RFC 9562 §5.5): each part is preceded by its length, so no two tuples collide."""
     name = "".join([f"{len(part)}:{part}" for part in parts])
-    digest = int.from_bytes(hashlib.sha1(_NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()[:16])
+    digest = int.from_bytes(hashlib.sha1(_NAMESPACE + name.encode(), usedforsecurity=False).digest()[:16])
     return uuid.UUID(int=digest & _VARIANT_AND_VERSION_OFF | _VARIANT_AND_VERSION)
 
 
