@@ -1,6 +1,5 @@
 """`python -m chaos [NAME ...]`: pull the plugs, print the accounts, write bench/out/chaos.jsonl."""
 
-import asyncio
 import sys
 import time
 
@@ -8,7 +7,7 @@ import click
 from rich.console import Console
 
 from chaos.account import Log, Row
-from chaos.apart import conduct
+from chaos.apart import conduct, run_to_its_end
 from chaos.rows import OUT, QUICK_OUT, record
 from chaos.run import QUICK, Scenario, Size
 from chaos.scenarios import SCENARIOS
@@ -53,7 +52,7 @@ def _run(console: Console, scenario: Scenario, *, log: Log, quick: bool, keep: b
         console.print(f"[red]{scenario.name} kafka: {reason}")
         return None
     began = time.monotonic()
-    row = asyncio.run(conduct(scenario, log=log, size=QUICK if quick else Size(), keep=keep))
+    row = run_to_its_end(conduct(scenario, log=log, size=QUICK if quick else Size(), keep=keep))
     _print(console, row, name=scenario.name, took=time.monotonic() - began)
     record([row], QUICK_OUT if quick else OUT)
     return row

@@ -5,8 +5,10 @@
 
 import asyncio
 import os
+import signal
 import sys
-from typing import get_args
+from collections.abc import Coroutine
+from typing import Any, get_args
 
 import msgspec
 from bench.lab import ROOT
@@ -35,7 +37,7 @@ async def conduct_apart(scenario: Scenario, *, log: Log, size: Size, keep: bool 
         printed, _ = await process.communicate()
     finally:
         if process.returncode is None:
-            process.kill()
+            process.terminate()  # And not killed: it has roles to end.
             await process.wait()
     if process.returncode != 0:
         problem = f"the run apart ended with {process.returncode}"
@@ -43,12 +45,27 @@ async def conduct_apart(scenario: Scenario, *, log: Log, size: Size, keep: bool 
     return msgspec.json.decode(printed, type=Row)
 
 
+def run_to_its_end(work: Coroutine[Any, Any, Row]) -> Row:
+    """`asyncio.run`; SIGTERM ends it as Ctrl-C does, in order: no role, disk or folder outlives it."""
+
+    async def main() -> Row:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
 def main(arguments: list[str]) -> None:
     """Make one run and print its row."""
     name, log, size, keep = arguments
     [scenario] = [each for each in SCENARIOS if each.name == name]
     [on] = [each for each in get_args(Log) if each == log]
-    made = asyncio.run(
+    made = run_to_its_end(
         run.conduct(scenario, log=on, size=msgspec.json.decode(size, type=Size), keep=keep == "keep"),
     )
     os.write(sys.stdout.fileno(), msgspec.json.encode(made))
