@@ -38,6 +38,8 @@ class Lab:
     ) -> None:
         self.now = 1000.0
         self.changes: list[tuple[str, str]] = []
+        self.reasons: dict[str, str | None] = {}
+        """Why each was refused, as known when its circuit opened."""
         self.guard = Guard(
             providers=providers or {"hooks": HOSTS},
             concurrency=concurrency,
@@ -49,6 +51,8 @@ class Lab:
     def _note(self, callee: Callee, now: float) -> None:
         del now
         self.changes.append((callee.name, callee.state))
+        if callee.state == "open":
+            self.reasons[callee.name] = callee.last_reason
 
     def ask(
         self, address: str = "https://a/", *, tenant: str = "shop", pinned: str | None = None, parks: int = 0
@@ -264,6 +268,28 @@ def test_a_tenants_own_fault_parks_that_tenant_alone(providers: dict[str, Guarde
     probe.release(lab.now)
     lab.permit(tenant="careless")
     lab.permit(tenant="careless")
+
+
+def test_who_is_not_called_any_more_has_the_reason_of_the_call_that_decided_it() -> None:
+    lab = Lab(providers={"hooks": HOSTS, "mail": Guarded()})
+
+    lab.call(LOST, "https://a/", count=5, pinned="hooks")
+    lab.call(DOWN, "https://a/", count=5, pinned="hooks")
+    lab.call(Misconfigured(reason="no secret", tenant_only=True), "https://b/", tenant="careless", pinned="hooks")
+    lab.call(Misconfigured(reason="password refused"), pinned="mail")
+
+    assert lab.reasons == {"hooks a": "503", "hooks tenant careless": "no secret", "mail": "password refused"}
+
+
+def test_when_it_is_our_own_network_the_reason_is_that_of_the_last_host() -> None:
+    lab = Lab()
+    lab.call(Accepted(), "https://fine/")
+    lab.now += 10.0
+
+    for number in range(5):
+        lab.call(Deferred(reason=f"no route to {number}"), f"https://{number}/", count=10)
+
+    assert lab.reasons["hooks"] == "no route to 4"
 
 
 def test_one_dead_host_does_not_shut_the_provider_however_many_calls_it_had() -> None:

@@ -28,7 +28,8 @@ class Callee:
 
     A call is counted twice: by `begin` when it is permitted, by `limit.call` when it is made. It ends by `end` and
     `leave`, or, when it was never made, by `give_back`. `on_change` hears each change of the circuit; `has_parked`
-    tells it whether anything was parked since the circuit was closed the last time.
+    tells it whether anything was parked since the circuit was closed the last time, `last_reason` why the last call
+    that failed did.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Callee:
         "_served_until",
         "circuit",
         "has_parked",
+        "last_reason",
         "limit",
         "name",
         "rate",
@@ -62,6 +64,7 @@ class Callee:
         self._random = random
         self._on_change = on_change
         self.has_parked = False
+        self.last_reason: str | None = None
         # Apart: how those come back who were parked while nobody answered says nothing about who is served how fast.
         self._served_until = 0.0
         self._returning_until = 0.0

@@ -337,14 +337,18 @@ class _Provider(Callee):
         now: float,
     ) -> None:
         """How a call of this provider ended: whose doing was it?"""
-        is_ok = isinstance(outcome, _ANSWERED)
-        is_ours = is_tenants = False
+        is_ok, is_ours, is_tenants = True, False, False
         not_before = None
-        if isinstance(outcome, Misconfigured):
-            is_ours, is_tenants = not outcome.tenant_only, outcome.tenant_only
-        elif isinstance(outcome, Deferred) and outcome.retry_after_seconds is not None:
-            # More is not believed: it stands between a delivery and its expiry.
-            not_before = now + min(outcome.retry_after_seconds, LONGEST_PARK_SECONDS)
+        if not isinstance(outcome, _ANSWERED):
+            is_ok = False
+            self.last_reason = outcome.reason
+            if host is not None:
+                host.last_reason = outcome.reason
+            if isinstance(outcome, Misconfigured):
+                is_ours, is_tenants = not outcome.tenant_only, outcome.tenant_only
+            elif isinstance(outcome, Deferred) and outcome.retry_after_seconds is not None:
+                # More is not believed: it stands between a delivery and its expiry.
+                not_before = now + min(outcome.retry_after_seconds, LONGEST_PARK_SECONDS)
         if own is not None or is_tenants:
             self._note_tenant(tenant, own, is_ok=not is_tenants, now=now)
         if host is None:
@@ -424,6 +428,7 @@ class _Provider(Callee):
         is_probe = own is not None
         if own is None:
             own = self.tenants.setdefault(tenant, self._make_tenant(tenant))
+        own.last_reason = self.last_reason
         before = own.state
         own.circuit.end(is_ok=is_ok, is_probe=is_probe, now=now, is_certain=True)
         own.used_at = now

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _PRUNE_EVERY_SECONDS = 600.0
 _WATCH_EVERY_SECONDS = 1.0
+_REASON_SHOWN = 200
 
 
 class Worker:
@@ -183,7 +184,9 @@ def _guarded(carrier: Carrier) -> Guarded:
 
 def _say_change(callee: Callee, now: float) -> None:
     if callee.state == "open":
-        logger.warning("circuit open: %s is not called for %.0f s", callee.name, callee.circuit.reopens_in(now))
+        why = " ".join((callee.last_reason or "").split())[:_REASON_SHOWN]  # In one line, whatever the far side said.
+        seconds = callee.circuit.reopens_in(now)
+        logger.warning("circuit open: %s is not called for %.0f s: %s", callee.name, seconds, why)
     else:
         logger.warning("circuit closed: %s is called again, slowly at first", callee.name)
 
