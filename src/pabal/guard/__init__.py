@@ -2,8 +2,8 @@
 
 Overview. Each provider, and each host behind it (a customer's endpoint), is a *callee* with three judges: a *circuit*
 (`circuit.py`: does it fail?), a *limit* (`limit.py`: how many calls at once does it bear?) and a *rate* (`rate.py`: how
-many a second may it be given?). `guard.py` asks them in turn: the provider, the tenant, the host. Where a channel has
-several providers, `balance.py` says whose turn it is.
+many a second may it be given?). `guard.py` asks them in turn: the provider, the tenant, the host; `provider.py` says
+whose doing a call's failure was. Where a channel has several providers, `balance.py` says whose turn it is.
 
 Answers. A `Permit` is one call that may be made, by a named provider. A refusal that ends within about two seconds is
 waited for in memory, in the callee's line (`InLine`), as far as there is room: a line holds only what its callee can
@@ -19,18 +19,9 @@ State. In memory, per worker: another worker finds out for itself within `minimu
 
 from pabal.guard.brake import Brake
 from pabal.guard.callee import LONGEST_PARK_SECONDS, Callee
-from pabal.guard.guard import (
-    DEFAULT_GUARD,
-    Full,
-    Guard,
-    Guarded,
-    GuardSettings,
-    InLine,
-    NoSuchProvider,
-    ParkFor,
-    Permit,
-    Shut,
-)
+from pabal.guard.guard import Full, Guard, InLine, NoSuchProvider, ParkFor, Permit, Shut
+from pabal.guard.provider import Guarded
+from pabal.guard.settings import DEFAULT_GUARD, GuardSettings
 
 __all__ = [
     "DEFAULT_GUARD",
