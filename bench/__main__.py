@@ -42,7 +42,8 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) ->
     recorded           the same with the recorder
     recorded-postgres  the same with ledger and store in PostgreSQL
     provider           a provider that takes 20 ms
-    embedded           one process on the embedded log
+    main-job           API, worker and delay line in one process on the embedded log
+    embedded           the same with the recorder: pabal up
     isolation          another's latency beside 5,000 deliveries that wait for a dead endpoint
     waiting-kafka, waiting-embedded  what a million waiting deliveries cost
     """

@@ -12,7 +12,7 @@ from bench.figures import Measured, Sample, Target, Wanted, measured, percentile
 from bench.isolation import isolation
 from bench.lab import Lab, Program
 from bench.load import Job, Result
-from bench.systems import EmbeddedSketch, Pabal, PabalUp, System, embedded_apart, kafka_systems
+from bench.systems import EmbeddedSketch, MainJob, Pabal, PabalUp, System, embedded_apart, kafka_systems
 
 _STALLED_SECONDS = 45.0
 _LOOK_EVERY_SECONDS = 0.05
@@ -171,9 +171,21 @@ def provider(lab: Lab, size: Size) -> Measured:
 
 
 def embedded(lab: Lab, size: Size) -> Measured:
-    """One process on the embedded log: burst, steady, idle."""
+    """`pabal up` on the embedded log: burst, steady, idle."""
+    title = "Embedded: accepted, delivered and recorded in one process"
+    return _in_one_process(lab, size, "embedded", title, PabalUp(lab))
+
+
+def main_job(lab: Lab, size: Size) -> Measured:
+    """The same without the recorder: what the sketch does as well."""
+    return _in_one_process(
+        lab, size, "main-job", "Embedded: accepted and delivered in one process, no recorder", MainJob(lab)
+    )
+
+
+def _in_one_process(lab: Lab, size: Size, name: str, title: str, pabal: System) -> Measured:
     samples = []
-    systems: Sequence[System] = (EmbeddedSketch(lab), PabalUp(lab))
+    systems: Sequence[System] = (EmbeddedSketch(lab), pabal)
     for number in range(size.rounds):
         for system in in_turn(systems, number):
             programs = system.start_all()
@@ -191,7 +203,7 @@ def embedded(lab: Lab, size: Size) -> Measured:
         Wanted(key="idle_mb", title="idle: memory", unit="MB", target=Target(at_most=150)),
         Wanted(key="idle_percent", title="idle: CPU", unit="% of a core", target=Target(at_most=2)),
     ]
-    return measured("embedded", "Embedded: accepted and delivered in one process", samples, wanted)
+    return measured(name, title, samples, wanted)
 
 
 def waiting_kafka(lab: Lab, size: Size) -> Measured:
@@ -210,6 +222,7 @@ MEASURES: Mapping[str, Callable[[Lab, Size], Measured]] = {
     "recorded": recorded,
     "recorded-postgres": recorded_postgres,
     "provider": provider,
+    "main-job": main_job,
     "embedded": embedded,
     "isolation": isolation,
     "waiting-kafka": waiting_kafka,

@@ -126,6 +126,7 @@ class Pabal:
         secret = f"whsec_{b64encode(bytes(range(32))).decode()}"
         head = _DATABASE.format(url=database) if database else ""
         config.write_text(head + _CONFIG.format(key=as_toml(entry), secret=secret) + mail)
+        self._log_url, self._config = log_url, config
         self._options = ["--log", log_url, "--config", str(config), "--data", str(data)]
         self.run_once("topics", "create")
         # On Kafka the log outlives the ledger of the Pabal before this one.
@@ -170,7 +171,7 @@ class Pabal:
 
     def fill(self, count: int, *, hook: str) -> None:
         """Let `count` deliveries wait in the log, as the API would have written them."""
-        command = [sys.executable, "-m", "bench.fill", self._options[1], str(count), hook]
+        command = [sys.executable, "-m", "bench.fill", self._log_url, str(count), hook]
         program = self._lab.start("fill", command)
         if program.wait(1200) != 0:
             raise BenchFailed(f"filling the log failed:\n{program.log.read_text()[-3000:]}")
@@ -187,6 +188,19 @@ class PabalUp(Pabal):
         """See `System`."""
         ports = ["--port", str(self.port), "--inbox-port", str(free_port()), "--smtp-port", str(free_port())]
         return [self._lab.start("pabal-up", [*_PABAL, "up", *self._options, *ports], ready_port=self.port)]
+
+
+class MainJob(Pabal):
+    """`bench/main_job.py`: the roles that the sketch of one process has as well."""
+
+    def __init__(self, lab: Lab) -> None:
+        data = lab.new_directory("pabal")
+        super().__init__(lab, log_url=f"sqlite:{data / 'log.db'}", data=data)
+
+    def start_all(self) -> Sequence[Program]:
+        """See `System`."""
+        command = [sys.executable, "-m", "bench.main_job", self._log_url, str(self._config), str(self._data)]
+        return [self._lab.start("main-job", [*command, str(self.port)], ready_port=self.port)]
 
 
 def embedded_apart(lab: Lab) -> Pabal:
