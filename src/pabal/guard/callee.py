@@ -14,7 +14,7 @@ LONGEST_PARK_SECONDS = 600.0
 """Each park in a row is twice as long as the one before, up to this, spread included (600 s: a rung of the delay line,
 so no park waits behind what is due later than that)."""
 
-RETURNS_PER_SECOND = 20.0
+RETURNS_PER_SECOND = 5.0
 """How many of those parked for a callee that does not answer come back in a second: a trickle beside what is well."""
 
 _PARK_SPREAD = 0.2
