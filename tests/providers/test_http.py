@@ -320,8 +320,8 @@ async def test_a_cancelled_call_leaves_the_client_usable(make_client: MakeClient
 class ConnectionThatIsGone:
     """What the pool hands out when the far side hangs up in that very moment."""
 
-    def __init__(self, transport: object) -> None:
-        self.protocol = object()
+    def __init__(self, transport: Any) -> None:
+        self.protocol = SimpleNamespace(should_close=False, set_response_params=lambda **_: None)
         self.transport = transport
         self.was_closed = False
 
@@ -329,7 +329,7 @@ class ConnectionThatIsGone:
         self.was_closed = True
 
 
-@pytest.mark.parametrize("transport", [None, SimpleNamespace(is_closing=lambda: True)])
+@pytest.mark.parametrize("transport", [None, SimpleNamespace(is_closing=lambda: True, get_write_buffer_size=lambda: 0)])
 async def test_nothing_has_left_when_the_connection_was_gone_before_the_first_byte(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, transport: object
 ) -> None:
@@ -340,6 +340,93 @@ async def test_nothing_has_left_when_the_connection_was_gone_before_the_first_by
 
     assert exchange == Unsent(reason="no connection")
     assert gone.was_closed
+
+
+async def test_an_answer_that_nobody_asked_for_is_not_the_next_deliverys(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    connections: list[asyncio.StreamWriter] = []
+
+    async def answer_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        while await reader.readuntil(b"\r\n\r\n{}"):
+            asked.append(len(connections))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            if len(asked) == 1:
+                await released.wait()
+                writer.write(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+
+    released = asyncio.Event()
+    pooled: list[Any] = []
+    release = TCPConnector._release
+
+    def note(connector: TCPConnector, key: Any, protocol: Any, **more: Any) -> None:
+        pooled.append(protocol)
+        release(connector, key, protocol, **more)
+
+    monkeypatch.setattr(TCPConnector, "_release", note)
+    client = make_client(allow=("127.0.0.1/32",))
+    async with await asyncio.start_server(answer_twice, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        await post(client, url)
+        released.set()
+        await eventually(lambda: pooled[0].should_close)
+
+        exchange = await post(client, url)
+
+        for writer in connections:
+            writer.close()
+    assert exchange == Answer(status=200, retry_after=None, snippet=b"")
+    assert asked == [1, 2]
+
+
+@pytest.mark.parametrize("greeting", [b"220 mail.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"])
+async def test_where_somebody_speaks_first_nothing_is_sent(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, greeting: bytes
+) -> None:
+    heard: list[bytes] = []
+    connect = TCPConnector.connect
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        heard.append(await reader.read())
+        writer.close()
+
+    async def connect_slowly(connector: TCPConnector, *details: Any) -> Any:
+        connection = await connect(connector, *details)
+        await eventually(lambda: connection.protocol is None or connection.protocol.should_close)
+        return connection
+
+    monkeypatch.setattr(TCPConnector, "connect", connect_slowly)
+    client = make_client(allow=("127.0.0.1/32",))
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        exchange = await post(client, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        await eventually(lambda: len(heard) == 3)
+
+    assert exchange == Unsent(reason="no connection")
+    assert heard == [b""] * 3
+
+
+async def test_whoever_does_not_read_does_not_keep_the_connection(make_client: MakeClient) -> None:
+    read = asyncio.get_running_loop().create_future()
+
+    async def read_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hung_up.wait()
+        read.set_result(len(await reader.read()))
+        writer.close()
+
+    hung_up = asyncio.Event()
+    client = make_client(allow=("127.0.0.1/32",), timeout_seconds=0.2)
+    async with await asyncio.start_server(read_late, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+        exchange = await client.post(url, body=b"x" * 50_000_000, content_type="text/plain", headers={})
+
+        hung_up.set()
+        # Only what the kernel had taken: the rest was not waited for.
+        assert await read < 50_000_000
+    assert exchange == Unanswered(reason="no answer in time")
 
 
 @pytest.mark.parametrize(

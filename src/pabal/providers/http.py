@@ -48,6 +48,8 @@ _DNS_THREADS = 16
 _HEADER_BYTES = 64 * 1024
 """Longest line of an answer's head; some send security policies beyond aiohttp's 8 KiB."""
 _TARGETS = 2048
+_CONNECTIONS_TRIED = 3
+"""For one call: of those in the pool some may have been spoken on meanwhile."""
 _BREAKS_HEAD = re.compile(r"[\r\n\0]")
 """What would end a line of the message's head early (RFC 9112 §2.2, RFC 9110 §5.5)."""
 
@@ -132,14 +134,13 @@ class HttpClient:
         may_have_left = False
         try:
             with self._deadlines.start() as deadline:
-                connection = await connector.connect(target.request, [], self._connecting)
+                connection, transport, protocol = await self._connect(connector, target)
                 try:
-                    transport, protocol = _ready(connection)
                     may_have_left = True
                     transport.write(message)
                     answer, content = await _read_head(protocol)
                 except BaseException:
-                    connection.close()
+                    _drop(connection)
                     raise
         except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError) as error:
             return _failure(error, may_have_left=may_have_left)
@@ -156,7 +157,7 @@ class HttpClient:
             if content.is_eof() and not transport.get_write_buffer_size():
                 connection.release()
             else:
-                connection.close()
+                _drop(connection)
         return Answer(status=answer.code, retry_after=answer.headers.get("Retry-After"), snippet=snippet)
 
     async def close(self) -> None:
@@ -180,6 +181,18 @@ class HttpClient:
                 ssl=self._tls or True,
             )
         return self._connector
+
+    async def _connect(
+        self, connector: aiohttp.TCPConnector, target: "_Target"
+    ) -> tuple[aiohttp.connector.Connection, asyncio.Transport, ResponseHandler]:
+        """A connection on which nothing has come yet, and its two ends. Raises what connecting raises."""
+        for _ in range(_CONNECTIONS_TRIED):
+            connection = await connector.connect(target.request, [], self._connecting)
+            ends = _ready(connection)
+            if ends is not None:
+                return connection, *ends
+            _drop(connection)
+        raise aiohttp.ClientConnectionError("closed, or spoken on, before the first byte")
 
     def _make_target(self, url: str) -> "_Target":
         """Raises ValueError: it is no absolute http or https URL."""
@@ -209,25 +222,39 @@ def _message(head: str, *, body: bytes, content_type: str, headers: Mapping[str,
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def _ready(connection: aiohttp.connector.Connection) -> tuple[asyncio.Transport, ResponseHandler]:
-    """The two ends of a connection, set to parse one answer. Raises ClientConnectionError: it is gone already."""
+def _ready(connection: aiohttp.connector.Connection) -> tuple[asyncio.Transport, ResponseHandler] | None:
+    """The two ends of a connection, set to parse one answer; None: it cannot be used.
+
+    What has come before the request is no answer to it. The pool does not look: a far side that answers twice would
+    give each delivery the answer to the one before, for as long as the connection lasts.
+    """
     protocol = connection.protocol
     transport = connection.transport
-    if protocol is None or transport is None or transport.is_closing():
-        raise aiohttp.ClientConnectionError("closed before the first byte")
+    if protocol is None or transport is None or protocol.should_close:
+        return None
     protocol.set_response_params(
         read_until_eof=True,
         auto_decompress=False,  # an answer of 2 KiB may inflate to anything
         max_line_size=_HEADER_BYTES,
         max_field_size=_HEADER_BYTES,
     )
-    return transport, protocol
+    # What came on a new connection is parsed only now.
+    return None if transport.is_closing() or protocol.should_close else (transport, protocol)
+
+
+def _drop(connection: aiohttp.connector.Connection) -> None:
+    """Close it, without a wait for what the far side does not take: that would keep the socket for ever."""
+    transport = connection.transport
+    if transport is not None and transport.get_write_buffer_size():
+        transport.abort()
+    connection.close()
 
 
 async def _read_head(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
     while True:
         answer, content = await protocol.read()
-        if answer.code >= 200 or answer.code == 101:  # What is provisional says nothing yet (RFC 9110 §15.2).
+        # What is provisional says nothing yet (RFC 9110 §15.2).
+        if not 100 <= answer.code < 200 or answer.code == 101:
             return answer, content
 
 
