@@ -309,3 +309,20 @@ async def test_one_that_fails_again_has_the_rest_wait_until_they_are_due(lab: La
         times = {at for at, _ in member.line._shelves[SHELF]}
 
     assert times == {due}
+
+
+async def test_one_that_failed_and_came_back_between_two_looks_begins_with_the_smallest_step(lab: Lab) -> None:
+    due, parked = CLOCK.now() + timedelta(minutes=5), Parked(callee="smtp a", at=CLOCK.now())
+    await lab.append(*(waiting(due=due, parked=parked) for _ in range(400)))
+
+    async with lab.line() as member:
+        await until(lambda: sum(map(len, member.line._shelves.values())) == 400)
+        member.line.hear(back())
+        await until_released(lab, 1)
+        before = max(at for at, _ in member.line._shelves[SHELF])
+        member.line.hear(dict.fromkeys(back()))
+        member.line.hear(back())
+        await until(lambda: not member.line._heard)
+        after = max(at for at, _ in member.line._shelves[SHELF])
+
+    assert after > before

@@ -197,3 +197,26 @@ def test_a_return_of_long_ago_is_of_no_account() -> None:
     one = returns(recovery(at=long_ago))
 
     assert one.place(parked(at=long_ago - SECOND), now=NOW) is None
+
+
+def test_what_is_news_is_told_from_what_is_not() -> None:
+    one = Returns()
+
+    news = [
+        one.hear({KEY: None}, now=NOW),
+        one.hear({KEY: recovery()}, now=NOW),
+        one.hear({KEY: recovery()}, now=NOW),
+        one.hear({KEY: recovery(at=NOW + SECOND)}, now=NOW + SECOND),
+        one.hear({KEY: None}, now=NOW + SECOND),
+    ]
+
+    assert [list(each) for each in news] == [[], [KEY], [], [KEY], [KEY]]
+
+
+def test_a_clock_that_was_set_back_is_in_nobodys_way() -> None:
+    one = returns(recovery())
+    earlier = NOW - 3600 * SECOND
+
+    one.hear({KEY: recovery(at=earlier)}, now=earlier)
+
+    assert one.place(parked(at=earlier - SECOND), now=earlier) == earlier

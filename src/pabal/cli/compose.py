@@ -273,7 +273,10 @@ async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | No
     """The `delayline` role."""
     line = DelayLine(broker=parts.broker, channels=parts.settings.channels, clock=parts.clock, name=name)
     async with asyncio.TaskGroup() as group:
-        group.create_task(Hearing(reader=parts.broker.reader(), tell=line.hear).run(stopping))
+        hearing = Hearing(
+            reader=parts.broker.reader(), producer=parts.broker.producer(), clock=parts.clock, tell=line.hear
+        )
+        group.create_task(hearing.run(stopping))
         await line.run(stopping)
 
 

@@ -43,7 +43,7 @@ class DelayLine:
         self._shelves: dict[TopicPartition, Shelf] = {}
         self._progress: dict[TopicPartition, Progress] = {}
         self._returns = Returns()
-        self._heard: dict[bytes, Recovery | None] = {}
+        self._heard: list[Mapping[bytes, Recovery | None]] = []
         self._paused: set[TopicPartition] = set()
         self._committed_at = clock.boot_seconds()
         self._released_at = 0.0
@@ -67,16 +67,16 @@ class DelayLine:
 
     def hear(self, heard: Mapping[bytes, Recovery | None]) -> None:
         """Callees are back, by the keys of their recoveries; None: that one is not any more. See `Returns.hear`."""
-        self._heard.update(heard)
+        self._heard.append(heard)
 
     def _bring_forward(self) -> None:
         """Those that are parked for whom has been heard of are released early, or are not any more."""
-        if not self._heard:
-            return
-        heard, self._heard, now = self._heard, {}, self._clock.now()
-        self._returns.hear(heard, now=now)
-        for partition, times in self._returns.reconsider(self._shelves, about=heard, now=now).items():
-            self._shelves[partition].move(times)
+        heard, self._heard = self._heard, []
+        for each in heard:
+            now = self._clock.now()
+            changed = self._returns.hear(each, now=now)
+            for partition, times in self._returns.reconsider(self._shelves, about=changed, now=now).items():
+                self._shelves[partition].move(times)
 
     async def _poll(self, *, timeout_seconds: float) -> Collection[Record]:
         try:

@@ -56,21 +56,26 @@ class Returns:
     def __init__(self) -> None:
         self._returning: dict[bytes, Returning] = {}
 
-    def hear(self, heard: Mapping[bytes, Recovery | None], *, now: datetime) -> None:
-        """Somebody says that callees are back; None: that one is not any more.
+    def hear(self, heard: Mapping[bytes, Recovery | None], *, now: datetime) -> Collection[bytes]:
+        """Somebody says that callees are back; None: that one is not any more. Returns those of which this is news.
 
         Several workers say it of one callee, each when it finds out. As long as some are on their way, those parked
         meanwhile join them; else the steps begin anew.
         """
+        # What began later than now did so before the clock was set back, and would be in the way until then.
+        self._returning = {key: each for key, each in self._returning.items() if each.parked_before <= now}
+        changed: list[bytes] = []
         for key, recovery in heard.items():
             if recovery is None:
-                self._returning.pop(key, None)
+                if self._returning.pop(key, None) is not None:
+                    changed.append(key)
                 continue
             # No clock but ours says what is yet to come: else what is parked from now on would come back at once.
             parked_before = min(recovery.at, now)
             known = self._returning.get(key)
             if known is not None and parked_before <= known.parked_before:
                 continue
+            changed.append(key)
             if known is not None and not known.is_over(now):
                 known.parked_before = parked_before
             else:
@@ -78,6 +83,7 @@ class Returns:
         oldest = now - timedelta(seconds=LONGEST_PARK_SECONDS)
         for key in [key for key, each in self._returning.items() if each.parked_before < oldest]:
             del self._returning[key]
+        return changed
 
     def place(self, held: Held, *, now: datetime) -> datetime | None:
         """When one that is held may leave early; None: it leaves when its hop is over."""

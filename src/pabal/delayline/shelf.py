@@ -45,7 +45,7 @@ class Shelf:
     def put(self, held: Held, *, at: datetime | None = None) -> None:
         """Add one, to be released at `at` (None: when its hop is over)."""
         self._came += 1
-        heapq.heappush(self._held, (at or held.wait.release_at, self._came, held))
+        heapq.heappush(self._held, (held.wait.release_at if at is None else at, self._came, held))
 
     def move(self, times: Mapping[int, datetime]) -> None:
         """These, by their offsets, are to be released at other times than they were."""

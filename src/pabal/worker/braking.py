@@ -99,12 +99,14 @@ class Braking:
     async def hear(self) -> None:
         """Read what has been written since the last time, and let it hold."""
         heard: dict[bytes, BrakeState] = {}
-        async for record in self._ops.read_on():
-            state = read_brake(record)
-            if state is not None and record.key in self._intakes:
-                heard[record.key] = state
-        for key, state in heard.items():
-            self._apply(*self._intakes[key], state)
+        try:
+            async for record in self._ops.read_on():
+                state = read_brake(record)
+                if state is not None and record.key in self._intakes:
+                    heard[record.key] = state
+        finally:  # Also when the log went away in the middle: it is not read again.
+            for key, state in heard.items():
+                self._apply(*self._intakes[key], state)
 
     async def _publish(self) -> None:
         while True:

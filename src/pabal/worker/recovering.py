@@ -39,7 +39,7 @@ class Recovering:
         while True:
             await self._is_news.wait()
             self._is_news.clear()
-            self._take_back_old()
+            self._forget_old()
             records, self._unsaid = [*self._unsaid.values()], {}
             try:
                 await self._producer.append(records)
@@ -50,9 +50,7 @@ class Recovering:
         self._unsaid[key] = record
         self._is_news.set()
 
-    def _take_back_old(self) -> None:
-        """Of what nobody waits for any more the topic need not keep anything."""
-        now = self._clock.boot_seconds()
-        for key in [key for key, at in self._said.items() if now - at > LONGEST_PARK_SECONDS]:
-            del self._said[key]
-            self._unsaid[key] = relapse_record(key)
+    def _forget_old(self) -> None:
+        """Nobody waits for these any more; the delay line clears the topic of them."""
+        oldest = self._clock.boot_seconds() - LONGEST_PARK_SECONDS
+        self._said = {key: at for key, at in self._said.items() if at >= oldest}
