@@ -162,7 +162,7 @@ def test_where_there_is_no_letter_it_says_whether_there_is_none_at_all(
     assert pabal("dlq", *arguments).output == says
 
 
-@pytest.mark.parametrize("options", [(), ("--out", "plan.json"), ("--out", "plan.json", "--json")])
+@pytest.mark.parametrize("options", [(), ("--json",)])
 def test_a_plan_with_nothing_to_do_is_not_written(
     arrange: Arrange, pabal: Callable[..., Result], tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -175,6 +175,21 @@ def test_a_plan_with_nothing_to_do_is_not_written(
     assert list(tmp_path.glob("plan*")) == []
     if "--json" in options:
         assert json.loads(planned.stdout)["counts"] == {"undecodable": 1}
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_in_a_file_that_is_named_no_plan_of_yesterday_stays(
+    arrange: Arrange, pabal: Callable[..., Result], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    arrange(three_letters)
+    pabal("dlq", "plan", "--out", "plan.json")
+    before = json.loads((tmp_path / "plan.json").read_text())
+
+    planned = pabal("dlq", "plan", "--error", "undecodable", "--out", "plan.json", *options)
+
+    assert planned.exit_code == 0
+    assert "nothing to redrive: the plan in plan.json is empty" in planned.output
+    assert json.loads((tmp_path / "plan.json").read_text())["id"] != before["id"]
 
 
 def test_a_redrive_without_a_worker_ends_with_a_word_and_status_1(

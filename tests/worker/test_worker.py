@@ -107,7 +107,7 @@ async def test_a_host_that_fails_is_not_called_until_its_circuit_reopens_and_ano
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def does(to: str) -> Outcome:
-        return Deferred(reason="503\r\n too busy") if "dead" in to else Accepted()
+        return Deferred(reason="450\r\n <ana@example.com> too busy") if "dead" in to else Accepted()
 
     provider = Provider(does)
     async with WorkerLab.open(tmp_path) as lab:
@@ -121,7 +121,7 @@ async def test_a_host_that_fails_is_not_called_until_its_circuit_reopens_and_ano
 
     assert len([to for _, to in provider.sent if "dead" in to]) <= 30
     assert {(event.attempt, event.detail) for event in parked} == {(1, "not taken for now by a dead")}
-    assert "circuit open: a dead is not called for 5 s: 503 too busy\n" in caplog.text
+    assert "circuit open: a dead is not called for 5 s: 450 <address> too busy\n" in caplog.text
     unchanged = [(each.attempt, each.rung, each.parks) for each in waiting if each.parks]
     assert set(unchanged) == {(1, 0, 1)}
     assert len(unchanged) == len(parked)

@@ -63,7 +63,9 @@ def plan(
     include_uncertain: bool,
     as_json: bool,
 ) -> None:
-    """Say what a redrive would do, and write the plan. Changes nothing; where there is nothing to do, writes nothing.
+    """Say what a redrive would do, and write the plan. Changes nothing.
+
+    Where there is nothing to do, a plan is written only to a file that is named: what stood in it must not stay.
 
     What is given up after this is not in the plan. When the plan is carried out every letter is judged again.
     """
@@ -77,15 +79,18 @@ def plan(
         config=config,
         data=data,
     )
-    path = out if as_json else out or Path(f"plan-{plan_id}.json")
-    if path is not None and not made.is_empty:
+    path = out
+    if path is None and not as_json and not made.is_empty:
+        path = Path(f"plan-{plan_id}.json")
+    if path is not None:
         _write_plan(made, path)
     if as_json:
         print_json(made)
     else:
         show_plan(make_console(), made)
     if made.is_empty:
-        click.echo("nothing to redrive: no plan was written", err=as_json)
+        written = "no plan was written" if path is None else f"the plan in {path} is empty"
+        click.echo(f"nothing to redrive: {written}", err=as_json)
     elif not as_json:
         click.echo(f'\nwritten to {path}; carry it out with:  pabal dlq redrive {path} --reason "…"')
 

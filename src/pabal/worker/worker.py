@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 import random
+import re
 from collections.abc import Awaitable, Callable, Mapping
 
 from pabal.broker.port import Broker
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _PRUNE_EVERY_SECONDS = 600.0
 _WATCH_EVERY_SECONDS = 1.0
+_ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+>?")
 _REASON_SHOWN = 200
 
 
@@ -184,7 +186,8 @@ def _guarded(carrier: Carrier) -> Guarded:
 
 def _say_change(callee: Callee, now: float) -> None:
     if callee.state == "open":
-        why = " ".join((callee.last_reason or "").split())[:_REASON_SHOWN]  # In one line, whatever the far side said.
+        # In one line, whatever the far side said, and without the recipient that it may have repeated.
+        why = _ADDRESS.sub("<address>", " ".join((callee.last_reason or "").split()))[:_REASON_SHOWN]
         seconds = callee.circuit.reopens_in(now)
         logger.warning("circuit open: %s is not called for %.0f s: %s", callee.name, seconds, why)
     else:
