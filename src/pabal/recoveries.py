@@ -1,6 +1,7 @@
 """Who answers again after an outage: workers say it in `pabal.ops`, the delay line hears it. Pure.
 
-It is a hint. Where it is lost, or comes twice, what was parked comes back when it is due.
+It is a hint. Where it is lost, what was parked comes back when it is due; said twice it changes nothing. The delay line
+clears the topic of what is older than the longest park, whoever said it.
 """
 
 from typing import Final
