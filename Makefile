@@ -9,8 +9,8 @@ BIN := $(VENV)/bin
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-up: $(VENV)/.runtime ## Install what is missing and start every role on the embedded log
-	@exec $(BIN)/pabal up
+up: $(VENV)/.runtime ## Install what is missing and start every role on the embedded log; ARGS="--port 9000" passes options on
+	@exec $(BIN)/pabal up $(ARGS)
 
 install: $(VENV)/.dev ## Install everything the tests and checks need into .venv
 
@@ -39,8 +39,8 @@ chaos: $(VENV)/.dev ## Pull every plug on both logs and count (about half an hou
 
 lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra build -o requirements/runtime.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra build --extra dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header pyproject.toml --extra build -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header pyproject.toml --extra build --extra dev -c requirements/runtime.txt -o requirements/dev.txt
 
 clean: ## Remove the environment and everything generated (not .pabal)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/out
@@ -49,11 +49,16 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Pabal needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# A lock is whole, so nothing is resolved: what it lists is installed as it stands, and `pip check` says what it lacks.
+INSTALL_LOCKED := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r
+
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	$(INSTALL_LOCKED) requirements/runtime.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(INSTALL_LOCKED) requirements/dev.txt
+	$(BIN)/python -m pip check
 	@touch $@
