@@ -187,8 +187,9 @@ async def test_a_chunked_body_beyond_the_limit_is_refused_while_it_is_still_comi
         writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
     await writer.drain()
 
-    assert await reader.readline() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+    status = await reader.readline()
     writer.close()
+    assert status.startswith(b"HTTP/1.1 413 ")  # the words after it are Python's, and changed in 3.13
 
 
 async def test_a_connection_that_breaks_in_the_body_leaves_no_trace(
@@ -204,6 +205,7 @@ async def test_a_connection_that_breaks_in_the_body_leaves_no_trace(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_schemathesis_finds_nothing_that_the_description_does_not_promise(
     live: Live, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -138,10 +138,14 @@ class Storage:
             )
         except sqlite3.OperationalError as error:
             raise LogUnavailable(f"the log {self.path} cannot be opened: {error}") from error
-        with self._translated():
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("PRAGMA journal_size_limit = 67108864")  # 64 MiB of -wal after a flood
-            self._line = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with self._translated():
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute("PRAGMA journal_size_limit = 67108864")  # 64 MiB of -wal after a flood
+                self._line = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Let go of the file."""

@@ -18,7 +18,8 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def _table(*rows: tuple[str, str]) -> Sequence[tuple[_Network, str]]:
-    return tuple((ipaddress.ip_network(network), kind) for network, kind in rows)
+    """Networks with the words for an address in them; in our spelling, as Python's differs between its releases."""
+    return tuple((ipaddress.ip_network(network), f"{kind} address ({network})") for network, kind in rows)
 
 
 # The first row that matches names the kind, so what is special stands before what is general.
@@ -90,9 +91,9 @@ class AddressGuard:
         if isinstance(ip, ipaddress.IPv6Address) and ip in _NAT64:
             ip = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
         table = _REFUSED_V4 if isinstance(ip, ipaddress.IPv4Address) else _REFUSED_V6
-        for network, kind in table:
+        for network, refusal in table:
             if ip in network:
-                return f"{kind} address ({network})"
+                return refusal
         if isinstance(ip, ipaddress.IPv6Address) and ip not in _GLOBAL_UNICAST:
             return "reserved address (outside 2000::/3)"
         return None
