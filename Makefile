@@ -1,10 +1,10 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help up install test check format contracts bench chaos lock clean
+.PHONY: help up install test quick check lint format contracts bench chaos lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -15,14 +15,18 @@ up: $(VENV)/.runtime ## Install what is missing and start every role on the embe
 install: $(VENV)/.dev ## Install everything the tests and checks need into .venv
 
 test: $(VENV)/.dev ## Run all tests (the Kafka part needs Java and Maven, the PostgreSQL part its server)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist worksteal
 
-check: $(VENV)/.dev ## Format, lint, types, import contracts, tests: what CI runs
+quick: $(VENV)/.dev ## Run the tests that need no Kafka, no PostgreSQL and little time: for the loop of a developer
+	$(BIN)/pytest -n auto --dist worksteal -m "not kafka and not postgres and not slow"
+
+check: lint test ## Format, lint, types, import contracts, tests: what CI runs
+
+lint: $(VENV)/.dev ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(MAKE) --no-print-directory test
 
 format: $(VENV)/.dev ## Format the code and mend what the linter can
 	$(BIN)/ruff format
@@ -43,7 +47,7 @@ lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header pyproject.toml --extra build --extra dev -c requirements/runtime.txt -o requirements/dev.txt
 
 clean: ## Remove the environment and everything generated (not .pabal)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/out
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/out
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Pabal needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }

@@ -1,13 +1,35 @@
 """Shared fixtures: one real Kafka and one real PostgreSQL for the whole test session."""
 
 import os
+import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from pabal.testing import postgres
 from pabal.testing.kafka import KafkaCluster, KafkaMissing, missing
 from pabal.testing.postgres import PostgresServer
+
+# How long one example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("pabal", deadline=None)
+hypothesis.settings.load_profile("pabal")
+
+
+def pytest_configure() -> None:
+    """Start from a clean signal state: a shell starts what runs in the background (`… &`) with SIGINT ignored.
+
+    Every process that a test starts would inherit that, and none of them would end at Ctrl-C.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Twice as many workers as cores (`pytest -n auto`): most tests that take long wait for another process."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,7 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needed = [name for name in ("kafka", "postgres") if _FIXTURES[name] in fixtures]
         for name in needed:
             item.add_marker(name)
-        if needed and item.get_closest_marker("timeout") is None:
+        is_served = any(item.get_closest_marker(name) for name in _FIXTURES)
+        if is_served and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(120))
 
 

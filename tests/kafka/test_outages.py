@@ -89,7 +89,7 @@ class Traffic:
     async def flows(self) -> None:
         """Return once something was appended and read that was not there before."""
         before = set(self.appended)
-        await eventually(lambda: (self.appended - before) & self.read, within_seconds=40)
+        await eventually(lambda: (self.appended - before) & self.read, within_seconds=100)
 
     async def end(self) -> None:
         """Stop appending, and return once everything acknowledged was read."""

@@ -170,7 +170,7 @@ def merged(one: Gathered, other: Gathered) -> dict[bytes, Projected]:
 class TestUpsert:
     """The store's SQL merges as `merge` does, column by column."""
 
-    @pytest.fixture(params=["sqlite", "postgresql"])
+    @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
     def url(self, request: pytest.FixtureRequest, tmp_path: Path) -> str:
         if request.param == "sqlite":
             return f"sqlite:{tmp_path / 'store.db'}"
