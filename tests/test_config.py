@@ -10,6 +10,8 @@ from pabal.notification import CLASSES, RUNGS_SECONDS
 from pabal.policy import DEFAULT_CLASSES
 from pabal.providers.smtp.options import SmtpOptions
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+OTHER_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 DOC = Path(__file__).parent.parent / "docs" / "configuration.md"
 
 
@@ -70,13 +72,11 @@ def test_by_default_mail_has_as_many_calls_as_its_provider_opens_connections() -
 
 def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    secret.write_text("whsec_file\n")
+    secret.write_text(f"{OTHER_SECRET}\n")
 
-    settings = load(
-        tmp_path, f'[tenants.shop]\nwebhook_secrets = ["env:HOOK", "file:{secret}"]\n', {"HOOK": "whsec_environment"}
-    )
+    settings = load(tmp_path, f'[tenants.shop]\nwebhook_secrets = ["env:HOOK", "file:{secret}"]\n', {"HOOK": SECRET})
 
-    assert settings.tenants["shop"].webhook_secrets == ("whsec_environment", "whsec_file")
+    assert settings.tenants["shop"].webhook_secrets == (SECRET, OTHER_SECRET)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,14 @@ def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> Non
             '[tenants.shop]\nwebhook_secrets = ["env:NOT_SET"]\n',
             "NOT_SET is not set - at `$.tenants.shop.webhook_secrets[0]`",
         ),
+        (
+            '[tenants.shop]\nwebhook_secrets = ["mysecret"]\n',
+            "`pabal key webhook-secret` makes one - at `$.tenants.shop.webhook_secrets[0]`",
+        ),
+        (
+            f'[tenants.shop]\nwebhook_secrets = ["{SECRET}", "whsec_{"A" * 31}="]\n',
+            "`pabal key webhook-secret` makes one - at `$.tenants.shop.webhook_secrets[1]`",
+        ),
         ('[providers.smtp]\npassword = "file:/not/there"\n', "$.providers.smtp.password"),
     ],
 )
@@ -132,7 +140,7 @@ def test_the_documented_example_loads(tmp_path: Path) -> None:
     example = DOC.read_text().split("```toml\n")[1].split("```")[0]
     example = example.replace("file:/run/secrets/smtp", "env:SMTP")
 
-    settings = load(tmp_path, example, {"KAFKA_PASSWORD": "x", "SHOP_WEBHOOK_SECRET": "whsec_x", "SMTP": "x"})
+    settings = load(tmp_path, example, {"KAFKA_PASSWORD": "x", "SHOP_WEBHOOK_SECRET": SECRET, "SMTP": "x"})
 
     assert settings.log.kafka["sasl.password"] == "x"
     assert settings.api.keys[0].tenant == "shop"

@@ -16,6 +16,7 @@ from pabal.errors import ConfigError
 from pabal.guard import DEFAULT_GUARD, GuardSettings
 from pabal.notification import CLASSES, RUNGS_SECONDS, NotificationClass
 from pabal.policy import DEFAULT_CLASSES, ClassSettings, Uncertain
+from pabal.webhook_secret import read_secret
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -181,6 +182,12 @@ class Settings(_Table, frozen=True, kw_only=True):
                 raise ValueError(f"there is no channel {name!r}; there are: {known} - at `$.channels.{name}`")
         if not self.channels:
             raise ValueError("every channel is switched off - at `$.channels`")
+        for tenant, each in self.tenants.items():
+            for index, secret in enumerate(each.webhook_secrets):
+                try:
+                    read_secret(secret)
+                except ValueError as error:
+                    raise ValueError(f"{error} - at `$.tenants.{tenant}.webhook_secrets[{index}]`") from None
         for name, own in self.classes.items():
             for index, seconds in enumerate(own.ladder_seconds or ()):
                 if seconds not in RUNGS_SECONDS:

@@ -57,7 +57,11 @@ checks.negative_data_rejection.expected-statuses = [207, 400, 401, 413, 415, 422
 
 
 def receiver() -> TakesReceipts:
-    options = {"host": "x", "sender": "a@example.com", "receipt_secrets": ["whsec_YSBzZWNyZXQgb2YgdGhlIHJlbGF5"]}
+    options = {
+        "host": "x",
+        "sender": "a@example.com",
+        "receipt_secrets": ["whsec_YSBzZWNyZXQgYmV0d2VlbiB1cyBhbmQgdGhlIHJlbGF5"],
+    }
     provider = create_smtp(options, ProviderContext(clock=SystemClock(), name="smtp"))
     assert isinstance(provider, TakesReceipts)
     return provider

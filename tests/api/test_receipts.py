@@ -17,8 +17,9 @@ from pabal.notification import Receipt, ReceiptKind, receipt_id
 from pabal.outcome import DeadLetter, Unknown
 from pabal.protocol import Call, Finish, Source
 from pabal.providers.port import CallbackRequest, ProviderContext, TakesReceipts
-from pabal.providers.signatures import read_secret, sign
+from pabal.providers.signatures import sign
 from pabal.providers.smtp import create
+from pabal.webhook_secret import read_secret
 from tests.api.lab import Lab, Reply, as_record
 from tests.api.test_notifications import check_problem
 from tests.api.world import World
@@ -124,7 +125,7 @@ async def test_a_callback_beyond_all_reason_is_refused_unread() -> None:
 
 
 async def test_the_smtp_providers_signed_format_is_taken_over_http() -> None:
-    secret = f"whsec_{b64encode(b'a secret of the relay').decode()}"
+    secret = f"whsec_{b64encode(b'a secret between us and the relay').decode()}"
     options = {"host": "mx.example.com", "sender": "shop@example.com", "receipt_secrets": [secret]}
     smtp = create(options, ProviderContext(clock=ManualClock(), name="smtp"))
     assert isinstance(smtp, TakesReceipts)

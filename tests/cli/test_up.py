@@ -2,17 +2,22 @@ import asyncio
 import contextlib
 import re
 import socket
+import stat
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 
 from pabal.cli.compose import listen
+from pabal.cli.main import main
 from pabal.cli.up import Greeting, _inbox_if_needed, _member_name
 from pabal.config import Settings
+from tests.waiting import eventually_told
 
 
 async def test_any_free_port_will_do_for_the_inbox_and_mail_goes_there() -> None:
@@ -36,7 +41,10 @@ async def test_with_port_0_it_prints_where_everything_really_is(tmp_path: Path) 
     async with running("up", "--data", str(tmp_path), *ports) as process, aiohttp.ClientSession() as http:
         said = await read_until(process, "Ctrl-C ends it")
         found = dict(re.findall(r"^ +(API|inbox) +(http://127\.0\.0\.1:\d+)", said, re.MULTILINE))
-        answers = [(await http.get(url)).status for url in (f"{found['API']}/healthz", found["inbox"])]
+        answers = []
+        for url in (f"{found['API']}/healthz", found["inbox"]):
+            async with http.get(url) as answer:
+                answers.append(answer.status)
 
     assert answers == [200, 200]
     assert "no API key" not in said
@@ -80,6 +88,72 @@ async def read_until(process: Process, words: str) -> str:
             assert line, f"it ended, having said:\n{said}"
             said += line
     return said
+
+
+@pytest.mark.timeout(90)
+async def test_a_configuration_of_ones_own_begins_with_all_that_the_first_start_had(tmp_path: Path) -> None:
+    data, config = tmp_path / "data", tmp_path / "pabal.toml"
+    ports = ["--port", "0", "--inbox-port", "0", "--smtp-port", "0"]
+
+    async with running("up", "--data", str(data), *ports) as process:
+        first = await read_until(process, "Ctrl-C ends it")
+    made = CliRunner().invoke(main, ["init", str(config), "--data", str(data)])
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "shipped.toml").write_text('title = "Order {{ order }} shipped"\nbody = "!"\n')
+    own = config.read_text().replace('# templates = "templates"', f'templates = "{tmp_path / "templates"}"')
+    config.write_text(own.replace("Pabal <pabal@pabal.example>", "Ana's Shop <shop@shop.example>"))
+    async with running("up", "--data", str(data), "--config", str(config), *ports) as process:
+        second = await read_until(process, "Ctrl-C ends it")
+        found = dict(re.findall(r"^ +(API|inbox|key) +(\S+)", second, re.MULTILINE))
+        to = [
+            {"channel": "email", "address": "ana@example.com"},
+            {"channel": "webhook", "address": f"{found['inbox']}/hook/shop"},
+        ]
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {found['key']}"}) as http:
+            body = {"to": to, "template": "shipped", "data": {"order": 17}}
+            async with http.post(f"{found['API']}/v1/notifications", json=body) as answer:
+                assert answer.status == 202, await answer.text()
+
+            async def read(path: str) -> Any:
+                async with http.get(f"{found['inbox']}/{path}") as answer:
+                    return await answer.json()
+
+            async def arrived() -> Any:
+                messages = (await read("messages.json"))["messages"]
+                return messages if len(messages) == 2 else None
+
+            messages = await eventually_told(arrived)
+            [mail] = [each["id"] for each in messages if each["kind"] == "email"]
+            seen = await read(f"messages/{mail}.json")
+
+    assert made.exit_code == 0, made.output
+    assert command_in(first) == command_in(second)
+    assert [each["signature"]["verdict"] for each in messages if each["kind"] == "webhook"] == ["valid"]
+    assert dict(seen["headers"])["From"] == "Ana's Shop <shop@shop.example>"
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+
+
+def command_in(said: str) -> str:
+    """The command that is printed to be pasted, without the ports."""
+    [command] = re.findall(r"^curl .*$", said, re.MULTILINE)
+    return re.sub(r":\d+/", ":PORT/", command)
+
+
+@pytest.mark.timeout(60)
+async def test_a_fast_ladder_is_said_at_every_start_and_kept_from_a_log_that_others_share(tmp_path: Path) -> None:
+    ports = ["--port", "0", "--inbox-port", "0", "--smtp-port", "0"]
+
+    async with running("up", "--data", str(tmp_path), "--fast", *ports) as process:
+        fast = await read_until(process, "Ctrl-C ends it")
+    async with running("up", "--data", str(tmp_path), *ports) as process:
+        usual = await read_until(process, "Ctrl-C ends it")
+    refused = CliRunner().invoke(main, ["up", "--data", str(tmp_path), "--fast", "--log", "kafka://127.0.0.1:1"])
+
+    assert re.search(
+        "^  fast   every class tries again after 5 s, then 5 s, then gives up .*--fast", fast, re.MULTILINE
+    )
+    assert "--fast" not in usual
+    assert (refused.exit_code, refused.output[:49]) == (1, "Error: --fast is for trying out on the embedded l")
 
 
 def test_up_is_named_by_its_host_on_a_log_that_hosts_share(tmp_path: Path) -> None:

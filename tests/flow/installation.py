@@ -32,7 +32,9 @@ from pabal.simulator import Simulator
 
 KEY = "pabal_test"
 SCOPES = ("send", "read", "admin")
-SECRETS = tuple(f"whsec_{b64encode(text).decode()}" for text in (b"newer secret of tests", b"older secret of tests!"))
+SECRETS = tuple(
+    f"whsec_{b64encode(text).decode()}" for text in (b"the newer secret of tests", b"the older secret of tests")
+)
 
 
 def settings_for(simulator: Simulator, **changes: Any) -> Settings:

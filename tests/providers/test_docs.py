@@ -14,10 +14,11 @@ from pabal.clock import ManualClock
 from pabal.notification import Receipt
 from pabal.providers.port import CallbackRequest, ProviderContext, TakesReceipts
 from pabal.providers.registry import find_providers
-from pabal.providers.signatures import read_secret, sign
+from pabal.providers.signatures import sign
 from pabal.providers.smtp import create as create_smtp
 from pabal.providers.smtp.receipts import Reported
 from pabal.providers.webhook import WebhookOptions, WebhookProvider
+from pabal.webhook_secret import read_secret
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DOCS = (Path(__file__).parents[2] / "docs" / "providers.md").read_text(encoding="utf-8")

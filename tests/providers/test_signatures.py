@@ -7,10 +7,11 @@ import pytest
 from standardwebhooks import Webhook
 
 from pabal.errors import ReceiptRefused
-from pabal.providers.signatures import TOLERANCE_SECONDS, read_secret, sign, verify
+from pabal.providers.signatures import TOLERANCE_SECONDS, sign, verify
+from pabal.webhook_secret import read_secret
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SECRET = f"whsec_{b64encode(b'a secret of the tests').decode()}"
+SECRET = f"whsec_{b64encode(b'a secret that only tests know').decode()}"
 KEY, OLD_KEY = read_secret(SECRET), b"the key before it"
 BODY = '{"receipts": ["é"]}'.encode()
 
@@ -83,9 +84,3 @@ def test_a_body_that_was_changed_or_signed_with_another_key_is_refused() -> None
         verify(BODY, headers=headers, keys=[OLD_KEY], now=NOW)
     with pytest.raises(ReceiptRefused):
         verify(BODY, headers=headers, keys=[], now=NOW)
-
-
-@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_not base64!", "whsec_ä"])
-def test_a_secret_that_is_none_is_told_without_repeating_it(secret: str) -> None:
-    with pytest.raises(ValueError, match=r"^not base64; expected whsec_ and base64$"):
-        read_secret(secret)

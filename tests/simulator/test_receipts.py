@@ -18,7 +18,7 @@ from pabal.simulator import HttpBehaviour, ReceiptOrder, Reported, Simulator
 from pabal.simulator.receipts import make_callbacks, queue_id
 from pabal.simulator.tally import Received
 
-SECRET = "whsec_YSBzZWNyZXQgb2YgdGhlIHJlbGF5"
+SECRET = "whsec_YSBzZWNyZXQgYmV0d2VlbiB1cyBhbmQgdGhlIHJlbGF5"
 
 
 @asynccontextmanager

@@ -124,6 +124,18 @@ async def test_the_file_can_be_read_in_the_shell(path: Path, clock: ManualClock)
     )
 
 
+async def test_its_files_are_for_their_owner_alone(path: Path, clock: ManualClock) -> None:
+    ledger = await SqliteLedger.open(path, clock=clock, worker="w")
+    try:
+        modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+    finally:
+        await ledger.close()
+
+    assert modes.pop(f"{path.name}.owners") == 0o700
+    assert path.name in modes
+    assert set(modes.values()) == {0o600}
+
+
 async def test_closing_leaves_one_file_and_no_lock(path: Path, clock: ManualClock) -> None:
     async with member(path, clock) as a:
         await a.hold(uuid4())

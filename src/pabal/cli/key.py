@@ -1,4 +1,4 @@
-"""`pabal key`: API keys. The configuration holds only their hashes."""
+"""`pabal key`: API keys, of which the configuration holds only the hashes, and webhook secrets."""
 
 import hashlib
 import secrets
@@ -7,11 +7,12 @@ from typing import get_args
 import click
 
 from pabal.config import ApiKey, Scope
+from pabal.webhook_secret import write_secret
 
 
 @click.group()
 def key() -> None:
-    """API keys. The configuration holds only their hashes."""
+    """Make API keys, of which the configuration holds only the hashes, and webhook secrets."""
 
 
 @key.command()
@@ -33,6 +34,21 @@ def new(tenant: str, scopes: tuple[Scope, ...]) -> None:
     made, entry = make_key(tenant, scopes=scopes)
     click.echo(f"key (shown once, give it to the caller): {made}", err=True)
     click.echo(as_toml(entry))
+
+
+@key.command(name="webhook-secret")
+def webhook_secret() -> None:
+    """Make a secret to sign webhooks with, or for a relay to sign its reports with (Standard Webhooks).
+
+    It goes into `[tenants.NAME] webhook_secrets` or a provider's `receipt_secrets`, best as `env:NAME` or `file:PATH`,
+    and to whoever verifies the signatures.
+    """
+    click.echo(make_webhook_secret())
+
+
+def make_webhook_secret() -> str:
+    """A new `whsec_…` of 256 random bits."""
+    return write_secret(secrets.token_bytes(32))
 
 
 def make_key(tenant: str, *, scopes: tuple[Scope, ...]) -> tuple[str, ApiKey]:

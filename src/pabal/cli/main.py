@@ -6,6 +6,7 @@ from pabal import __version__
 from pabal.cli.brake import brake
 from pabal.cli.dlq import dlq
 from pabal.cli.events import events
+from pabal.cli.init import init
 from pabal.cli.key import key
 from pabal.cli.ledger import ledger
 from pabal.cli.recorder import recorder, store
@@ -21,8 +22,9 @@ from pabal.cli.up import up
 def main() -> None:
     """Pabal: a notification platform on Kafka whose operating rules are part of the program.
 
-    `pabal up` starts everything on one machine. In production the roles run apart, on Kafka: `pabal topics create`
-    once, then `pabal api`, `pabal worker`, `pabal delayline` and `pabal recorder`, each as often as needed.
+    `pabal up` starts everything on one machine, `pabal init` writes a configuration to start from. In production the
+    roles run apart, on Kafka: `pabal topics create` once, then `pabal api`, `pabal worker`, `pabal delayline` and
+    `pabal recorder`, each as often as needed.
     """
 
 
@@ -39,6 +41,7 @@ for command in (
     dlq,
     report,
     ledger,
+    init,
     key,
     simulator,
 ):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from pabal.cli.starter import DEVELOPMENT_FILE
 from pabal.config import Settings, load_settings
 from pabal.errors import ConfigError, PabalError
 from pabal.runtime import run
@@ -20,6 +21,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 LOG_URL_HELP = "The log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT...]. Default: [log] url of the configuration."
 
 
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".pabal"),
+    show_default=True,
+    envvar="PABAL_DATA",
+    help="Folder for the embedded log and the ledger.",
+)
 by_option = click.option("--by", help="Who does this, for the audit log. Default: the user of the operating system.")
 reason_option = click.option("--reason", required=True, help="Why, in your words: kept in the audit log.")
 
@@ -27,14 +36,7 @@ reason_option = click.option("--reason", required=True, help="Why, in your words
 def common_options(command: F) -> F:
     """`--log`, `--config` and `--data`, each also by environment variable."""
     for option in (
-        click.option(
-            "--data",
-            type=click.Path(path_type=Path, file_okay=False),
-            default=Path(".pabal"),
-            show_default=True,
-            envvar="PABAL_DATA",
-            help="Folder for the embedded log and the ledger.",
-        ),
+        data_option,
         click.option(
             "--config",
             type=click.Path(path_type=Path, dir_okay=False),
@@ -65,7 +67,7 @@ def url_of(log_url: str | None, settings: Settings) -> str:
 
 def settings_here(config: Path | None, data: Path) -> Settings:
     """As `pabal up` has them: without a configuration, those it made for development in its folder."""
-    development = data / "development.toml"
+    development = data / DEVELOPMENT_FILE
     return settings_of(development if config is None and development.exists() else config)
 
 

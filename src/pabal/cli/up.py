@@ -5,9 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import socket
-from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -28,25 +26,19 @@ from pabal.cli.compose import (
     run_worker,
     serve,
 )
-from pabal.cli.key import NO_KEYS, as_toml, make_key
+from pabal.cli.key import NO_KEYS
 from pabal.cli.options import common_options, run_role, settings_of, with_clear_errors
+from pabal.cli.starter import (
+    DEVELOPMENT_SENDER,
+    FAST_LADDER_SECONDS,
+    key_beside,
+    prepare_development,
+    quicken,
+)
 from pabal.clock import SystemClock
 from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.inbox import Inbox
-
-_DEVELOPMENT = """\
-# Made by `pabal up` for development; pass a configuration of your own with --config.
-# The key behind this hash stands in development.key beside this file.
-
-{key}
-
-[tenants.dev]
-webhook_secrets = ["{secret}"]
-
-[providers.webhook]
-allow = ["127.0.0.0/8", "::1/128"]    # may call this machine; without it only public addresses are called
-"""
 
 
 @click.command()
@@ -54,21 +46,36 @@ allow = ["127.0.0.0/8", "::1/128"]    # may call this machine; without it only p
 @click.option("--port", type=int, help="Port of the API. Default: [api] port of the configuration (8080).")
 @click.option("--inbox-port", type=int, default=8025, show_default=True, help="Port of the inbox page.")
 @click.option("--smtp-port", type=int, default=1025, show_default=True, help="Port of the inbox's SMTP server.")
+@click.option("--fast", is_flag=True, help="For trying out: every class tries again after 5 s, twice, then gives up.")
 @with_clear_errors
-def up(log_url: str | None, config: Path | None, data: Path, port: int | None, inbox_port: int, smtp_port: int) -> None:
+def up(
+    log_url: str | None,
+    config: Path | None,
+    data: Path,
+    port: int | None,
+    inbox_port: int,
+    smtp_port: int,
+    *,
+    fast: bool,
+) -> None:
     """Run every role in this process: API, worker, delay line, recorder.
 
     Without --log it keeps everything in an embedded log under --data: nothing to install, durable, and a second start
-    goes on where the first stopped. Without --config it makes a development key and lets webhooks call this machine.
-    Unless the configuration names an SMTP server, mail goes to a built-in inbox. Ctrl-C drains and ends.
+    goes on where the first stopped. Without --config it makes one for development under --data, with a key, and lets
+    webhooks call this machine; `pabal init` writes it out for you to change. Unless the configuration names an SMTP
+    server, mail goes to a built-in inbox. Ctrl-C drains and ends.
     """
 
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(data):
-        key, settings = _development(data) if config is None else (None, settings_of(config))
+        own = prepare_development(data, tell=click.echo) if config is None else config
+        settings = settings_of(own)
+        key = key_beside(own, settings)
         if port is not None:
             settings = msgspec.structs.replace(settings, api=msgspec.structs.replace(settings.api, port=port))
         url = log_url or settings.log.url or f"sqlite:{data / 'log.db'}"
+        if fast:
+            settings = _quickened(settings, log_url=url)
 
         async def main(stopping: asyncio.Event) -> None:
             with contextlib.ExitStack() as sockets:
@@ -82,6 +89,8 @@ def up(log_url: str | None, config: Path | None, data: Path, port: int | None, i
                     inbox_url=None if page is None else _url_of(page),
                     key=key,
                     has_keys=bool(settings.api.keys),
+                    config=f"{own}   (to change it, make it your own: pabal init)" if config is None else str(own),
+                    fast=fast,
                 )
                 inbox = _inbox_if_needed(settings, greeting, stopping, page=page, smtp_port=smtp_port)
                 async with (
@@ -115,13 +124,15 @@ def _member_name(log_url: str) -> str:
 
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True):
-    """What `up` says when it is up. `key` is known only of the development settings, `has_keys` of any."""
+    """What `up` says when it is up. `key` is the one beside the configuration; it may have others (`has_keys`)."""
 
     log_url: str
     api_url: str
     inbox_url: str | None
     key: str | None
     has_keys: bool = True
+    config: str = ""
+    fast: bool = False
 
     def show(self) -> None:
         """Print it."""
@@ -132,12 +143,20 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
             console.print(
                 f"  inbox  {self.inbox_url}   (all mail; and webhooks sent to {self.inbox_url}/hook/anything)"
             )
+        console.print(f"  config {self.config}", markup=False)
+        if self.fast:
+            every = " s, then ".join(map(str, FAST_LADDER_SECONDS))
+            console.print(
+                f"  [bold red]fast   every class tries again after {every} s, then gives up (--fast): for trying out, "
+                "never for anything that matters[/bold red]"
+            )
         if self.key:
             console.print(f"  key    {self.key}   (for development)")
             console.print("\nSend the first notification:\n")
             console.print(self.first_command(), markup=False)
         elif not self.has_keys:
             console.print(f"  key    {NO_KEYS}")
+            console.print("         or begin with a configuration that has one:  pabal init")
         console.print("\nCtrl-C ends it; nothing accepted is lost.")
 
     def first_command(self) -> str | None:
@@ -168,25 +187,23 @@ def _only_one(data: Path) -> Iterator[None]:
         yield
 
 
-def _development(data: Path) -> tuple[str, Settings]:
-    """The development key and settings, made at the first start."""
-    key_file, settings_file = data / "development.key", data / "development.toml"
-    if not (key_file.exists() and settings_file.exists()):
-        key, entry = make_key("dev", scopes=("send", "read", "operator"))
-        secret = f"whsec_{b64encode(secrets.token_bytes(32)).decode()}"
-        settings_file.touch(mode=0o600)
-        settings_file.write_text(_DEVELOPMENT.format(key=as_toml(entry), secret=secret))
-        key_file.touch(mode=0o600)
-        key_file.write_text(f"{key}\n")
-    return key_file.read_text().strip(), settings_of(settings_file)
+def _quickened(settings: Settings, *, log_url: str) -> Settings:
+    """The settings of `--fast`. Raises ConfigError on a log that other processes may work on."""
+    if not log_url.startswith("sqlite:"):
+        raise ConfigError(
+            "--fast is for trying out on the embedded log; on Kafka set [classes.NAME] ladder_seconds in the "
+            "configuration of every worker"
+        )
+    return quicken(settings)
 
 
 def _needs_inbox(settings: Settings) -> bool:
-    """Whether mail has nowhere to go: the channel is carried by SMTP, and no server is configured."""
+    """Whether mail has nowhere to go: the channel is carried by SMTP, and of the server only our sender is said."""
     channel = settings.channels.get("email")
     if channel is None:
         return False
-    return any(each.name == "smtp" for each in channel.providers) and "smtp" not in settings.providers
+    said = settings.providers.get("smtp", {}).keys()
+    return any(each.name == "smtp" for each in channel.providers) and said <= {"sender"}
 
 
 def _url_of(listening: socket.socket) -> str:
@@ -208,7 +225,8 @@ async def _inbox_if_needed(
     hook_secrets = [secret for tenant in settings.tenants.values() for secret in tenant.webhook_secrets]
     inbox = Inbox(SystemClock(), webhook_secrets=hook_secrets, first_command=greeting.first_command())
     host, port = await inbox.start(smtp_port=smtp_port)
-    smtp = {"host": host, "port": port, "tls": "none", "sender": "Pabal <pabal@pabal.example>"}
+    own = settings.providers.get("smtp", {})
+    smtp = {"sender": DEVELOPMENT_SENDER, **own, "host": host, "port": port, "tls": "none"}
     serving = asyncio.create_task(serve(inbox.app, listening=page, stopping=stopping))
     try:
         yield msgspec.structs.replace(settings, providers={**settings.providers, "smtp": smtp})

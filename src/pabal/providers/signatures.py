@@ -4,7 +4,6 @@ The specification's own library reads the machine's clock; here the time is pass
 """
 
 import base64
-import binascii
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,18 +13,6 @@ from pabal.errors import ReceiptRefused
 
 TOLERANCE_SECONDS: Final = 300
 """How far a callback's timestamp may be off (Standard Webhooks, "Verifying webhook authenticity"); ends replays."""
-
-
-def read_secret(secret: str) -> bytes:
-    """The key of a `whsec_…`. Raises ValueError, without the secret in its text."""
-    text = secret.removeprefix("whsec_")
-    try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if not key:
-        raise ValueError("not base64; expected whsec_ and base64")
-    return key
 
 
 def sign(body: bytes, *, key: bytes, message_id: str, at: datetime) -> Mapping[str, str]:

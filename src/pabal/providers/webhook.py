@@ -5,7 +5,6 @@ deduplicate by it; so a call with an unknown outcome is made again.
 """
 
 import base64
-import binascii
 import email.utils
 import hmac
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from pabal.providers.addresses import AddressGuard
 from pabal.providers.http import SNIPPET_BYTES, Answer, Forbidden, HttpClient, NotAUrl, Unanswered, Unsent
 from pabal.providers.options import Options, read_options
 from pabal.providers.port import ProviderContext
+from pabal.webhook_secret import read_secret
 
 _PATH = "$.providers.webhook"
 _MAX_RETRY_AFTER_SECONDS = 86_400.0
@@ -123,14 +123,9 @@ def _keys(tenant: str, secrets: Sequence[str]) -> Sequence[hmac.HMAC]:
     keys = []
     for index, secret in enumerate(secrets):
         try:
-            text = secret.removeprefix("whsec_")
-            key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-        if not key:
-            # The secret itself stays out of the message, which may end in a log.
-            raise ConfigError(f"$.tenants.{tenant}.webhook_secrets[{index}]: not base64; expected whsec_ and base64")
-        keys.append(hmac.new(key, digestmod="sha256"))
+            keys.append(hmac.new(read_secret(secret), digestmod="sha256"))
+        except ValueError as error:
+            raise ConfigError(f"$.tenants.{tenant}.webhook_secrets[{index}]: {error}") from None
     return keys
 
 

@@ -14,8 +14,9 @@ import msgspec
 from pabal.notification import ReceiptKind
 from pabal.providers.addresses import AddressGuard
 from pabal.providers.http import Answer, HttpClient
-from pabal.providers.signatures import read_secret, sign
+from pabal.providers.signatures import sign
 from pabal.simulator.tally import Received
+from pabal.webhook_secret import read_secret
 
 TIMEOUT_SECONDS: Final = 10.0
 

@@ -61,7 +61,8 @@ class LedgerFile:
         self._has_suppressions = True
         self._ended: str | None = None
         self._locks = path.with_name(f"{path.name}.owners")
-        self._locks.mkdir(exist_ok=True)
+        self._locks.mkdir(mode=0o700, exist_ok=True)
+        path.touch(mode=0o600)  # it holds answers of providers; SQLite gives its other files the same mode
         # Every statement of every size stays prepared.
         self._connection = sqlite3.connect(
             path, isolation_level=None, timeout=0, cached_statements=64, check_same_thread=False

@@ -13,9 +13,9 @@ from aiosmtpd import smtp as aiosmtpd
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 
 from pabal.clock import Clock, SystemClock
-from pabal.providers.signatures import read_secret
 from pabal.providers.smtp.options import SmtpOptions
 from pabal.providers.smtp.provider import SmtpProvider
+from pabal.webhook_secret import read_secret
 
 logger = logging.getLogger(__name__)
 

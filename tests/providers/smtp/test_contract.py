@@ -12,11 +12,12 @@ from aiosmtpd.smtp import Envelope, Session
 
 from pabal.channels.port import Rendered
 from pabal.providers.port import CallbackRequest, Provider
-from pabal.providers.signatures import read_secret, sign
+from pabal.providers.signatures import sign
 from pabal.testing import FarSide, ProviderContract
+from pabal.webhook_secret import read_secret
 from tests.providers.smtp.servers import Recorder, parse, provider, serve
 
-SECRET = "whsec_YSBzZWNyZXQgb2YgdGhlIHJlbGF5"
+SECRET = "whsec_YSBzZWNyZXQgYmV0d2VlbiB1cyBhbmQgdGhlIHJlbGF5"
 
 
 class Mailbox(Recorder):

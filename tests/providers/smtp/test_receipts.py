@@ -14,13 +14,14 @@ from pabal.clock import ManualClock
 from pabal.errors import ConfigError, ReceiptRefused, UnreadableReceipt
 from pabal.notification import receipt_id
 from pabal.providers.port import CallbackRequest, Provider, ProviderContext, TakesReceipts
-from pabal.providers.signatures import read_secret, sign
+from pabal.providers.signatures import sign
 from pabal.providers.smtp import create
 from pabal.providers.smtp.mailbox import Mailbox
 from pabal.providers.smtp.message import compose
+from pabal.webhook_secret import read_secret
 
 CLOCK = ManualClock()
-SECRET = f"whsec_{b64encode(b'a secret of the relay').decode()}"
+SECRET = f"whsec_{b64encode(b'a secret between us and the relay').decode()}"
 DELIVERY = UUID("ed19d4a3-93a3-5c3a-9e05-0c9ad0a36a7d")
 BOUNCE = {"event": "e1", "kind": "bounced", "at": "2026-03-01T12:00:00Z", "delivery_id": str(DELIVERY)}
 
@@ -113,5 +114,5 @@ def test_without_a_signature_or_without_a_secret_nothing_is_taken() -> None:
 
 
 def test_a_secret_that_is_none_stops_the_start() -> None:
-    with pytest.raises(ConfigError, match=r"^\$\.providers\.smtp\.receipt_secrets\[1\]: not base64"):
-        smtp(receipt_secrets=[SECRET, "whsec_!"])
+    with pytest.raises(ConfigError, match=r"^\$\.providers\.smtp\.receipt_secrets\[1\]: the secret has 6 bytes: write"):
+        smtp(receipt_secrets=[SECRET, "whsec_c2VjcmV0"])

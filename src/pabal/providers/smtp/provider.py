@@ -13,7 +13,6 @@ from pabal.notification import Receipt
 from pabal.outcome import Deferred, Misconfigured, Outcome, Rejected, Unknown
 from pabal.providers.options import read_options
 from pabal.providers.port import CallbackRequest, Provider, ProviderContext
-from pabal.providers.signatures import read_secret
 from pabal.providers.smtp.connection import CannotConnect, Connection, Interrupted, Progress
 from pabal.providers.smtp.mailbox import Mailbox, to_mailbox
 from pabal.providers.smtp.message import compose
@@ -21,6 +20,7 @@ from pabal.providers.smtp.options import SmtpOptions
 from pabal.providers.smtp.pool import Pool
 from pabal.providers.smtp.receipts import read_receipts
 from pabal.providers.smtp.reply import to_outcome
+from pabal.webhook_secret import read_secret
 
 _PATH: Final = "$.providers.smtp"
 _IDLE_SECONDS: Final = 30.0  # well below the 5 minutes that RFC 5321 §4.5.3.2.7 lets a server wait for a command

@@ -1,0 +1,83 @@
+"""`pabal init`: a configuration to start from."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from pabal.cli.options import data_option, with_clear_errors
+from pabal.cli.starter import (
+    DEVELOPMENT_FILE,
+    development_pair,
+    development_starter,
+    key_file_of,
+    production_starter,
+    write_private,
+)
+from pabal.errors import ConfigError
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=Path("pabal.toml"))
+@click.option(
+    "--profile",
+    type=click.Choice(("development", "production")),
+    default="development",
+    show_default=True,
+    help="development: for `pabal up` on one machine. production: on Kafka and PostgreSQL, with an SMTP server.",
+)
+@data_option
+@click.option("--force", is_flag=True, help="Replace files that are there already.")
+@with_clear_errors
+def init(file: Path, profile: Literal["development", "production"], data: Path, *, force: bool) -> None:
+    """Write a configuration to start from into FILE (pabal.toml), with an API key and a webhook secret.
+
+    For development it is the one that `pabal up` works with in the data folder, with its key and its secret, if there
+    is one: nothing changes when `pabal up --config FILE` takes it over. The key is kept beside it (pabal.key).
+
+    For production every address and secret is read from the environment, and the key is shown once.
+    """
+    if profile == "production":
+        _write_production(file, force=force)
+    else:
+        _write_development(file, data=data, force=force)
+
+
+def _write_development(file: Path, *, data: Path, force: bool) -> None:
+    key_file = key_file_of(file)
+    if key_file == file:
+        raise ConfigError(f"{file} is where the key would be kept; choose a FILE that does not end in .key")
+    _refuse_to_replace(file, key_file, force=force)
+    source = data / DEVELOPMENT_FILE
+    pair = development_pair(data)
+    made = development_starter()
+    text, key = (made.text, made.key) if pair is None else pair
+    write_private(file, text)
+    write_private(key_file, f"{key}\n")
+    click.echo(f"wrote {file} (the configuration) and {key_file} (the API key; keep it out of version control)")
+    if pair is not None:
+        click.echo(f"with all that stands in {source}: the same key, the same webhook secret")
+    click.echo(f"\nTake it over:\n\n  pabal up --config {file}")
+
+
+def _write_production(file: Path, *, force: bool) -> None:
+    _refuse_to_replace(file, force=force)
+    starter = production_starter()
+    write_private(file, starter.text)
+    click.echo(f"wrote {file} (the configuration, without a secret)\n")
+    click.echo(f"API key, shown once (the file has its hash): {starter.key}\n")
+    click.echo("Every process reads these variables; the webhook secret was made now and is shown once:\n")
+    for name, example in starter.variables.items():
+        click.echo(f"  {name}={example}")
+    click.echo("\nThen, once:\n")
+    click.echo(f"  pabal topics create --config {file} --replication 3\n  pabal store migrate --config {file}")
+    click.echo("\nAnd as many of each as needed:\n")
+    for role in ("api", "worker", "delayline", "recorder"):
+        click.echo(f"  pabal {role} --config {file}")
+
+
+def _refuse_to_replace(*files: Path, force: bool) -> None:
+    """Raises ConfigError."""
+    for file in files:
+        if file.exists() and not force:
+            raise ConfigError(f"{file} is there already; choose another FILE, or replace what is there with --force")
