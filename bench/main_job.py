@@ -9,7 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from pabal.cli.compose import listen, open_parts, run_api, run_delayline, run_worker
+from pabal.cli.compose import open_parts, run_api, run_delayline, run_worker
+from pabal.cli.listening import listen
 from pabal.cli.options import run_role, settings_of
 
 

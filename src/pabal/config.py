@@ -15,6 +15,7 @@ from pabal.choices import with_choices
 from pabal.errors import ConfigError
 from pabal.guard import DEFAULT_GUARD, GuardSettings
 from pabal.notification import CLASSES, RUNGS_SECONDS, NotificationClass
+from pabal.places import check_database
 from pabal.policy import DEFAULT_CLASSES, ClassSettings, Uncertain
 from pabal.webhook_secret import read_secret
 
@@ -175,11 +176,15 @@ class Settings(_Table, frozen=True, kw_only=True):
     ledger: str | None = None
 
     def __post_init__(self) -> None:
-        """What no single type can check. Raises ValueError naming the place."""
+        """What no single type can check. Raises ValueError or ConfigError naming the place."""
         for name in self.channel_overrides:
             if name not in DEFAULT_CHANNELS:
                 known = ", ".join(DEFAULT_CHANNELS)
                 raise ValueError(f"there is no channel {name!r}; there are: {known} - at `$.channels.{name}`")
+        if self.ledger is not None:
+            check_database(self.ledger, setting="$.ledger")
+        if self.store.url is not None:
+            check_database(self.store.url, setting="$.store.url")
         if not self.channels:
             raise ValueError("every channel is switched off - at `$.channels`")
         for tenant, each in self.tenants.items():
@@ -251,12 +256,34 @@ def load_settings(path: Path | None, *, environment: Mapping[str, str]) -> Setti
         raise ConfigError(f"cannot read {path}: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path} is not a configuration: it nests too deeply") from None
     try:
-        return msgspec.convert(_with_secrets(table, where="$", environment=environment), Settings)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {with_choices(str(error), type_=Settings)}") from error
+        told = _with_secrets(table, where="$", environment=environment)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+    try:
+        return msgspec.convert(told, Settings)
+    except msgspec.ValidationError as error:
+        # Not `from error`, whose words may hold a secret that was put where a word was expected.
+        complaint = _without_secrets(with_choices(str(error), type_=Settings), table, told)
+        raise ConfigError(f"{path}: {complaint}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _without_secrets(text: str, written: Any, told: Any) -> str:
+    """`text` without any value that came from elsewhere: what was `written` in the file is no secret."""
+    match written, told:
+        case dict(), dict():
+            pairs = [(written[key], told[key]) for key in written]
+        case list(), list():
+            pairs = list(zip(written, told, strict=True))
+        case _:
+            return text.replace(told, "…") if isinstance(told, str) and told and told != written else text
+    for inner_written, inner_told in pairs:
+        text = _without_secrets(text, inner_written, inner_told)
+    return text
 
 
 def _with_secrets(value: Any, *, where: str, environment: Mapping[str, str]) -> Any:

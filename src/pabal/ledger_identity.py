@@ -9,7 +9,7 @@ Two first workers at once, on two ledgers: the earlier record holds. Who finds t
 one back on top, because compaction keeps only the last, and refuses.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 from uuid import UUID
 
@@ -31,6 +31,10 @@ class LedgerRecord(Fact, frozen=True, kw_only=True):
     id: UUID
     recorded_at: Instant
     adopted: bool = False
+
+
+async def _knows_none() -> bool:
+    return False
 
 
 _decode = msgspec.json.Decoder(LedgerRecord).decode
@@ -55,16 +59,30 @@ class LedgerIdentity:
         ]
         return fold(records)
 
-    async def check(self, ledger_id: UUID, *, place: str, may_be_first: bool = True) -> None:
+    async def check(
+        self,
+        ledger_id: UUID,
+        *,
+        place: str,
+        may_be_first: bool = True,
+        knows_deliveries: Callable[[], Awaitable[bool]] = _knows_none,
+    ) -> None:
         """Record this ledger as the log's if there is none. `place` says where it is, for the error.
 
         Raises:
-            ConfigError: the log belongs to another ledger.
+            ConfigError: the log belongs to another ledger; or to none, and this one knows deliveries, so that it served
+                another log (`knows_deliveries` is asked only then).
             LedgerUnavailable: it belongs to none yet, and this one may not be the first.
         """
         found = await self.recorded()
         if found is None and not may_be_first:
             raise LedgerUnavailable("no worker has opened a ledger for this log yet")
+        if found is None and await knows_deliveries():
+            raise ConfigError(
+                f"this log has had no ledger, but {place} knows deliveries of another log: was the log deleted, or is "
+                "another one named? If it is meant to begin anew with this ledger, run: pabal ledger adopt (with the "
+                "same --log, --config or --data)"
+            )
         if found is None:
             await self._record(LedgerRecord(id=ledger_id, recorded_at=self._clock.now()))
             found = await self.recorded()

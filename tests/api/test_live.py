@@ -21,7 +21,8 @@ from pabal.api import create_app
 from pabal.broker.port import Record
 from pabal.broker.sqlite import SqliteBroker
 from pabal.channels import CHANNELS
-from pabal.cli.compose import listen, serve
+from pabal.cli.compose import serve
+from pabal.cli.listening import listen
 from pabal.clock import SystemClock
 from pabal.codec import read_delivery
 from pabal.policy import DEFAULT_CLASSES

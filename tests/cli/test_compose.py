@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 
-from pabal.cli.compose import create_topics, listen, make_carriers, open_parts, run_worker, serve
+from pabal.cli.compose import create_topics, make_carriers, open_parts, run_worker, serve
+from pabal.cli.listening import listen
 from pabal.clock import SystemClock
 from pabal.config import ChannelOverrides, Settings, WeightedProvider
 from pabal.errors import ConfigError

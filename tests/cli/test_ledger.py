@@ -2,12 +2,14 @@
 
 import asyncio
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner
 
 from pabal.cli.compose import Parts, create_topics, open_ledger, open_parts
 from pabal.cli.main import main
+from pabal.clock import SystemClock
 from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.store.ledger import SqliteLedger
@@ -66,4 +68,41 @@ def test_a_ledger_that_was_lost_is_followed_by_one_that_is_adopted(tmp_path: Pat
     assert unsure.exit_code == 1
     assert "the log belongs to ledger" not in unsure.output
     assert sure.exit_code == 0, sure.output
+    assert asyncio.run(open_once(tmp_path)) is SqliteLedger
+
+
+async def remember_a_delivery(folder: Path, *, ledger: str | None) -> None:
+    async with open_parts(Settings(ledger=ledger), log_url=log_of(folder), data=folder) as parts:
+        await create_topics(parts, partitions=1, replication=None)
+        opened = await open_ledger(parts, worker="a")
+        await opened.cancel(uuid4(), prune_after=4e9)
+        await opened.close()
+
+
+@pytest.mark.parametrize("where", ["file", "postgresql"])
+def test_a_ledger_that_knows_deliveries_of_a_log_that_is_gone_is_refused_until_it_is_adopted(
+    tmp_path: Path, postgres_url: str, where: str
+) -> None:
+    ledger = postgres_url if where == "postgresql" else None
+    asyncio.run(remember_a_delivery(tmp_path, ledger=ledger))
+    for file in tmp_path.glob("log.db*"):
+        if file.is_file():
+            file.unlink()
+
+    with pytest.raises(ConfigError, match=r"this log has had no ledger, .* was the log deleted.*pabal ledger adopt"):
+        asyncio.run(open_once(tmp_path, ledger=ledger))
+
+    (tmp_path / "development.toml").write_text("" if ledger is None else f'ledger = "{ledger}"\n')
+    adopted = CliRunner().invoke(main, ["ledger", "adopt", "--yes", "--data", str(tmp_path)])
+    assert adopted.exit_code == 0, adopted.output
+    asyncio.run(open_once(tmp_path, ledger=ledger))
+
+
+def test_a_worker_that_died_before_it_recorded_its_new_ledger_may_start_again(tmp_path: Path) -> None:
+    async def make() -> None:
+        ledger = await SqliteLedger.open(tmp_path / "ledger.db", clock=SystemClock(), worker="died")
+        await ledger.close()
+
+    asyncio.run(make())
+
     assert asyncio.run(open_once(tmp_path)) is SqliteLedger

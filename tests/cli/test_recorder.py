@@ -95,4 +95,7 @@ def test_a_url_that_is_no_store_is_one_clear_line(tmp_path: Path) -> None:
     result = pabal("store", "migrate", "--config", str(config), "--data", str(tmp_path))
 
     assert result.exit_code == 1
-    assert result.output == "Error: 'mysql' is not a store; write sqlite:PATH or postgresql://HOST/NAME\n"
+    assert result.output == (
+        f"Error: {config}: $.store.url: mysql: is no such place; expected sqlite:PATH or "
+        "postgresql://USER:PASSWORD@HOST/NAME\n"
+    )

@@ -3,6 +3,7 @@ import contextlib
 import re
 import socket
 import stat
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
-from pabal.cli.compose import listen
+from pabal.cli.listening import Place, listen_on
 from pabal.cli.main import main
 from pabal.cli.up import Greeting, _inbox_if_needed, _member_name
 from pabal.config import Settings
@@ -24,12 +25,13 @@ async def test_any_free_port_will_do_for_the_inbox_and_mail_goes_there() -> None
     settings = Settings()
     greeting = Greeting(log_url="", api_url="", inbox_url="http://127.0.0.1", key=None)
 
-    page = listen("127.0.0.1", 0, option="--inbox-port")
-    async with _inbox_if_needed(settings, greeting, asyncio.Event(), page=page, smtp_port=0) as complete:
-        smtp = complete.providers["smtp"]
-        _, writer = await asyncio.open_connection(smtp["host"], smtp["port"])
-        writer.close()
-        await writer.wait_closed()
+    places = [Place(host="127.0.0.1", port=0, option=option) for option in ("--inbox-port", "--smtp-port")]
+    with listen_on(places) as sockets:
+        async with _inbox_if_needed(settings, greeting, asyncio.Event(), sockets=sockets) as complete:
+            smtp = complete.providers["smtp"]
+            _, writer = await asyncio.open_connection(smtp["host"], smtp["port"])
+            writer.close()
+            await writer.wait_closed()
 
     assert smtp["port"] > 0
 
@@ -160,3 +162,20 @@ def test_up_is_named_by_its_host_on_a_log_that_hosts_share(tmp_path: Path) -> No
     assert _member_name("kafka://kafka-1:9092") == f"up-{socket.gethostname()}"
 
     assert _member_name(f"sqlite:{tmp_path / 'log.db'}") == "up"
+
+
+def test_the_page_gets_the_first_command_without_the_key_and_the_terminal_with_it(tmp_path: Path) -> None:
+    key_file = tmp_path / "a folder" / "development.key"
+    key_file.parent.mkdir()
+    key_file.write_text("pabal_secret\n")
+    greeting = Greeting(log_url="", api_url="http://here", inbox_url=None, key="pabal_secret", key_file=key_file)
+
+    command = greeting.command_for_page()
+
+    assert command is not None
+    assert "pabal_secret" not in command
+    spoken = subprocess.run(
+        ["bash", "-c", command.replace("curl ", "printf '%s|' ")], capture_output=True, text=True, check=True
+    )
+    assert "|Authorization: Bearer pabal_secret|" in spoken.stdout
+    assert 'Authorization: Bearer pabal_secret"' in greeting.first_command(key="pabal_secret")

@@ -18,13 +18,13 @@ from pabal.cli.compose import (
     Parts,
     adopt_ledger,
     create_topics,
-    listen,
     open_parts,
     run_api,
     run_delayline,
     run_recorder,
     run_worker,
 )
+from pabal.cli.listening import listen
 from pabal.codec import EVENT_SCHEMA, SCHEMA_HEADER, read_event
 from pabal.config import Settings
 from pabal.notification import EVENTS_TOPIC, DeliveryEvent

@@ -1,3 +1,4 @@
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,7 +12,7 @@ from tests.inbox.visitors import SECRET, Browser, browse, mailing
 @pytest.fixture
 async def inbox() -> AsyncIterator[Inbox]:
     inbox = Inbox(ManualClock(), webhook_secrets=[SECRET])
-    await inbox.start(smtp_port=0)
+    await inbox.start(listening=socket.create_server(("127.0.0.1", 0)))
     yield inbox
     await inbox.close()
 

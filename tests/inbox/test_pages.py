@@ -237,3 +237,22 @@ async def test_it_can_be_mounted_below_a_path(inbox: Inbox, mailer: SmtpProvider
     assert f"{browser.url}/inbox/hook/anything" in page
     assert ">/hook/orders?shop=2<" in page
     assert 'src="/inbox/messages/1/html"' in message
+
+
+@pytest.mark.parametrize("path", ["/", "/messages.json", "/entries", "/static/inbox.css", "/nowhere"])
+@pytest.mark.parametrize("host", ["example.com", "localhost.example.com:80", "192.168.1.2", ""])
+async def test_it_answers_nobody_who_asks_under_another_name(browser: Browser, path: str, host: str) -> None:
+    answer = await browser.get(path, headers={"Host": host}, status=421)
+
+    assert "loopback" in await answer.text()
+
+
+async def test_under_another_name_nothing_can_be_deleted_or_put_in(inbox: Inbox, browser: Browser) -> None:
+    await browser.post("/hook/x", headers={"Host": "example.com"}, status=421)
+
+    assert await browser.json("/messages.json") == {"messages": []}
+
+
+@pytest.mark.parametrize("host", ["localhost:8025", "[::1]:8025", "127.0.0.1"])
+async def test_it_answers_under_every_name_of_this_machine(browser: Browser, host: str) -> None:
+    await browser.get("/", headers={"Host": host})

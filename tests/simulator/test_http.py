@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from pabal.simulator import HttpBehaviour, Phase, Schedule, Simulator
+from pabal.simulator.control import refuse_stranger
 from tests.waiting import eventually
 
 
@@ -319,3 +320,39 @@ async def test_a_wrong_control_call_is_a_problem_that_says_why(
     assert answer[0] == status
     assert isinstance(answer[1], dict)
     assert answer[1]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "example.com"}, 421),
+        ({"Host": "localhost.example.com:9081"}, 421),
+        ({"Host": "10.0.0.1"}, 421),
+        ({"Host": "localhost:9081"}, 200),
+        ({"Host": "localhost:9081", "Origin": "http://localhost:9081"}, 200),
+        ({"Host": "localhost:9081", "Origin": "http://example.com"}, 403),
+        ({"Host": "localhost:9081", "Origin": "http://localhost:8080"}, 403),
+        ({"Host": "localhost:9081", "Origin": "null"}, 403),
+    ],
+)
+@pytest.mark.parametrize("port", ["url", "control_url"])
+async def test_a_page_of_a_stranger_makes_no_control_calls(
+    simulator: Simulator, client: aiohttp.ClientSession, headers: dict[str, str], status: int, port: str
+) -> None:
+    url = f"{getattr(simulator, port)}/_control/behaviour"
+    told = {"http": [{"status": 503}]}
+
+    async with client.put(url, json=told, headers=headers) as answer:
+        assert answer.status == status
+
+    assert bool(simulator.phase.http) is (status == 200)
+
+
+def test_the_address_that_was_connected_to_is_a_name_of_the_simulator() -> None:
+    assert refuse_stranger([(b"Host", b"192.168.7.7:9081")], address="192.168.7.7") is None
+
+    assert refuse_stranger([(b"Host", b"192.168.7.8:9081")], address="192.168.7.7") is not None
+
+    assert refuse_stranger([], address="192.168.7.7") is not None
+
+    assert refuse_stranger([(b"Host", b"localhost"), (b"host", b"localhost")], address="127.0.0.1") is not None

@@ -4,6 +4,7 @@ Numbers here are in librdkafka's units (milliseconds, kilobytes); its CONFIGURAT
 """
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -187,7 +188,19 @@ def make_client(kind: Any, config: dict[str, Any]) -> Any:
     try:
         return kind(config)
     except (KafkaException, ValueError, TypeError) as error:
-        raise ConfigError(f"Kafka does not accept these options: {error}") from error
+        # Not `from error`, whose words may hold the value of an option.
+        raise ConfigError(f"Kafka does not accept these options: {_without_secrets(str(error), config)}") from None
+
+
+def _without_secrets(text: str, config: Mapping[str, Any]) -> str:
+    for name, value in config.items():
+        if _SECRET.search(name) and isinstance(value, str) and value:
+            text = text.replace(value, "…")
+    return text
+
+
+_SECRET = re.compile(r"password|secret|token|key|pem|jaas|oauthbearer")
+"""Names of librdkafka's options whose values are nobody's business."""
 
 
 def describe(error: KafkaError) -> str:

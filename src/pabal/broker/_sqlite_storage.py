@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from pabal.broker._sqlite_batches import Batch, NewBatch, Span, batch_id, first_
 from pabal.broker.port import Record, TopicPartition, TopicSpec, Watermarks
 from pabal.clock import Clock
 from pabal.errors import LogError, LogUnavailable, OffsetOutOfRange
+from pabal.sqlite_reading import open_read_only
 
 _APPLICATION_ID = 0x70616261  # "paba" (SQLite's application_id): tells a log from another program's database
 _SCHEMA_VERSION = 1
@@ -142,15 +143,33 @@ class Storage:
             with self._translated():
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.execute("PRAGMA journal_size_limit = 67108864")  # 64 MiB of -wal after a flood
-                self._line = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._line: int | None = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except BaseException:
             self._connection.close()
             raise
 
+    @classmethod
+    def to_look_at(cls, path: Path, *, clock: Clock) -> Self:
+        """A connection that changes nothing, to a file that is a log. Raises LogUnavailable, LogError."""
+        storage = cls.__new__(cls)
+        storage.path, storage._clock, storage._line = path.absolute(), clock, None
+        try:
+            storage._connection = open_read_only(path)
+        except sqlite3.OperationalError as error:
+            raise LogUnavailable(f"the log {storage.path} cannot be opened: {error}") from error
+        try:
+            with storage._translated():
+                storage._check_kind()
+        except BaseException:
+            storage.close()
+            raise
+        return storage
+
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
-        os.close(self._line)
+        if self._line is not None:
+            os.close(self._line)
 
     def prepare(self) -> None:
         """Make a new file a log, or check that an old one is. Safe when several processes do it at once.
@@ -161,19 +180,23 @@ class Storage:
         with self._translated(), self._turn():
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("BEGIN IMMEDIATE")
-            [[application]] = self._connection.execute("PRAGMA application_id")
-            [[version]] = self._connection.execute("PRAGMA user_version")
             [[tables]] = self._connection.execute("SELECT count(*) FROM sqlite_schema")
             if tables == 0:
                 self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 self._connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
                 for statement in _SCHEMA.split(";"):
                     self._connection.execute(statement)
-            elif application != _APPLICATION_ID:
-                raise LogError(f"{self.path} is a database of another program, not a log")
-            elif version != _SCHEMA_VERSION:
-                raise LogError(f"{self.path} is a log of version {version}; this Pabal reads {_SCHEMA_VERSION}")
+            else:
+                self._check_kind()
             self._connection.execute("COMMIT")
+
+    def _check_kind(self) -> None:
+        [[application]] = self._connection.execute("PRAGMA application_id")
+        [[version]] = self._connection.execute("PRAGMA user_version")
+        if application != _APPLICATION_ID:
+            raise LogError(f"{self.path} is a database of another program, not a log")
+        if version != _SCHEMA_VERSION:
+            raise LogError(f"{self.path} is a log of version {version}; this Pabal reads {_SCHEMA_VERSION}")
 
     # Writing
 
@@ -201,6 +224,7 @@ class Storage:
         SQLite's own lock keeps the file whole, but waits for it by sleeping, up to 100 ms at a time, in no order.
         Measured with three processes appending one by one: 99 of 100 appends within 34 ms, with this within 4 ms.
         """
+        assert self._line is not None, "opened only to look at"
         fcntl.flock(self._line, fcntl.LOCK_EX)
         try:
             yield

@@ -38,6 +38,7 @@ from pabal.broker.port import (
 )
 from pabal.clock import Clock
 from pabal.errors import Closed, LogUnavailable, OffsetOutOfRange, UnknownTopic
+from pabal.private_files import make_private_file, make_private_folder
 
 _READ_BYTES = 1 << 20
 
@@ -66,8 +67,11 @@ class SqliteBroker:
             LogError: the file is something else, or a log of another version.
             LogUnavailable: it cannot be opened.
         """
-        storage = await asyncio.to_thread(_prepare, path, clock)
-        return cls(OpenLog(storage, clock=clock, session_seconds=session_seconds))
+        try:
+            storage = await asyncio.to_thread(_prepare, path, clock)
+            return cls(OpenLog(storage, clock=clock, session_seconds=session_seconds))
+        except (OSError, ValueError) as error:
+            raise LogUnavailable(f"the log {path} cannot be opened: {error}") from error
 
     def producer(self, *, deadline_seconds: float = 5.0) -> "SqliteProducer":
         """See `Broker.producer`."""
@@ -258,9 +262,8 @@ class SqliteAdmin(_Client):
 
 
 def _prepare(path: Path, clock: Clock) -> Storage:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Addresses and contents of notifications: for this user only. SQLite gives `-wal` and `-shm` the same mode.
-    path.touch(mode=0o600)
+    make_private_folder(path.parent)
+    make_private_file(path)
     storage = Storage(path, clock=clock)
     try:
         storage.prepare()

@@ -17,18 +17,23 @@ from starlette.types import ASGIApp
 from pabal.api import create_app
 from pabal.broker.port import Broker, Producer
 from pabal.channels import CHANNELS
+from pabal.cli.listening import url_of_socket
 from pabal.clock import Clock, SystemClock
 from pabal.config import Settings
 from pabal.delayline.delayline import DelayLine
 from pabal.delayline.hearing import Hearing
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.host import RedriveHost
+from pabal.doctor.log import LooksAtLog
 from pabal.errors import ConfigError
 from pabal.ledger_identity import LedgerIdentity
+from pabal.notification import CLASSES
+from pabal.places import without_password
 from pabal.providers.port import Provider, ProviderContext, TakesReceipts
 from pabal.providers.registry import create_provider
 from pabal.recorder.recorder import Recorder
 from pabal.store.ledger import SqliteLedger
+from pabal.store.looking import look_at_ledger
 from pabal.store.port import Ledger, Store
 from pabal.store.sql import SqlStore, store_url
 from pabal.suppressions import GateFollower, Suppressor
@@ -92,10 +97,14 @@ async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
         from pabal.broker.sqlite import SqliteBroker
 
         path = Path(url.removeprefix("sqlite:"))
-        path.parent.mkdir(parents=True, exist_ok=True)
         return await SqliteBroker.open(path, clock=clock, session_seconds=settings.log.session_seconds)
     if match := re.fullmatch(r"kafka://([^/\s]+)/?", url):
         from pabal.broker.kafka import KafkaBroker
+
+        if "@" in match[1]:
+            raise ConfigError(
+                'kafka:// takes no user and password; they are settings: [log.kafka] "sasl.username", "sasl.password"'
+            )
 
         return await KafkaBroker.open(
             match[1],
@@ -103,7 +112,36 @@ async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
             group_protocol=settings.log.group_protocol,
             session_seconds=settings.log.session_seconds,
         )
-    raise ConfigError(f"{url!r} is not a log; write sqlite:PATH or kafka://HOST:PORT")
+    raise ConfigError(f"{without_password(url)!r} is not a log; write sqlite:PATH or kafka://HOST:PORT")
+
+
+@contextlib.asynccontextmanager
+async def look_at_log(url: str, *, settings: Settings, clock: Clock) -> AsyncIterator[LooksAtLog]:
+    """The log at `url`, to look at it and change nothing. Raises as `open_broker`."""
+    if url.startswith("sqlite:") and url != "sqlite:":
+        from pabal.broker.sqlite_looking import SqliteLook
+
+        look: LooksAtLog = await SqliteLook.open(Path(url.removeprefix("sqlite:")), clock=clock)
+        try:
+            yield look
+        finally:
+            await look.close()
+        return
+    # Kafka is changed by nothing that is asked of it here: no topic is made by asking for one, no group is joined.
+    broker = await open_broker(url, settings=settings, clock=clock)
+    try:
+        yield _BrokerLook(broker)
+    finally:
+        await broker.close()
+
+
+class _BrokerLook:
+    """`LooksAtLog` of a broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        admin, reader = broker.admin(), broker.reader()
+        self.topics, self.watermarks, self.read = admin.topics, admin.watermarks, reader.read
+        self.close = broker.close
 
 
 async def create_topics(parts: Parts, *, partitions: int, replication: int | None) -> list[str]:
@@ -142,11 +180,21 @@ async def open_ledger(parts: Parts, *, worker: str, may_be_first: bool = True) -
     """
     ledger, place = await _open_any_ledger(parts, worker=worker)
     try:
-        await _with_identity(parts, lambda identity: identity.check(ledger.id, place=place, may_be_first=may_be_first))
+        await _with_identity(
+            parts,
+            lambda identity: identity.check(
+                ledger.id, place=place, may_be_first=may_be_first, knows_deliveries=lambda: _knows_deliveries(parts)
+            ),
+        )
     except BaseException:
         await ledger.close()
         raise
     return ledger
+
+
+async def _knows_deliveries(parts: Parts) -> bool:
+    looked = await look_at_ledger(ledger_setting(parts.settings, parts.data))
+    return looked is not None and looked.has_rows
 
 
 async def adopt_ledger(parts: Parts) -> UUID:
@@ -168,17 +216,48 @@ async def _with_identity(parts: Parts, use: Callable[[LedgerIdentity], Awaitable
 
 async def _open_any_ledger(parts: Parts, *, worker: str) -> tuple[Ledger, str]:
     """The ledger, whichever it is, and where it is, in words without a password."""
-    setting = parts.settings.ledger or str(parts.data / "ledger.db")
+    setting = ledger_setting(parts.settings, parts.data)
     if re.match(r"postgres(ql)?://", setting):
         from pabal.store.ledger_postgres import PostgresLedger
 
-        return await PostgresLedger.open(setting, worker=worker), re.sub(r"//[^@/]*@", "//", setting)
-    path = Path(setting.removeprefix("sqlite:"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return await SqliteLedger.open(path, clock=parts.clock, worker=worker), setting
+        return await PostgresLedger.open(setting, worker=worker), _ledger_place(parts)
+    return await SqliteLedger.open(
+        Path(setting.removeprefix("sqlite:")), clock=parts.clock, worker=worker
+    ), _ledger_place(parts)
 
 
-async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket) -> None:
+def ledger_setting(settings: Settings, data: Path) -> str:
+    """The ledger's path or URL, by default a file in the data folder."""
+    return settings.ledger or str(data / "ledger.db")
+
+
+def _ledger_place(parts: Parts) -> str:
+    return without_password(ledger_setting(parts.settings, parts.data))
+
+
+Ready = Callable[[str], None]
+"""Told once by a role that is ready, with what it is ready for in words without a secret."""
+
+
+def _tell_nobody(line: str) -> None:
+    del line
+
+
+async def check_settings(settings: Settings) -> None:
+    """Raise ConfigError for whatever the settings name that no role could use: templates, providers, the store's URL.
+
+    Opens no connection and no file but those of templates and certificates.
+    """
+    _own_templates(settings)
+    carriers = make_carriers(settings, clock=SystemClock())
+    for carrier in (each for first in carriers.values() for each in first.by_name.values()):
+        await carrier.provider.close()
+    await open_store(settings, Path()).close()
+
+
+async def run_api(
+    parts: Parts, stopping: asyncio.Event, *, listening: socket.socket, ready: Ready = _tell_nobody
+) -> None:
     """The `api` role on a socket that listens already."""
     settings = parts.settings
     templates = _own_templates(settings)
@@ -217,6 +296,7 @@ async def run_api(parts: Parts, stopping: asyncio.Event, *, listening: socket.so
         )
         async with asyncio.TaskGroup() as group:
             following = group.create_task(redrives.follow())
+            ready(f"api listens on {url_of_socket(listening)}")
             await serve(app, listening=listening, stopping=stopping)
             following.cancel()
 
@@ -236,7 +316,12 @@ def _make_desk(parts: Parts, *, producer: Producer, store: Store) -> DeadLetters
 
 
 async def run_worker(
-    parts: Parts, stopping: asyncio.Event, *, name: str | None, channels: tuple[str, ...] = ()
+    parts: Parts,
+    stopping: asyncio.Event,
+    *,
+    name: str | None,
+    channels: tuple[str, ...] = (),
+    ready: Ready = _tell_nobody,
 ) -> None:
     """The `worker` role for some channels (none named: all)."""
     settings = parts.settings
@@ -266,10 +351,17 @@ async def run_worker(
         await gate.catch_up(stopping)
         async with asyncio.TaskGroup() as group:
             group.create_task(gate.run(stopping))
+            carried = ", ".join(f"{channel} by {'/'.join(each.by_name)}" for channel, each in carriers.items())
+            ready(
+                f"{_named('worker', name)} is ready for {carried} ({', '.join(CLASSES)}); "
+                f"log {parts.log_url}, ledger {_ledger_place(parts)}"
+            )
             await worker.run(stopping)
 
 
-async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | None) -> None:
+async def run_delayline(
+    parts: Parts, stopping: asyncio.Event, *, name: str | None, ready: Ready = _tell_nobody
+) -> None:
     """The `delayline` role."""
     line = DelayLine(broker=parts.broker, channels=parts.settings.channels, clock=parts.clock, name=name)
     async with asyncio.TaskGroup() as group:
@@ -277,10 +369,11 @@ async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | No
             reader=parts.broker.reader(), producer=parts.broker.producer(), clock=parts.clock, tell=line.hear
         )
         group.create_task(hearing.run(stopping))
+        ready(f"{_named('delay line', name)} is ready for {', '.join(CLASSES)}; log {parts.log_url}")
         await line.run(stopping)
 
 
-async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | None) -> None:
+async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | None, ready: Ready = _tell_nobody) -> None:
     """The `recorder` role."""
     settings = parts.settings
     async with contextlib.AsyncExitStack() as closing:
@@ -297,7 +390,16 @@ async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | Non
             follow=Suppressor(store=store, producer=producer).follow,
             name=name,
         )
+        store_place = without_password(store_url(settings.store.url, data=parts.data))
+        ready(
+            f"{_named('recorder', name)} is ready for {', '.join(settings.channels)}; "
+            f"log {parts.log_url}, store {store_place}"
+        )
         await recorder.run(stopping)
+
+
+def _named(role: str, name: str | None) -> str:
+    return f"{role} {name}" if name else role
 
 
 def open_store(settings: Settings, data: Path) -> Store:
@@ -366,18 +468,6 @@ def make_receivers(settings: Settings, *, clock: Clock) -> Mapping[str, TakesRec
 
 def _own_templates(settings: Settings) -> Mapping[str, Template]:
     return load_templates(Path(settings.templates)) if settings.templates else {}
-
-
-def listen(host: str, port: int, *, option: str) -> socket.socket:
-    """A listening socket. Raises ConfigError naming the `option` that would choose another port."""
-    try:
-        listening = socket.create_server((host, port), backlog=2048)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with {option}") from error
-    # Inherited by every connection. An answer is two writes, and without this the second waits up to 40 ms for the
-    # caller's delayed acknowledgement; uvloop sets it by itself, asyncio's own loop does not for such a socket.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
 
 
 async def serve(app: ASGIApp, *, listening: socket.socket, stopping: asyncio.Event) -> None:

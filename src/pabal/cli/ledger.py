@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pabal.cli.compose import adopt_ledger, check_topics, open_parts
-from pabal.cli.options import common_options, settings_of, url_of, with_clear_errors
+from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
 
 
 @click.group()
@@ -24,8 +24,8 @@ def adopt(log_url: str | None, config: Path | None, data: Path, *, yes: bool) ->
     For when the log's own ledger is lost, or was moved by copying its rows. Stop every worker before. A ledger that
     does not know what was sent lets it be sent again.
     """
-    settings = settings_of(config)
-    url = url_of(log_url, settings)
+    settings = settings_here(config, data)
+    url = url_here(log_url, settings, data)
     if not yes:
         place = "the ledger of this configuration" if settings.ledger else f"the ledger in {data}"
         click.confirm(f"Workers of {url} will use {place} alone. Is every worker stopped?", abort=True)

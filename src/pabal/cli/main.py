@@ -5,6 +5,7 @@ import click
 from pabal import __version__
 from pabal.cli.brake import brake
 from pabal.cli.dlq import dlq
+from pabal.cli.doctor import doctor
 from pabal.cli.events import events
 from pabal.cli.init import init
 from pabal.cli.key import key
@@ -42,6 +43,7 @@ for command in (
     report,
     ledger,
     init,
+    doctor,
     key,
     simulator,
 ):

@@ -1,11 +1,12 @@
 """What several commands share: their options, logging, and errors as one clear line."""
 
 import asyncio
+import contextlib
 import functools
 import getpass
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LOG_URL_HELP = "The log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT...]. Default: [log] url of the configuration."
 
+
+PORT = click.IntRange(0, 65535)
+"""A port's number; 0: any free one."""
 
 data_option = click.option(
     "--data",
@@ -103,7 +107,7 @@ def run_role(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
 
 class clear_errors:  # noqa: N801 - reads as a verb where it is used
-    """Turn a PabalError, alone or in a group, into click's one-line error."""
+    """Turn PabalErrors, one or a group of nothing else, into click's errors: a line each, the same words once."""
 
     def __enter__(self) -> None:
         """Nothing to prepare."""
@@ -111,10 +115,28 @@ class clear_errors:  # noqa: N801 - reads as a verb where it is used
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Re-raise as ClickException what was raised on purpose."""
         del kind, traceback
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if isinstance(error, PabalError):
-            raise click.ClickException(str(error)) from error
+        found = () if error is None else _leaves(error)
+        if found and all(isinstance(each, PabalError) for each in found):
+            raise click.ClickException("\nError: ".join(dict.fromkeys(map(str, found)))) from error
+
+
+def _leaves(error: BaseException) -> Sequence[BaseException]:
+    """The error, or all that stand in it when it is a group of errors (and of groups)."""
+    if not isinstance(error, BaseExceptionGroup):
+        return (error,)
+    return [leaf for each in error.exceptions for leaf in _leaves(each)]
+
+
+@contextlib.contextmanager
+def usable(folder: Path) -> Iterator[None]:
+    """Work on files of a folder. Raises ConfigError for what the system refuses: no right, no room, a wrong kind."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        raise ConfigError(
+            f"cannot use {where}: {error.strerror or error}; choose another folder with --data"
+        ) from error
 
 
 def with_clear_errors(command: F) -> F:

@@ -35,7 +35,7 @@ def recorder(context: click.Context, log_url: str | None, config: Path | None, d
     async def main(stopping: asyncio.Event) -> None:
         async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
             await check_topics(parts)
-            await run_recorder(parts, stopping, name=name)
+            await run_recorder(parts, stopping, name=name, ready=click.echo)
 
     run_role(main)
 

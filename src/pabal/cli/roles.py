@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from pabal.cli.compose import check_topics, listen, open_parts, run_api, run_delayline, run_worker
+from pabal.cli.compose import check_topics, open_parts, run_api, run_delayline, run_worker
 from pabal.cli.key import NO_KEYS
-from pabal.cli.options import common_options, run_role, settings_of, url_of, with_clear_errors
+from pabal.cli.listening import listen
+from pabal.cli.options import PORT, common_options, run_role, settings_of, url_of, with_clear_errors
 
 
 @click.command()
 @common_options
 @click.option("--host", help="Address to listen on. Default: [api] host of the configuration (127.0.0.1).")
-@click.option("--port", type=int, help="Port to listen on. Default: [api] port of the configuration (8080).")
+@click.option("--port", type=PORT, help="Port to listen on. Default: [api] port of the configuration (8080).")
 @with_clear_errors
 def api(log_url: str | None, config: Path | None, data: Path, host: str | None, port: int | None) -> None:
     """Accept notifications over HTTP and append them to the log.
@@ -29,11 +30,11 @@ def api(log_url: str | None, config: Path | None, data: Path, host: str | None, 
             await check_topics(parts)
             own_port = settings.api.port if port is None else port
             with listen(host or settings.api.host, own_port, option="--port") as listening:
-                name, number = listening.getsockname()[:2]
-                click.echo(f"api listens on http://{name}:{number}")
-                if not settings.api.keys:
-                    click.echo(NO_KEYS)
-                await run_api(parts, stopping, listening=listening)
+
+                def ready(line: str) -> None:
+                    click.echo(line if settings.api.keys else f"{line}\n{NO_KEYS}")
+
+                await run_api(parts, stopping, listening=listening, ready=ready)
 
     run_role(main)
 
@@ -54,7 +55,7 @@ def worker(log_url: str | None, config: Path | None, data: Path, channels: tuple
     async def main(stopping: asyncio.Event) -> None:
         async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
             await check_topics(parts)
-            await run_worker(parts, stopping, name=name, channels=channels)
+            await run_worker(parts, stopping, name=name, channels=channels, ready=click.echo)
 
     run_role(main)
 
@@ -71,6 +72,6 @@ def delayline(log_url: str | None, config: Path | None, data: Path, name: str | 
     async def main(stopping: asyncio.Event) -> None:
         async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
             await check_topics(parts)
-            await run_delayline(parts, stopping, name=name)
+            await run_delayline(parts, stopping, name=name, ready=click.echo)
 
     run_role(main)

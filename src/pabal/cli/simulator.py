@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from pabal.errors import ConfigError
+from pabal.cli.listening import Place, listen_on
+from pabal.cli.options import PORT, with_clear_errors
 from pabal.simulator import Schedule, Simulator, load_schedule
 
 _REFRESH_SECONDS = 0.5
@@ -19,10 +20,14 @@ _REFRESH_SECONDS = 0.5
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=9080, show_default=True, help="HTTP port, for webhooks (0: any free one).")
-@click.option("--smtp-port", default=9025, show_default=True, help="SMTP port, for mail (0: any free one).")
+@click.option("--port", type=PORT, default=9080, show_default=True, help="HTTP port, for webhooks (0: any free one).")
+@click.option("--smtp-port", type=PORT, default=9025, show_default=True, help="SMTP port, for mail (0: any free one).")
 @click.option(
-    "--control-port", default=9081, show_default=True, help="HTTP port for control calls, answered whatever happens."
+    "--control-port",
+    type=PORT,
+    default=9081,
+    show_default=True,
+    help="HTTP port for control calls, answered whatever happens.",
 )
 @click.option(
     "--schedule",
@@ -38,6 +43,7 @@ _REFRESH_SECONDS = 0.5
     help="How many of the last requests are kept whole.",
 )
 @click.option("--seed", type=int, help="Draw shares of requests from this seed, the same in every run.")
+@with_clear_errors
 def simulator(
     host: str, port: int, smtp_port: int, control_port: int, schedule_file: Path | None, keep: int, seed: int | None
 ) -> None:
@@ -48,10 +54,11 @@ def simulator(
     numbers. Ctrl-C prints the totals and ends it.
     """
     console = Console(highlight=False)
-    try:
-        schedule = load_schedule(schedule_file) if schedule_file is not None else None
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
+    schedule = load_schedule(schedule_file) if schedule_file is not None else None
+    chosen = (("--port", port), ("--smtp-port", smtp_port), ("--control-port", control_port))
+    # The simulator opens and closes its listeners itself; this only says of all at once which cannot be.
+    with listen_on([Place(host=host, port=number, option=option) for option, number in chosen]):
+        pass
     try:
         uvloop.run(
             _serve(

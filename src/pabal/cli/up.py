@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import logging
 import os
+import shlex
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -16,9 +18,9 @@ from rich.console import Console
 from pabal.cli.compose import (
     EMBEDDED_PARTITIONS,
     Parts,
+    check_settings,
     check_topics,
     create_topics,
-    listen,
     open_parts,
     run_api,
     run_delayline,
@@ -27,11 +29,13 @@ from pabal.cli.compose import (
     serve,
 )
 from pabal.cli.key import NO_KEYS
-from pabal.cli.options import common_options, run_role, settings_of, with_clear_errors
+from pabal.cli.listening import Place, listen_on, url_of_socket
+from pabal.cli.options import PORT, common_options, run_role, settings_of, usable, with_clear_errors
 from pabal.cli.starter import (
     DEVELOPMENT_SENDER,
     FAST_LADDER_SECONDS,
     key_beside,
+    key_file_of,
     prepare_development,
     quicken,
 )
@@ -39,13 +43,16 @@ from pabal.clock import SystemClock
 from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.inbox import Inbox
+from pabal.private_files import make_private_folder
+
+logger = logging.getLogger(__name__)
 
 
 @click.command()
 @common_options
-@click.option("--port", type=int, help="Port of the API. Default: [api] port of the configuration (8080).")
-@click.option("--inbox-port", type=int, default=8025, show_default=True, help="Port of the inbox page.")
-@click.option("--smtp-port", type=int, default=1025, show_default=True, help="Port of the inbox's SMTP server.")
+@click.option("--port", type=PORT, help="Port of the API. Default: [api] port of the configuration (8080).")
+@click.option("--inbox-port", type=PORT, default=8025, show_default=True, help="Port of the inbox page.")
+@click.option("--smtp-port", type=PORT, default=1025, show_default=True, help="Port of the inbox's SMTP server.")
 @click.option("--fast", is_flag=True, help="For trying out: every class tries again after 5 s, twice, then gives up.")
 @with_clear_errors
 def up(
@@ -66,52 +73,62 @@ def up(
     server, mail goes to a built-in inbox. Ctrl-C drains and ends.
     """
 
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _only_one(data):
-        own = prepare_development(data, tell=click.echo) if config is None else config
+    with contextlib.ExitStack() as held:
+        with usable(data):
+            make_private_folder(data)
+            held.enter_context(_only_one(data))
+            own = prepare_development(data, tell=click.echo) if config is None else config
         settings = settings_of(own)
-        key = key_beside(own, settings)
+        key, key_file = key_beside(own, settings), key_file_of(own).absolute()
         if port is not None:
             settings = msgspec.structs.replace(settings, api=msgspec.structs.replace(settings.api, port=port))
         url = log_url or settings.log.url or f"sqlite:{data / 'log.db'}"
         if fast:
             settings = _quickened(settings, log_url=url)
+        places = [Place(host=settings.api.host, port=settings.api.port, option="--port")]
+        if needs_inbox(settings):
+            places.append(Place(host="127.0.0.1", port=inbox_port, option="--inbox-port"))
+            places.append(Place(host="127.0.0.1", port=smtp_port, option="--smtp-port"))
 
         async def main(stopping: asyncio.Event) -> None:
-            with contextlib.ExitStack() as sockets:
-                listening = sockets.enter_context(listen(settings.api.host, settings.api.port, option="--port"))
-                page = None
-                if _needs_inbox(settings):
-                    page = sockets.enter_context(listen("127.0.0.1", inbox_port, option="--inbox-port"))
+            with listen_on(places) as [listening, *for_inbox]:
                 greeting = Greeting(
                     log_url=url,
-                    api_url=_url_of(listening),
-                    inbox_url=None if page is None else _url_of(page),
+                    api_url=url_of_socket(listening),
+                    inbox_url=url_of_socket(for_inbox[0]) if for_inbox else None,
                     key=key,
+                    key_file=None if key is None else key_file,
                     has_keys=bool(settings.api.keys),
                     config=f"{own}   (to change it, make it your own: pabal init)" if config is None else str(own),
                     fast=fast,
                 )
-                inbox = _inbox_if_needed(settings, greeting, stopping, page=page, smtp_port=smtp_port)
-                async with (
-                    inbox as complete,
-                    open_parts(complete, log_url=url, data=data, environment=os.environ) as parts,
-                ):
-                    await _prepare_topics(parts)
-                    greeting.show()
-                    await _run_all(parts, stopping, listening=listening)
+                inbox = _inbox_if_needed(settings, greeting, stopping, sockets=for_inbox)
+                async with inbox as complete:
+                    await check_settings(complete)
+                    async with open_parts(complete, log_url=url, data=data, environment=os.environ) as parts:
+                        await _prepare_topics(parts)
+                        await _run_all(parts, stopping, listening=listening, greeting=greeting)
 
         run_role(main)
 
 
-async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket) -> None:
-    """Every role, until asked to stop or one fails."""
+async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket, greeting: "Greeting") -> None:
+    """Every role, until asked to stop or one fails; greets when the last one is ready."""
     name = _member_name(parts.log_url)
+    waited_for = 4
+
+    def ready(line: str) -> None:
+        nonlocal waited_for
+        logger.debug("%s", line)
+        waited_for -= 1
+        if waited_for == 0:
+            greeting.show()
+
     async with asyncio.TaskGroup() as group:
-        group.create_task(run_api(parts, stopping, listening=listening))
-        group.create_task(run_worker(parts, stopping, name=name))
-        group.create_task(run_delayline(parts, stopping, name=name))
-        group.create_task(run_recorder(parts, stopping, name=name))
+        group.create_task(run_api(parts, stopping, listening=listening, ready=ready))
+        group.create_task(run_worker(parts, stopping, name=name, ready=ready))
+        group.create_task(run_delayline(parts, stopping, name=name, ready=ready))
+        group.create_task(run_recorder(parts, stopping, name=name, ready=ready))
         group.create_task(_say_stopping(stopping))
 
 
@@ -131,6 +148,7 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     inbox_url: str | None
     key: str | None
     has_keys: bool = True
+    key_file: Path | None = None
     config: str = ""
     fast: bool = False
 
@@ -153,25 +171,30 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
         if self.key:
             console.print(f"  key    {self.key}   (for development)")
             console.print("\nSend the first notification:\n")
-            console.print(self.first_command(), markup=False)
+            console.print(self.first_command(key=self.key), markup=False)
         elif not self.has_keys:
             console.print(f"  key    {NO_KEYS}")
             console.print("         or begin with a configuration that has one:  pabal init")
         console.print("\nCtrl-C ends it; nothing accepted is lost.")
 
-    def first_command(self) -> str | None:
-        """A line to paste into a terminal."""
-        if self.key is None:
-            return None
+    def first_command(self, *, key: str) -> str:
+        """A line to paste into a terminal, with `key` or what the shell puts in its place."""
         to = [{"channel": "email", "address": "ana@example.com"}]
         if self.inbox_url:
             to.append({"channel": "webhook", "address": f"{self.inbox_url}/hook/shop"})
         content = {"title": "Order 17 shipped", "body": "It arrives tomorrow."}
         body = json.dumps({"to": to, "class": "standard", "content": content})
         return (
-            f"curl -sS {self.api_url}/v1/notifications -H 'Authorization: Bearer {self.key}' "
+            f'curl -sS {self.api_url}/v1/notifications -H "Authorization: Bearer {key}" '
             f"-H 'Content-Type: application/json' -d '{body}'"
         )
+
+    def command_for_page(self) -> str | None:
+        """The same for the inbox page. It names the file of the key: the page shows itself to whoever asks, and the
+        file to its owner alone."""
+        if self.key_file is None:
+            return None
+        return self.first_command(key=f"$(cat {shlex.quote(str(self.key_file))})")
 
 
 @contextlib.contextmanager
@@ -197,7 +220,7 @@ def _quickened(settings: Settings, *, log_url: str) -> Settings:
     return quicken(settings)
 
 
-def _needs_inbox(settings: Settings) -> bool:
+def needs_inbox(settings: Settings) -> bool:
     """Whether mail has nowhere to go: the channel is carried by SMTP, and of the server only our sender is said."""
     channel = settings.channels.get("email")
     if channel is None:
@@ -206,25 +229,21 @@ def _needs_inbox(settings: Settings) -> bool:
     return any(each.name == "smtp" for each in channel.providers) and said <= {"sender"}
 
 
-def _url_of(listening: socket.socket) -> str:
-    """Where it really listens, also when any free port was asked for."""
-    return "http://{}:{}".format(*listening.getsockname()[:2])
-
-
 @contextlib.asynccontextmanager
 async def _inbox_if_needed(
-    settings: Settings, greeting: Greeting, stopping: asyncio.Event, *, page: socket.socket | None, smtp_port: int
+    settings: Settings, greeting: Greeting, stopping: asyncio.Event, *, sockets: Sequence[socket.socket]
 ) -> AsyncIterator[Settings]:
     """Settings whose mail goes somewhere: to the built-in inbox, which lives as long as this context.
 
-    `page` is the socket that its page is served on; None: no inbox is needed.
+    `sockets`: of its page and of its SMTP server; none: no inbox is needed.
     """
-    if page is None:
+    if not sockets:
         yield settings
         return
+    page, for_mail = sockets
     hook_secrets = [secret for tenant in settings.tenants.values() for secret in tenant.webhook_secrets]
-    inbox = Inbox(SystemClock(), webhook_secrets=hook_secrets, first_command=greeting.first_command())
-    host, port = await inbox.start(smtp_port=smtp_port)
+    inbox = Inbox(SystemClock(), webhook_secrets=hook_secrets, first_command=greeting.command_for_page())
+    host, port = await inbox.start(listening=for_mail)
     own = settings.providers.get("smtp", {})
     smtp = {"sender": DEVELOPMENT_SENDER, **own, "host": host, "port": port, "tls": "none"}
     serving = asyncio.create_task(serve(inbox.app, listening=page, stopping=stopping))

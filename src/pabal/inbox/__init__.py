@@ -16,7 +16,9 @@ parsed when somebody looks. Nothing is written to disk: a restart empties the in
 
 What is shown was written by strangers. Every text goes through Jinja2's autoescaping, the HTML of an e-mail is
 shown in a sandboxed frame that runs no script and loads nothing from elsewhere, and the pages' own policy allows
-only the stylesheet and the script that come with them. Bind it to loopback (the default): there is no login.
+only the stylesheet and the script that come with them. Bind it to loopback (the default): there is no login. So it
+answers only when asked by a name or an address of loopback (no page of a stranger can read it by a name that leads
+here), and shows no key: the first command reads the key from its file.
 """
 
 from pabal.inbox.inbox import Inbox

@@ -1,11 +1,11 @@
 """The inbox as the composer sees it: start, two addresses, an application, close."""
 
+import socket
 from collections.abc import Mapping, Sequence
 
 from starlette.applications import Starlette
 
 from pabal.clock import Clock
-from pabal.errors import ConfigError
 from pabal.inbox.mailbag import Email, Hook, Mailbag
 from pabal.inbox.pages import Pages
 from pabal.inbox.signature import check_signature
@@ -49,16 +49,9 @@ class Inbox:
         """Host and port of the SMTP server, once started."""
         return self._smtp_address
 
-    async def start(self, *, host: str = "127.0.0.1", smtp_port: int = 1025) -> tuple[str, int]:
-        """Listen for e-mail; returns `smtp_address`. Port 0 takes a free one.
-
-        Raises:
-            ConfigError: that port cannot be listened on.
-        """
-        try:
-            self._smtp_address = await self._smtp.start(self._deliver, host=host, port=smtp_port)
-        except OSError as error:
-            raise ConfigError(f"the inbox cannot listen for e-mail on {host}:{smtp_port}: {error}") from error
+    async def start(self, *, listening: socket.socket) -> tuple[str, int]:
+        """Take e-mail on a socket that listens already, which is the inbox's from now on; returns `smtp_address`."""
+        self._smtp_address = await self._smtp.start(self._deliver, listening=listening)
         return self._smtp_address
 
     async def close(self) -> None:

@@ -10,12 +10,15 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pabal.inbox.mailbag import Email, Entry, Mailbag
 from pabal.inbox.reading import html_of, summarise, view
+from pabal.loopback import is_loopback
 
 MAX_HOOK_OCTETS = 1024 * 1024
 _SHOWN = 100  # lines on the page; reading a message takes about a millisecond
@@ -84,6 +87,7 @@ class Pages:
                 Route("/static/{name}", self.show_static),
             ],
             exception_handlers={404: self.show_missing},
+            middleware=[Middleware(_OnlyHere)],
         )
 
     async def show_list(self, request: Request) -> Response:
@@ -184,6 +188,22 @@ class Pages:
         own = {"base": request.scope.get("root_path", ""), "summarise": summarise}
         text = await run_in_threadpool(self._templates.get_template(template).render, **own, **context)
         return HTMLResponse(text, headers=_COMMON_HEADERS | {"content-security-policy": _PAGE_POLICY})
+
+
+class _OnlyHere:
+    """Lets pass what means this machine (`pabal.loopback`); there is no login, so nobody else may read what is here."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass it on, or answer 421 (RFC 9110 §15.5.20)."""
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) == 1 and is_loopback(hosts[0].decode("latin-1")):
+            await self._app(scope, receive, send)
+            return
+        refusal = PlainTextResponse("The inbox answers to localhost and loopback addresses alone.\n", 421)
+        await refusal(scope, receive, send)
 
 
 def _with_base(html: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -73,13 +74,13 @@ class SmtpServer:
         self.sessions: set[_Session] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, deliver: Deliver, *, host: str, port: int) -> tuple[str, int]:
-        """Listen there (port 0: on a free one) and say where. Raises OSError when that cannot be."""
+    async def start(self, deliver: Deliver, *, listening: socket.socket) -> tuple[str, int]:
+        """Serve on this socket and say where that is."""
         # One line per command at INFO is for debugging mail servers, and costs more than the dialogue itself.
         logging.getLogger("mail.log").setLevel(logging.WARNING)
         loop = asyncio.get_running_loop()
         mailroom = _Mailroom(deliver)
-        self._server = await loop.create_server(lambda: _Session(self, mailroom, loop=loop), host, port)
+        self._server = await loop.create_server(lambda: _Session(self, mailroom, loop=loop), sock=listening)
         address, bound_port = self._server.sockets[0].getsockname()[:2]
         return address, bound_port
 

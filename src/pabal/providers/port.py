@@ -14,7 +14,7 @@ import msgspec
 from pabal.channels.port import Rendered
 from pabal.clock import Clock
 from pabal.notification import Receipt
-from pabal.outcome import Outcome
+from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome
 
 
 class Provider(Protocol):
@@ -52,6 +52,23 @@ class KnowsHosts(Protocol):
 
     def host_of(self, address: str) -> str:
         """Who answers for a canonical address of the channel. Pure and quick: asked before each call."""
+        ...
+
+
+@runtime_checkable
+class ChecksConnection(Protocol):
+    """What a provider may also be: one that can tell, without a delivery, whether it could hand one over.
+
+    `pabal doctor` asks it. A provider that is not one is only said to be configured.
+    """
+
+    async def check(self) -> Accepted | Deferred | Misconfigured:
+        """Go as far as can be gone with nothing handed over: connect, greet, secure, log in; then take leave.
+
+        `Accepted`: it would work, and `response` says what was seen. `Deferred`: the far side is not there now.
+        `Misconfigured`: it will not work until somebody changes something. Answers within `timeout_seconds`; nothing
+        arrives at the far side, and no secret stands in the answer.
+        """
         ...
 
 

@@ -4,9 +4,11 @@
 deduplicate by it; so a call with an unknown outcome is made again.
 """
 
+import asyncio
 import base64
 import email.utils
 import hmac
+import socket
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, assert_never
@@ -26,6 +28,8 @@ from pabal.webhook_secret import read_secret
 _PATH = "$.providers.webhook"
 _MAX_RETRY_AFTER_SECONDS = 86_400.0
 """A longer wait is not believed: beyond it a typing error is likelier than a plan."""
+_PROBE_NAME = "pabal-doctor.invalid"
+"""A name that nobody has (RFC 6761 §6.4): a resolver that is there says so."""
 _RETRY_AFTER_STATUSES = frozenset({429, 503})
 
 
@@ -43,8 +47,17 @@ class WebhookProvider:
     deduplicates_for: timedelta | None = timedelta(days=3)
     """How long we tell receivers to remember a `webhook-id` (docs/providers.md); every default time to live fits in."""
 
-    def __init__(self, options: WebhookOptions, *, context: ProviderContext, guard: AddressGuard) -> None:
+    def __init__(
+        self,
+        options: WebhookOptions,
+        *,
+        context: ProviderContext,
+        guard: AddressGuard,
+        probe_name: str = _PROBE_NAME,
+    ) -> None:
         self.timeout_seconds = options.timeout_seconds
+        self._allow = options.allow
+        self._probe_name = probe_name
         self._clock = context.clock
         self._keys = {tenant: _keys(tenant, secrets) for tenant, secrets in context.webhook_secrets.items()}
         self._http = HttpClient(
@@ -91,6 +104,21 @@ class WebhookProvider:
                 return Rejected(reason="the address is not an http or https URL")
             case _:
                 assert_never(exchange)
+
+    async def check(self) -> Accepted | Deferred | Misconfigured:
+        """See `ChecksConnection.check`. There is no one far side: the resolver has to answer, whatever it says."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                await loop.getaddrinfo(self._probe_name, 443)
+        except TimeoutError:
+            return Deferred(reason=f"the resolver does not answer within {self.timeout_seconds:g} s")
+        except socket.gaierror as error:
+            # That there is no such name is an answer; EAI_AGAIN is what a resolver that is away looks like.
+            if error.errno == socket.EAI_AGAIN:
+                return Deferred(reason=f"the resolver does not answer: {error.strerror}; see /etc/resolv.conf")
+        allowed = f"public addresses and {', '.join(self._allow)}" if self._allow else "public addresses alone"
+        return Accepted(response=f"the resolver answers; {allowed} may be called")
 
     def host_of(self, address: str) -> str:
         """Host and port of the URL, which is in canonical form: that is who answers, whatever the path."""

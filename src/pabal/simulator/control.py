@@ -1,10 +1,11 @@
 """Control calls while the simulator runs: change the behaviour, read and forget the counts."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
+from pabal.loopback import host_name, is_loopback
 from pabal.simulator.behaviour import Phase, Schedule
 from pabal.simulator.receipts import ReceiptOrder, Reported
 from pabal.simulator.script import Script
@@ -83,6 +84,21 @@ class ControlCalls:
                     [_readable(each.path, each.headers, each.body, each.at_ns) for each in self._tally.kept()]
                 )
         return _no_such_call("GET", path)
+
+
+def refuse_stranger(headers: Sequence[tuple[bytes, bytes]], *, address: str) -> tuple[int, bytes] | None:
+    """The answer to a control call that a page of a stranger lets a browser make; None: it is none.
+
+    `Host` must be a name or address of loopback, or the `address` that was connected to (DNS rebinding has another name
+    there), and `Origin`, which browsers send along, that same host (CSRF).
+    """
+    hosts = [value.decode("latin-1") for name, value in headers if name.lower() == b"host"]
+    origins = [value.decode("latin-1") for name, value in headers if name.lower() == b"origin"]
+    if len(hosts) != 1 or not (is_loopback(hosts[0]) or host_name(hosts[0]) == address):
+        return _problem(421, f"control calls are answered under localhost, loopback addresses and {address} alone")
+    if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
+        return _problem(403, "a page of another origin may make no control calls")
+    return None
 
 
 def _readable(path: str, headers: object, body: bytes, at_ns: int) -> dict[str, object]:

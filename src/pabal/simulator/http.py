@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import httptools
 
 from pabal.simulator.behaviour import HttpBehaviour
+from pabal.simulator.control import refuse_stranger
 from pabal.simulator.script import Script
 from pabal.simulator.tally import Tally
 
@@ -114,7 +115,8 @@ class HttpConnection(asyncio.Protocol):
         keep_alive = self._parser.should_keep_alive()
         if self._script is None or target.startswith(CONTROL_PREFIX):
             method = self._parser.get_method().decode("latin-1")
-            self._spawn(self._answer_control(method, target, self._body, keep_alive=keep_alive))
+            refusal = refuse_stranger(self._headers, address=self._transport.get_extra_info("sockname")[0])
+            self._spawn(self._answer_control(method, target, self._body, refusal=refusal, keep_alive=keep_alive))
             return
         behaviour = self._script.http(target) or _WELL
         if not self._due and behaviour.latency_seconds == 0 and behaviour.answer == "respond":
@@ -183,8 +185,10 @@ class HttpConnection(asyncio.Protocol):
             self._transport.write(piece)
         self._transport.close()
 
-    async def _answer_control(self, method: str, target: str, body: bytes, *, keep_alive: bool) -> None:
-        status, answer = await self._control.respond(method, target, body)
+    async def _answer_control(
+        self, method: str, target: str, body: bytes, *, refusal: tuple[int, bytes] | None, keep_alive: bool
+    ) -> None:
+        status, answer = refusal or await self._control.respond(method, target, body)
         content_type = b"application/json" if status < 400 else b"application/problem+json"
         self._transport.write(_render(status, answer, close=not keep_alive, content_type=content_type))
         if not keep_alive:

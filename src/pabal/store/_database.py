@@ -16,6 +16,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL
 
 from pabal.errors import StoreRefused, StoreUnavailable
+from pabal.private_files import make_private_file, make_private_folder
 from pabal.store.migrations import VERSION_TABLE
 from pabal.store.schema import REVISION
 
@@ -157,8 +158,8 @@ class Database:
     def _open(self) -> sa.Engine:
         if self.is_sqlite:
             path = Path(self._url.database or "")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)  # it holds addresses; SQLite gives its other files the same mode
+            make_private_folder(path.parent)
+            make_private_file(path)
             arguments: dict[str, Any] = {"timeout": PATIENCE_SECONDS}
         else:
             arguments = {"connect_timeout": int(PATIENCE_SECONDS), "application_name": "pabal store"}

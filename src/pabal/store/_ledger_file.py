@@ -20,6 +20,7 @@ from uuid import UUID
 
 from pabal.clock import Clock
 from pabal.errors import ConfigError
+from pabal.private_files import make_private_file, make_private_folder
 from pabal.protocol import Row
 from pabal.store._ledger_rows import (
     LAST_OF_STEP,
@@ -61,8 +62,9 @@ class LedgerFile:
         self._has_suppressions = True
         self._ended: str | None = None
         self._locks = path.with_name(f"{path.name}.owners")
+        make_private_folder(path.parent)
         self._locks.mkdir(mode=0o700, exist_ok=True)
-        path.touch(mode=0o600)  # it holds answers of providers; SQLite gives its other files the same mode
+        make_private_file(path)
         # Every statement of every size stays prepared.
         self._connection = sqlite3.connect(
             path, isolation_level=None, timeout=0, cached_statements=64, check_same_thread=False

@@ -17,7 +17,7 @@ import pytest
 from pabal.channels.port import Rendered
 from pabal.errors import ReceiptRefused
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected, Unknown
-from pabal.providers.port import CallbackRequest, Provider, TakesReceipts
+from pabal.providers.port import CallbackRequest, ChecksConnection, KnowsHosts, Provider, TakesReceipts
 
 _RESPONSE_BYTES = 2048
 
@@ -237,6 +237,36 @@ class ProviderContract(ABC):
         for forgery in forgeries:
             with pytest.raises(ReceiptRefused):
                 receiver.receipts(forgery)
+
+    async def test_a_check_hands_nothing_over_and_tells_what_it_found(self, far: FarSide, provider: Provider) -> None:
+        """Whoever looks after an installation asks it at any time, also of a provider that carries traffic."""
+        checked = await self._check_connection(provider)
+
+        assert isinstance(checked, Accepted)
+        assert checked.response
+        assert list(far.arrived()) == []
+
+        outcome = await self._send(far, provider, key="key-1")
+
+        assert isinstance(outcome, Accepted)
+
+    async def test_a_check_of_what_is_not_there_says_so(self, far: FarSide, provider: Provider) -> None:
+        """Of a provider whose addresses are answered by many hosts there is no such thing."""
+        if isinstance(provider, KnowsHosts):
+            pytest.skip("it has no one far side")
+        await far.vanish()
+
+        checked = await self._check_connection(provider)
+
+        assert isinstance(checked, Deferred | Misconfigured)
+
+    async def _check_connection(self, provider: Provider) -> Accepted | Deferred | Misconfigured:
+        if not isinstance(provider, ChecksConnection):
+            pytest.skip("this provider cannot be checked without a delivery")
+        async with asyncio.timeout(provider.timeout_seconds + self.margin_seconds):
+            checked = await provider.check()
+        _check(checked)
+        return checked
 
     async def test_closing_is_idempotent(self, far: FarSide) -> None:
         """Used or not: whoever stops a program closes everything, some of it twice."""

@@ -173,3 +173,30 @@ def test_starttls_works_in_uvloop_as_well(certificate: Certificate) -> None:
         thread.join()
 
     assert isinstance(outcome, Accepted)
+
+
+async def check(port: int, **options: object) -> Outcome:
+    smtp = provider(port, **({"host": "localhost"} | options))  # type: ignore[arg-type]
+    try:
+        return await smtp.check()
+    finally:
+        await smtp.close()
+
+
+async def test_a_check_secures_and_logs_in_and_sends_nothing(certificate: Certificate) -> None:
+    recorder = Recorder()
+    async with serve(recorder, tls_context=certificate.server_context(), require_starttls=True) as server:
+        found = await check(server.port, tls="starttls", ca_file=certificate.file, **LOGIN)
+
+    assert found == Accepted(response=f"localhost:{server.port} answers, STARTTLS, logged in as {LOGIN['username']}")
+    assert len(recorder.logins) == 1
+    assert recorder.envelopes == []
+
+
+async def test_a_check_with_a_wrong_password_says_so_without_it(certificate: Certificate) -> None:
+    async with serve(Recorder(), tls_context=certificate.server_context(), require_starttls=True) as server:
+        wrong = {**LOGIN, "password": "not-the-password"}
+        found = await check(server.port, tls="starttls", ca_file=certificate.file, **wrong)
+
+    assert isinstance(found, Misconfigured)
+    assert "not-the-password" not in str(found)

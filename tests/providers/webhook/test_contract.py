@@ -2,8 +2,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from pabal.clock import SystemClock
+from pabal.providers.addresses import AddressGuard
 from pabal.providers.port import Provider, ProviderContext
-from pabal.providers.webhook import create
+from pabal.providers.webhook import WebhookOptions, WebhookProvider
 from pabal.testing.providers import FarSide, ProviderContract
 from tests.providers.webhook.conftest import SECRET
 from tests.providers.webhook.endpoint import Endpoint, answer, hang
@@ -17,7 +18,10 @@ class WebhookFarSide(FarSide):
 
     def connect(self) -> Provider:
         context = ProviderContext(clock=SystemClock(), webhook_secrets={self.tenant: [SECRET]})
-        return create({"allow": ["127.0.0.1/32"], "timeout_seconds": self.timeout_seconds}, context)
+        options = WebhookOptions(allow=("127.0.0.1/32",), timeout_seconds=self.timeout_seconds)
+        guard = AddressGuard(allow=options.allow)
+        # The resolver is not asked beyond this machine here.
+        return WebhookProvider(options, context=context, guard=guard, probe_name="localhost")
 
     async def accept(self) -> None:
         if not self.listens:

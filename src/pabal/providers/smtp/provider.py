@@ -10,7 +10,7 @@ from pabal.channels.port import Rendered
 from pabal.clock import Clock
 from pabal.errors import ConfigError, InvalidAddress, ReceiptRefused
 from pabal.notification import Receipt
-from pabal.outcome import Deferred, Misconfigured, Outcome, Rejected, Unknown
+from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected, Unknown
 from pabal.providers.options import read_options
 from pabal.providers.port import CallbackRequest, Provider, ProviderContext
 from pabal.providers.smtp.connection import CannotConnect, Connection, Interrupted, Progress
@@ -108,6 +108,21 @@ class SmtpProvider:
         except TimeoutError:
             return self._broken_off(self._late(progress), progress=progress)
         return outcome
+
+    async def check(self) -> Accepted | Deferred | Misconfigured:
+        """See `ChecksConnection.check`: connect, EHLO, TLS and login as configured, no mail."""
+        progress = Progress()
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                connection = await self._open(progress)
+        except CannotConnect as error:
+            return error.outcome
+        except TimeoutError:
+            return Deferred(reason=self._late(progress))
+        connection.abort()
+        secured = {"none": "without TLS", "starttls": "STARTTLS", "tls": "TLS"}[self._options.tls]
+        login = f", logged in as {self._options.username}" if self._options.username is not None else ", no login"
+        return Accepted(response=f"{self._options.server} answers, {secured}{login}")
 
     def receipts(self, request: CallbackRequest) -> Sequence[Receipt]:
         """See `TakesReceipts.receipts`."""
