@@ -41,7 +41,7 @@ bench: $(VENV)/.dev ## Measure every figure we claim; writes bench/out/*.json
 chaos: $(VENV)/.dev ## Pull every plug on both logs and count (about half an hour); writes bench/out/chaos.jsonl
 	$(BIN)/python -m chaos
 
-lock: $(VENV)/.dev ## Resolve the dependencies anew into requirements/
+lock: | $(VENV)/bin/python ## Resolve the dependencies anew into requirements/
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header pyproject.toml --extra build -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header pyproject.toml --extra build --extra dev -c requirements/runtime.txt -o requirements/dev.txt

@@ -201,7 +201,7 @@ async def converse(
         if command == until:
             return
         writer.write(f"{script[command]}\r\n".encode())
-        if command == "DATA" and script["DATA"].startswith("354"):
+        if command == "DATA" and script["DATA"].startswith("3"):
             await reader.readuntil(b"\r\n.\r\n")
             if until == "content":
                 return

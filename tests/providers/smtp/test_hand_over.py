@@ -119,6 +119,38 @@ async def test_what_is_unusual_about_a_server_is_told(replies: dict[str, str], k
     assert words in outcome.reason
 
 
+@pytest.mark.parametrize(
+    "replies",
+    [
+        {"RCPT": "252 2.1.5 Cannot VRFY user, but will accept"},
+        {"RCPT": "251 2.1.5 User not local; will forward"},
+        {"RCPT": "299 yes"},
+        {"RCPT": "200"},
+        {"MAIL": "251 2.1.0 fine"},
+        {"DATA": "350 go on"},
+        {"content": "252 2.0.0 taken"},
+    ],
+)
+async def test_the_first_digit_of_a_reply_decides(replies: dict[str, str]) -> None:
+    async with serve_script(lambda reader, writer: converse(reader, writer, replies=replies)) as server:
+        outcome = await send_once(server.port)
+
+    assert isinstance(outcome, Accepted)
+
+
+async def test_the_first_digit_decides_about_a_reset_and_a_login_too() -> None:
+    replies = {"EHLO": "250-mx.test\r\n250 AUTH PLAIN", "AUTH": "250 2.7.0 fine", "RSET": "220 2.0.0 forgotten"}
+    async with serve_script(lambda reader, writer: converse(reader, writer, replies=replies)) as server:
+        smtp = provider(server.port, username="ana", password="secret")
+        replies["RCPT"] = "550 5.1.1 unknown"
+        refused = await send(smtp)
+        outcomes = [refused, await send(smtp)]
+        await smtp.close()
+
+    assert [type(outcome) for outcome in outcomes] == [Rejected, Rejected]
+    assert server.connections == 1
+
+
 async def test_a_server_that_knows_only_helo_is_spoken_to() -> None:
     replies = {"EHLO": "502 not implemented", "HELO": "250 mx.test"}
     async with serve_script(lambda reader, writer: converse(reader, writer, replies=replies)) as server:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pabal.channels.port import Rendered
@@ -93,6 +93,7 @@ def test_what_does_not_fit_is_named_by_its_place(report: object, where: str) -> 
         receiver().receipts(signed({"receipts": [BOUNCE, report]}))
 
 
+@settings(deadline=None)
 @given(body=st.binary(max_size=60) | st.recursive(st.just(b"1"), lambda x: x.map(lambda y: b"[" + y + b"]")))
 def test_whatever_is_signed_is_read_or_refused_in_words(body: bytes) -> None:
     with pytest.raises(UnreadableReceipt):

@@ -20,7 +20,8 @@ from pabal.providers.smtp.reply import Reply, Stage, to_outcome
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 _FAREWELL_SECONDS = 1.0
-_OK, _WILL_FORWARD, _START_INPUT = 250, 251, 354
+_DONE, _GO_ON = 2, 3
+"""First digits of a reply. They decide, the rest only says more (RFC 5321 §4.2): 252 to RCPT is a yes too."""
 
 
 class Interrupted(Exception):
@@ -93,19 +94,19 @@ class Connection:
         parameters = (b"SMTPUTF8", b"BODY=8BITMIME") if utf8 else ()
         if self._needs_reset:
             reply = await self._command("RSET", b"RSET", progress=progress)
-            if reply.code != _OK:
+            if reply.code // 100 != _DONE:
                 raise Interrupted(f"RSET was answered with {reply.code}")
         self._needs_reset = True
-        steps: Sequence[tuple[Stage, Sequence[bytes], Sequence[int]]] = (
-            ("MAIL", (b"MAIL", b"FROM:<%b>" % sender.address.encode(), *parameters), (_OK,)),
-            ("RCPT", (b"RCPT", b"TO:<%b>" % to.address.encode()), (_OK, _WILL_FORWARD)),
-            ("DATA", (b"DATA",), (_START_INPUT,)),
+        steps: Sequence[tuple[Stage, Sequence[bytes], int]] = (
+            ("MAIL", (b"MAIL", b"FROM:<%b>" % sender.address.encode(), *parameters), _DONE),
+            ("RCPT", (b"RCPT", b"TO:<%b>" % to.address.encode()), _DONE),
+            ("DATA", (b"DATA",), _GO_ON),
         )
         for stage, command, expected in steps:
             reply = await self._command(stage, *command, progress=progress)
             if _is_refusal(reply.code):
                 return reply
-            if reply.code not in expected:
+            if reply.code // 100 != expected:
                 raise Interrupted(f"{stage} was answered with {reply.code}")
         reply = await self._send_content(message, progress=progress)
         self._needs_reset = False
@@ -144,7 +145,7 @@ class Connection:
             response = await protocol.read_response()
         except (aiosmtplib.SMTPException, OSError) as error:
             raise Interrupted(str(error)) from error
-        if not 200 <= response.code < 300 and not _is_refusal(response.code):
+        if response.code // 100 != _DONE and not _is_refusal(response.code):
             raise Interrupted(f"the content was answered with {response.code}")
         return Reply(stage="content", code=response.code, text=response.message)
 
@@ -177,7 +178,11 @@ async def _log_in(client: aiosmtplib.SMTP, *, username: str, password: str, encr
     preferred = ("plain", "login", "cram-md5") if encrypted else ("cram-md5", "plain", "login")
     for name in preferred:
         if name in client.server_auth_methods:
-            await mechanisms[name](username, password)
+            try:
+                await mechanisms[name](username, password)
+            except aiosmtplib.SMTPAuthenticationError as error:
+                if error.code // 100 != _DONE:
+                    raise
             return
     offered = ", ".join(client.server_auth_methods).upper() or "none"
     raise aiosmtplib.SMTPNotSupported(f"no way to log in that we know (PLAIN, LOGIN, CRAM-MD5); it offers {offered}")
