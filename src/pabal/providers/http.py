@@ -1,6 +1,6 @@
 """HTTP for providers: posts to URLs that strangers chose, and says exactly what is known about the outcome.
 
-The one place that knows aiohttp. Two things are its own:
+Two things are its own:
 
 * **The guard.** Every address is judged when the socket to it is made, by the very address that is then connected
   to: literal addresses, every candidate of a name, and a name that answers differently the second time (DNS
@@ -9,8 +9,9 @@ The one place that knows aiohttp. Two things are its own:
 * **Whether the request may have left.** A failure before the message is handed to the transport is `Unsent`, whatever
   it was; one after it and before a status is `Unanswered`.
 
-Of aiohttp it takes the connections (pool, look-ups, TLS) and the parser of answers. The message it writes by itself:
-it always looks the same, and `ClientSession` takes longer over it than all the rest of a call (docs/why.md).
+Of aiohttp it takes the connections (pool, TLS, the race between IPv4 and IPv6). The message it writes by itself: it
+always looks the same, and `ClientSession` takes longer over it than all the rest of a call (docs/why.md). What answers
+is read by `http_answer`, which bounds what it may cost, and names are looked up by `names`.
 """
 
 import asyncio
@@ -20,33 +21,24 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
 from pabal.deadlines import Deadlines
 from pabal.providers.addresses import AddressGuard
+from pabal.providers.http_answer import AnswerReader, Connector, NoAnswer
+from pabal.providers.names import Lookup, Names, NameServers
 
-SNIPPET_BYTES = 2048
-"""How much of an answer is kept for the timeline."""
-_DRAIN_BYTES = 64 * 1024
-"""How much of an answer is read so that its connection can be used again; a longer one costs the connection."""
 _DRAIN_SECONDS = 1.0
 """How long the rest of an answer is waited for once its status is known."""
 _KEEPALIVE_SECONDS = 4.0
 """Shorter than the 5 s after which Node, Apache httpd and uvicorn hang up on an idle connection: a request written
 into a connection that is being closed has an unknown outcome."""
-_DNS_THREADS = 16
-_HEADER_BYTES = 64 * 1024
-"""Longest line of an answer's head; some send security policies beyond aiohttp's 8 KiB."""
 _TARGETS = 2048
 _CONNECTIONS_TRIED = 3
 """For one call: of those in the pool some may have been spoken on meanwhile."""
@@ -86,9 +78,6 @@ class Unanswered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 Exchange = Answer | Forbidden | NotAUrl | Unsent | Unanswered
 
-Lookup = Callable[..., list[tuple[Any, ...]]]
-"""`socket.getaddrinfo`, or what a test puts in its place."""
-
 
 class HttpClient:
     """Posts to any URL that the guard lets through. For one event loop; any number of concurrent calls.
@@ -104,9 +93,12 @@ class HttpClient:
         timeout_seconds: float,
         user_agent: str,
         tls: ssl.SSLContext | None = None,
-        lookup: Lookup = socket.getaddrinfo,
+        lookup: Lookup | None = None,
     ) -> None:
-        """`tls`: whom to trust (None: the system's authorities). Opens nothing yet."""
+        """`tls`: whom to trust (None: the system's authorities). `lookup`: of host names (None: `NameServers`).
+
+        Opens nothing yet.
+        """
         self._guard = guard
         self._connecting = aiohttp.ClientTimeout(
             connect=timeout_seconds / 2,
@@ -115,8 +107,8 @@ class HttpClient:
         self._deadlines = Deadlines(timeout_seconds)
         self._user_agent = user_agent
         self._tls = tls
-        self._resolver = _GuardedResolver(guard, lookup=lookup)
-        self._connector: aiohttp.TCPConnector | None = None
+        self._resolver = _GuardedResolver(guard, lookup=lookup, deadline_seconds=timeout_seconds / 2)
+        self._connector: Connector | None = None
         self._closed = False
         self._target = functools.lru_cache(_TARGETS)(self._make_target)
 
@@ -134,15 +126,16 @@ class HttpClient:
         may_have_left = False
         try:
             with self._deadlines.start() as deadline:
-                connection, transport, protocol = await self._connect(connector, target)
+                connection, transport, reader = await self._connect(connector, target)
                 try:
                     may_have_left = True
+                    reader.expect()
                     transport.write(message)
-                    answer, content = await _read_head(protocol)
+                    head = await reader.read_head()
                 except BaseException:
                     _drop(connection)
                     raise
-        except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, NoAnswer, TimeoutError, OSError) as error:
             return _failure(error, may_have_left=may_have_left)
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -151,14 +144,16 @@ class HttpClient:
                 return Unsent(reason="the client was closed")
             raise
         try:
-            snippet = await _read_start(content, deadline=deadline.at)
+            snippet = await reader.read_start(
+                until=min(asyncio.get_running_loop().time() + _DRAIN_SECONDS, deadline.at)
+            )
         finally:
             # A connection that still carries this exchange is of no use to another.
-            if content.is_eof() and not transport.get_write_buffer_size():
+            if reader.is_reusable and not transport.get_write_buffer_size():
                 connection.release()
             else:
                 _drop(connection)
-        return Answer(status=answer.code, retry_after=answer.headers.get("Retry-After"), snippet=snippet)
+        return Answer(status=head.status, retry_after=head.retry_after, snippet=snippet)
 
     async def close(self) -> None:
         """Let go of the connections; calls under way end as failures. Idempotent."""
@@ -168,14 +163,15 @@ class HttpClient:
             await connector.close()
         await self._resolver.close()
 
-    def _open(self) -> aiohttp.TCPConnector:
+    def _open(self) -> Connector:
         if self._connector is None:
             if self._closed:
                 raise RuntimeError("the HTTP client is closed")
             # Made at the first call because it belongs to the running loop.
-            self._connector = aiohttp.TCPConnector(
+            self._connector = Connector(
                 limit=0,
                 keepalive_timeout=_KEEPALIVE_SECONDS,
+                use_dns_cache=False,  # `Names` has one, which remembers failures too
                 resolver=self._resolver,
                 socket_factory=functools.partial(_guarded_socket, guard=self._guard),
                 ssl=self._tls or True,
@@ -183,8 +179,8 @@ class HttpClient:
         return self._connector
 
     async def _connect(
-        self, connector: aiohttp.TCPConnector, target: "_Target"
-    ) -> tuple[aiohttp.connector.Connection, asyncio.Transport, ResponseHandler]:
+        self, connector: Connector, target: "_Target"
+    ) -> tuple[aiohttp.connector.Connection, asyncio.Transport, AnswerReader]:
         """A connection on which nothing has come yet, and its two ends. Raises what connecting raises."""
         for _ in range(_CONNECTIONS_TRIED):
             connection = await connector.connect(target.request, [], self._connecting)
@@ -222,24 +218,14 @@ def _message(head: str, *, body: bytes, content_type: str, headers: Mapping[str,
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def _ready(connection: aiohttp.connector.Connection) -> tuple[asyncio.Transport, ResponseHandler] | None:
-    """The two ends of a connection, set to parse one answer; None: it cannot be used.
-
-    What has come before the request is no answer to it. The pool does not look: a far side that answers twice would
-    give each delivery the answer to the one before, for as long as the connection lasts.
-    """
-    protocol = connection.protocol
+def _ready(connection: aiohttp.connector.Connection) -> tuple[asyncio.Transport, AnswerReader] | None:
+    """The two ends of a connection on which nothing has come yet; None: it cannot be used."""
+    reader = connection.protocol
     transport = connection.transport
-    if protocol is None or transport is None or protocol.should_close:
+    if reader is None or transport is None or reader.should_close or transport.is_closing():
         return None
-    protocol.set_response_params(
-        read_until_eof=True,
-        auto_decompress=False,  # an answer of 2 KiB may inflate to anything
-        max_line_size=_HEADER_BYTES,
-        max_field_size=_HEADER_BYTES,
-    )
-    # What came on a new connection is parsed only now.
-    return None if transport.is_closing() or protocol.should_close else (transport, protocol)
+    assert isinstance(reader, AnswerReader), "made by our connector"
+    return transport, reader
 
 
 def _drop(connection: aiohttp.connector.Connection) -> None:
@@ -248,14 +234,6 @@ def _drop(connection: aiohttp.connector.Connection) -> None:
     if transport is not None and transport.get_write_buffer_size():
         transport.abort()
     connection.close()
-
-
-async def _read_head(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
-    while True:
-        answer, content = await protocol.read()
-        # What is provisional says nothing yet (RFC 9110 §15.2).
-        if not 100 <= answer.code < 200 or answer.code == 101:
-            return answer, content
 
 
 class _ForbiddenAddress(OSError):
@@ -271,64 +249,38 @@ def _guarded_socket(address_info: tuple[Any, ...], *, guard: AddressGuard) -> so
 
 
 class _GuardedResolver(AbstractResolver):
-    """Looks names up in threads of its own, so that dead name servers hold up nothing but look-ups.
+    """Drops refused addresses, so that a name with one good address among them is connected to without a detour;
+    the guard proper is the one at the socket."""
 
-    Drops refused addresses, so that a name with one good address among them is connected to without a detour;
-    the guard proper is the one at the socket.
-    """
-
-    def __init__(self, guard: AddressGuard, *, lookup: Lookup) -> None:
+    def __init__(self, guard: AddressGuard, *, lookup: Lookup | None, deadline_seconds: float) -> None:
         self._guard = guard
-        self._lookup = lookup
-        self._threads = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="pabal-dns")
+        self._servers = NameServers()
+        self._names = Names(lookup or self._servers, deadline_seconds=deadline_seconds)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        look_up = functools.partial(
-            self._lookup, host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
-        )
-        try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
-        except UnicodeError:
-            raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
-        if not found:
-            raise socket.gaierror(socket.EAI_NONAME, "nothing found")
-        refusals = [self._guard.refusal(address[0]) for *_, address in found]
+        del family  # we ask for any
+        found = await self._names.addresses(host)
+        refusals = [self._guard.refusal(address) for address in found]
         if all(refusals):
             raise _ForbiddenAddress(refusals[0])
         return [
             ResolveResult(
                 hostname=host,
-                host=address[0],
-                port=address[1],
-                family=family,
-                proto=protocol,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for (family, _, protocol, _, address), refusal in zip(found, refusals, strict=True)
+            for address, refusal in zip(found, refusals, strict=True)
             if refusal is None
         ]
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-async def _read_start(content: aiohttp.StreamReader, *, deadline: float) -> bytes:
-    """The beginning of the body; the rest is read away in bounds, so that the connection can be used again."""
-    kept = b""
-    try:
-        if content.is_eof():
-            return content.read_nowait(SNIPPET_BYTES)
-        async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + _DRAIN_SECONDS, deadline)):
-            read = 0
-            while read < _DRAIN_BYTES and (chunk := await content.readany()):
-                kept += chunk[: SNIPPET_BYTES - len(kept)]
-                read += len(chunk)
-    except Exception:  # noqa: S110
-        # The status is the answer; what becomes of the rest of the body, or how it breaks off, changes nothing.
-        pass
-    return kept
+        await self._names.close()
+        await self._servers.close()
 
 
 def _failure(error: Exception, *, may_have_left: bool) -> Exchange:
@@ -346,8 +298,8 @@ def _describe_loss(error: Exception) -> str:
     match error:
         case TimeoutError():
             return "no answer in time"
-        case HttpProcessingError():
-            return "the answer is not HTTP"
+        case NoAnswer():
+            return str(error)
         case aiohttp.ServerDisconnectedError():
             return "the connection was closed before an answer"
         case _:

@@ -20,7 +20,8 @@ from pabal.channels.port import Rendered
 from pabal.errors import ConfigError
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected, Unknown
 from pabal.providers.addresses import AddressGuard
-from pabal.providers.http import SNIPPET_BYTES, Answer, Forbidden, HttpClient, NotAUrl, Unanswered, Unsent
+from pabal.providers.http import Answer, Forbidden, HttpClient, NotAUrl, Unanswered, Unsent
+from pabal.providers.http_answer import SNIPPET_BYTES
 from pabal.providers.options import Options, read_options
 from pabal.providers.port import ProviderContext
 from pabal.webhook_secret import read_secret

@@ -194,7 +194,7 @@ async def _promises_for_ever(_: Request, writer: asyncio.StreamWriter) -> None:
     ("script", "reason"),
     [
         (hang, "no answer in time"),
-        (_promises_for_ever, "no answer in time"),
+        (_promises_for_ever, "more than 8 provisional answers"),
         (hang_up, "the connection was closed before an answer"),
         (raw(b"HTTP/1.1 200 O"), "the connection was closed before an answer"),
         (reset, "the connection broke before an answer"),
