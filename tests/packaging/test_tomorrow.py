@@ -50,7 +50,9 @@ class Project(msgspec.Struct, frozen=True):
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the project, with the index as the only place that pip knows."""
         environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "MAKE", "MFLAGS"))
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("PIP_", "MAKE", "MFLAGS", "VENV", "PYTHON"))
         }
         environment |= {"PIP_INDEX_URL": self.index.url, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1"}
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=90)
