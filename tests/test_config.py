@@ -85,11 +85,18 @@ def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> Non
         ("[tenants.shop]\nquota_burst = 5", "quota_burst has no use without quota_per_second - at `$.tenants[...]`"),
         ("[tenants.shop]\nquota_per_second = 0", "`$.tenants[...].quota_per_second`"),
         ("[api]\nport = 99999\n", "$.api.port"),
-        ("[api]\nprot = 1\n", "prot"),
+        (
+            "[api]\nprot = 1\n",
+            "unknown field `prot`; there are: host, port, append_timeout_seconds, keys - at `$.api`",
+        ),
+        ("[apis]\n", "unknown field `apis`; there are: log, api, worker, store, tenants, channels, providers"),
         ("[api\n", "is not TOML"),
         ('[[api.keys]]\ntenant = "a"\nhash = "short"\n', "$.api.keys[0].hash"),
         ('[[api.keys]]\ntenant = "A B"\nhash = "short"\n', "$.api.keys[0].tenant"),
-        ("[classes.urgent]\nweight = 1\n", "urgent"),
+        (
+            "[classes.urgent]\nweight = 1\n",
+            "'urgent'; there are: bulk, critical, standard - at `key` in `$.classes`",
+        ),
         (
             "[classes.bulk]\nladder_seconds = [7]\n",
             "there are: 5, 30, 120, 600, 1800, 7200, 21600 - at `$.classes.bulk.ladder_seconds[0]`",

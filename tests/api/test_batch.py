@@ -33,6 +33,15 @@ async def test_a_batch_is_one_append_and_one_result_per_item(lab: Lab) -> None:
     ]
 
 
+async def test_an_unknown_field_is_answered_with_those_there_are(lab: Lab) -> None:
+    of_item = (await send(lab, {**GOOD, "key": "a"})).json["results"][0]["problem"]["errors"][0]
+    of_batch = (await lab.post({"notification": []}, path="/v1/notifications/batch")).json["errors"][0]
+
+    assert of_item["path"] == "$.notifications[0].key"
+    assert of_item["message"].endswith("expires_at, tags, idempotency_key")
+    assert of_batch["message"] == "there is no such field; there are: notifications"
+
+
 async def test_an_item_is_accepted_under_the_same_ids_as_a_request_of_its_own(lab: Lab) -> None:
     alone = await lab.post(GOOD, idempotency_key="a")
     batched = await send(lab, {**GOOD, "idempotency_key": "a"})

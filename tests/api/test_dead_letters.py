@@ -201,6 +201,15 @@ async def test_letters_are_filtered_by_all_that_the_command_filters_by(client: C
         assert (await client.ask("GET", f"/v1/dead-letters?{query}", expect=422))["code"] == "invalid_parameter"
 
 
+async def test_an_unknown_field_or_filter_is_answered_with_those_there_are(client: Client) -> None:
+    body = await client.ask("POST", "/v1/dead-letters/discard", {"reason": "x", "error_class": ["a"]}, expect=422)
+    query = await client.ask("GET", "/v1/dead-letters?error=exhausted", expect=422)
+
+    assert body["code"] == "unknown_field"
+    assert "there are: channels, error_classes, providers, tenants" in body["errors"][0]["message"]
+    assert "there are: channel, error_class, provider, tenant, class" in query["errors"][0]["message"]
+
+
 async def test_all_that_fit_are_discarded_at_once_with_who_and_why_in_the_audit_log(client: Client) -> None:
     await client.bury(client.delivery(1), client.delivery(2), client.delivery(3, tenant="bank"))
     await client.bury(client.delivery(4), error_class="uncertain")

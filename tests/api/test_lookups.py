@@ -208,6 +208,13 @@ async def test_a_parameter_that_does_not_fit_is_named(world: World, query: str, 
     assert [error["path"] for error in problem["errors"]] == [path]
 
 
+async def test_an_unknown_parameter_is_answered_with_those_there_are(world: World) -> None:
+    problem = check_problem(await get(world, "/v1/deliveries?colour=red"), "invalid_parameter")
+
+    known = "recipient, status, channel, class, tag, since, cursor, limit"
+    assert problem["errors"][0]["message"] == f"there is no such parameter; there are: {known}"
+
+
 @pytest.mark.parametrize("wait", ["-1", "nan", "inf", "4.1", "soon", ""])
 async def test_a_wait_is_a_number_of_seconds_up_to_four(world: World, wait: str) -> None:
     check_problem(await get(world, f"/v1/deliveries/{NOBODY}?wait={wait}"), "invalid_parameter")

@@ -215,6 +215,20 @@ async def test_a_broken_rule_is_named_by_its_code_and_path(
     assert lab.log.appends == []
 
 
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({"colour": "red"}, "to, class, content, template, data, order_key, send_at, expires_at, tags"),
+        ({"content": {**TEXT, "email": {"sms": 1}}}, "subject, text, html"),
+        ({"to": [{**ANA, "name": "Ana"}]}, "channel, address"),
+    ],
+)
+async def test_an_unknown_field_is_answered_with_those_there_are(lab: Lab, change: dict[str, Any], known: str) -> None:
+    problem = check_problem(await lab.post({**GOOD, **change}), "unknown_field")
+
+    assert problem["errors"][0]["message"] == f"there is no such field; there are: {known}"
+
+
 async def test_several_broken_rules_come_together(lab: Lab) -> None:
     reply = await lab.post({"to": [{**ANA, "channel": "pigeon"}, {**ANA, "address": "x"}], "tags": ["a"]})
 

@@ -10,7 +10,7 @@ from pabal.choices import with_choices
 
 _KEY: Final = re.compile(rb"[!-~]{1,255}")
 _COMPLAINTS: Final[tuple[tuple[re.Pattern[str], Code], ...]] = (
-    (re.compile(r"Object contains unknown field `(.*)`", re.DOTALL), "unknown_field"),
+    (re.compile(r"Object contains unknown field `(.*)`(; there are: .*)?", re.DOTALL), "unknown_field"),
     (re.compile(r"Object missing required field `(.*)`", re.DOTALL), "missing_field"),
 )
 
@@ -63,6 +63,6 @@ def _misfit(complaint: str, *, root: str) -> Refused:
     path = root + place.removesuffix("`")
     for pattern, code in _COMPLAINTS:
         if named := pattern.fullmatch(message):
-            word = "there is no such field" if code == "unknown_field" else "is required"
+            word = f"there is no such field{named[2] or ''}" if code == "unknown_field" else "is required"
             return refuse_field(code, path=f"{path}.{named[1][:64]}", message=word)
     return refuse_field("invalid_field", path=path, message=message)

@@ -25,7 +25,7 @@ from pabal.errors import LedgerUnavailable, LogError, RecordRefused, StoreUnavai
 
 MAX_QUERY_BYTES: Final = 8192
 
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`(; there are: .*)?", re.DOTALL)
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def read_query(text: bytes, model: type[Q]) -> Q:
     except msgspec.ValidationError as error:
         message, _, place = with_choices(str(error), type_=model).rpartition(" - at `$.")
         if not message and (unknown := _UNKNOWN.fullmatch(place)):
-            raise refuse_parameter(unknown[1], "there is no such parameter") from None
+            raise refuse_parameter(unknown[1], f"there is no such parameter{unknown[2] or ''}") from None
         raise refuse_parameter(place.removesuffix("`") if message else "", message or place) from None
     for field in msgspec.structs.fields(model):
         # Likewise it takes the text "null" for nothing.

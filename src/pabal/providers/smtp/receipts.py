@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from pabal.choices import with_choices
 from pabal.errors import UnreadableReceipt
 from pabal.notification import Instant, Receipt, ReceiptKind, receipt_id
 from pabal.providers.port import CallbackRequest
@@ -91,7 +92,7 @@ def _decode(text: bytes | msgspec.Raw, model: type[Any], *, where: str) -> Any:
     try:
         return msgspec.json.decode(text, type=model)
     except msgspec.ValidationError as error:
-        message, separator, place = str(error).rpartition(" - at `$")
+        message, separator, place = with_choices(str(error), type_=model).rpartition(" - at `$")
         raise UnreadableReceipt(
             f"{where}{place.removesuffix('`')}: {message}" if separator else f"{where}: {error}"
         ) from None
