@@ -1,4 +1,4 @@
-"""What a word could have been: msgspec says which word is wrong (a value, a key, a field) and not which are right. Pure."""
+"""What a word could have been: msgspec says which value, key or field is wrong, and not which would do. Pure."""
 
 import re
 from collections.abc import Iterator
