@@ -15,7 +15,7 @@ _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 58rem; margin: 0 auto; padding: 1.5rem 1rem 6rem; }
 h1 { margin-bottom: .2rem; } h2 { margin-top: 3rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
-h3 { margin: 2rem 0 .3rem; overflow-wrap: anywhere; } nav a { margin-right: 1rem; white-space: nowrap; }
+h3 { margin: 2rem 0 .3rem; overflow-wrap: anywhere; } nav a { display: inline-block; margin-right: 1rem; }
 ul.index { list-style: none; padding: 0; } ul.index li { padding: .15rem 0; overflow-wrap: anywhere; }
 ul.index .method { display: inline-block; min-width: 4.8rem; } ul.index small { opacity: .75; }
 table { border-collapse: collapse; width: 100%; margin: .6rem 0; }
