@@ -103,7 +103,7 @@ async def test_two_idempotency_keys_are_refused(lab: Lab) -> None:
 async def test_a_scheduled_notification_goes_down_the_delay_line(lab: Lab) -> None:
     send_at = lab.clock.now() + timedelta(hours=3)
 
-    reply = await lab.post({**GOOD, "to": [HOOK], "send_at": send_at, "class": "critical"})
+    reply = await lab.post({**GOOD, "to": [HOOK], "send_at": send_at, "class": "critical", "tags": ["a", "b"]})
 
     record, event = lab.log.records
     assert reply.status == 202
@@ -112,6 +112,7 @@ async def test_a_scheduled_notification_goes_down_the_delay_line(lab: Lab) -> No
     assert read_delivery(as_record(record)).expires_at == send_at + timedelta(hours=1)
     told = read_event(as_record(event))
     assert (told.kind, told.due, str(told.delivery_id)) == ("scheduled", send_at, reply.json["deliveries"][0]["id"])
+    assert (told.at, told.expires_at, told.tags) == (lab.clock.now(), send_at + timedelta(hours=1), ("a", "b"))
 
 
 async def test_a_scheduled_notification_that_is_asked_for_twice_is_told_as_one_event(lab: Lab) -> None:

@@ -162,6 +162,8 @@ def _scheduled(delivery: Delivery) -> DeliveryEvent:
         at=delivery.accepted_at,
         due=delivery.send_at,
         traceparent=delivery.traceparent,
+        expires_at=delivery.expires_at,
+        tags=delivery.tags,
     )
 
 
