@@ -178,7 +178,7 @@ KINDS: Final[Mapping[Code, Kind]] = {
     "redrive_held": Kind(
         409,
         "Another redrive works on these dead letters",
-        "One at a time: the message says whose. Wait for it to end, or cancel it.",
+        "One at a time. Wait for it to end, or cancel it if it is yours.",
     ),
     "store_unavailable": Kind(
         503, "The store did not answer", "Accepting and sending do not need it. Ask again after `Retry-After`."

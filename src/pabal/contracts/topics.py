@@ -294,14 +294,14 @@ TOPICS: Final[Sequence[Topic]] = (
             Message(
                 name="redriveClaim",
                 about="Who redrives a dead topic at the moment.",
-                key="`redrive/` and the topic's name",
+                key="`redrive/` and the topic's name; of one tenant's letters, `/` and the tenant",
                 headers=(_schema("redrive-claim/1"),),
                 schema="redrive-claim/1",
             ),
             Message(
                 name="redriveClaimEnded",
                 about="Nobody does any more.",
-                key="`redrive/` and the topic's name",
+                key="`redrive/` and the topic's name; of one tenant's letters, `/` and the tenant",
                 headers=(),
                 schema=None,
             ),
