@@ -91,6 +91,9 @@ def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> Non
         ),
         ("[apis]\n", "unknown field `apis`; there are: log, api, worker, store, tenants, channels, providers"),
         ("[api\n", "is not TOML"),
+        ('["tenants"."shop\\n"]\n', "`key` in `$.tenants`"),
+        ('[[api.keys]]\ntenant = "shop\\n"\nhash = "short"\n', "$.api.keys[0].tenant"),
+        (f'[[api.keys]]\ntenant = "a"\nhash = "{"a" * 64}\\n"\n', "$.api.keys[0].hash"),
         ('[[api.keys]]\ntenant = "a"\nhash = "short"\n', "$.api.keys[0].hash"),
         ('[[api.keys]]\ntenant = "A B"\nhash = "short"\n', "$.api.keys[0].tenant"),
         (

@@ -22,7 +22,7 @@ from pabal.webhook_secret import read_secret
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 Scope = Literal["send", "read", "admin", "operator"]
 
 
@@ -34,7 +34,7 @@ class ApiKey(_Table, frozen=True, kw_only=True):
     """A caller's key: the SHA-256 of the key in hex (`pabal key new` prints both), its tenant and what it may do."""
 
     tenant: Name
-    hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     scopes: tuple[Scope, ...] = ("send",)
 
 

@@ -175,6 +175,7 @@ class Receipt(Fact, frozen=True, kw_only=True):
 
     It names the delivery by our key (`delivery_id`), or by the provider's own id, which a `sent` event maps.
     `is_permanent`: the address will never take anything (a hard bounce). `raw` is the callback as it came, cut.
+    `channel` is the one that the provider carries; a receipt suppresses no address of another.
     """
 
     id: uuid.UUID
@@ -186,6 +187,7 @@ class Receipt(Fact, frozen=True, kw_only=True):
     is_permanent: bool = False
     detail: str | None = None
     raw: str | None = None
+    channel: str | None = None
 
 
 SuppressionReason = Literal["bounced", "complained", "unsubscribed", "manual"]

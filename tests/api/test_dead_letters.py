@@ -286,6 +286,47 @@ async def test_a_redrive_can_be_stopped(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
+    "since", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1970-01-01T00:30:00Z", "1900-01-01T00:00:00-14:00"]
+)
+async def test_since_the_calendars_start_is_since_ever(client: Client, since: str) -> None:
+    await client.bury(client.delivery(1))
+
+    listed = await client.ask("GET", f"/v1/dead-letters?since={since}")
+    counted = await client.ask("GET", f"/v1/dead-letters/stats?since={since}")
+    plan = await client.ask("POST", "/v1/redrives/plan", {"since": since})
+    await client.ask("POST", "/v1/redrives", {"plan": plan, "reason": "x"}, expect=202)
+    view = await until_ended(client, plan["id"])
+    discarded = await client.ask("POST", "/v1/dead-letters/discard", {"since": since, "reason": "x"})
+    found = await client.ask("GET", f"/v1/dead-letters?since={since}&until=9999-12-31T23:59:59.9999999Z&state=any")
+
+    assert (listed["total"], counted["groups"][0]["count"]) == (1, 1)
+    assert (view["state"], view["redriven"]) == ("completed", 1)
+    assert (discarded, found["total"]) == ({"discarded": 0}, 1)
+
+
+@pytest.mark.parametrize("since", ["9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59-14:00"])
+async def test_since_the_calendars_end_there_is_nothing(client: Client, since: str) -> None:
+    await client.bury(client.delivery(1))
+
+    assert (await client.ask("GET", f"/v1/dead-letters?since={since}"))["total"] == 0
+    assert (await client.ask("POST", "/v1/redrives/plan", {"since": since}))["counts"] == {}
+
+
+@pytest.mark.parametrize("name", ["abc\n", "abc\r\nX: y", "a b", "", "ä", "x" * 65])
+async def test_a_plans_id_is_one_word(client: Client, name: str) -> None:
+    plan = await client.ask("POST", "/v1/redrives/plan", {})
+
+    told = await client.ask("POST", "/v1/redrives", {"plan": {**plan, "id": name}, "reason": "x"}, expect=422)
+
+    assert told["errors"][0]["path"] == "$.plan.id"
+
+
+@pytest.mark.parametrize("letter", ["webhook/0/9999999999999999999", "webhook/9999999999999999999/0", "webhook/0/-1"])
+async def test_a_letter_beyond_all_numbers_is_not_found(client: Client, letter: str) -> None:
+    await client.ask("GET", f"/v1/dead-letters/{letter}", expect=404)
+
+
+@pytest.mark.parametrize(
     ("pace", "where"),
     [
         ({"per_second": 1e-300, "patience_seconds": 1e308}, "$.pace.per_second"),

@@ -121,7 +121,7 @@ def create_app(
             store=store,
         )
     )
-    receipts = TakingReceipts(receivers=receivers, acceptance=acceptance, ledger=ledger)
+    receipts = TakingReceipts(receivers=receivers, acceptance=acceptance, ledger=ledger, store=store, clock=clock)
     accepting = _accepting_routes(keyring=keyring, acceptance=acceptance, new_key=new_key, tracing=tracing)
     routes = [
         *accepting,

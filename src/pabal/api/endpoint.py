@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from pabal.api.acceptance import refused_by_log
 from pabal.api.asgi import Answer, Head, check_json, read_body, read_head
-from pabal.api.decoding import decode
+from pabal.api.decoding import at_most_microseconds, decode
 from pabal.api.problems import BodyError, Refused, defect, log_unavailable, refuse_for_now, topics_missing
 from pabal.choices import with_choices
 from pabal.errors import LedgerUnavailable, LogError, RecordRefused, StoreUnavailable, UnknownTopic
@@ -113,6 +113,7 @@ def read_query(text: bytes, model: type[Q]) -> Q:
         fields[name] = value
     for name in _times(model) & fields.keys():
         # Outside of its strict mode msgspec takes any number for seconds.
+        fields[name] = at_most_microseconds(fields[name])
         try:
             msgspec.convert(fields[name], datetime)
         except msgspec.ValidationError as error:

@@ -293,15 +293,15 @@ TOPICS: Final[Sequence[Topic]] = (
             ),
             Message(
                 name="redriveClaim",
-                about="Who redrives a dead topic at the moment.",
-                key="`redrive/` and the topic's name; of one tenant's letters, `/` and the tenant",
+                about="Who redrives a dead topic now (of one tenant's letters: the key goes on with `/TENANT`).",
+                key="`redrive/` and the topic's name",
                 headers=(_schema("redrive-claim/1"),),
                 schema="redrive-claim/1",
             ),
             Message(
                 name="redriveClaimEnded",
                 about="Nobody does any more.",
-                key="`redrive/` and the topic's name; of one tenant's letters, `/` and the tenant",
+                key="`redrive/` and the topic's name",
                 headers=(),
                 schema=None,
             ),

@@ -77,7 +77,8 @@ def _receipt(reported: Reported, raw: msgspec.Raw, *, provider: str, where: str)
         provider_id=reported.provider_id,
         is_permanent=reported.permanent,
         detail=reported.detail,
-        raw=bytes(raw).decode(),
+        # What is in fields that we do not know nobody has looked at yet.
+        raw=bytes(raw).decode(errors="replace"),
     )
 
 
