@@ -126,6 +126,24 @@ async def test_a_scheduled_notification_that_is_asked_for_twice_is_told_as_one_e
     assert first.id == again.id
 
 
+async def test_of_a_key_that_stands_twice_the_last_one_holds(lab: Lab) -> None:
+    body = b'{"to": [{"channel": "pigeon", "channel": "email", "address": "x", "address": "a@b.example"}], '
+
+    reply = await lab.post(body + b'"class": "bulk", "class": "critical", "content": {"title": "t", "body": "b"}}')
+
+    assert reply.status == 202
+    assert [(each.channel, each.address, each.class_) for each in lab.log.deliveries] == [
+        ("email", "a@b.example", "critical")
+    ]
+
+
+@pytest.mark.parametrize("domain", ["localhost", "corp.local", "x.test", "[127.0.0.1]"])
+async def test_mail_to_a_domain_that_leaves_no_house_is_refused(lab: Lab, domain: str) -> None:
+    reply = await lab.post({**GOOD, "to": [{**ANA, "address": f"ana@{domain}"}]})
+
+    check_problem(reply, "invalid_address")
+
+
 @pytest.mark.parametrize(
     "never",
     [
