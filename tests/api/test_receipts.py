@@ -197,7 +197,7 @@ async def signed_report(lab: Lab, *reports: bytes) -> Reply:
     return await report(lab, body, provider="smtp", headers=list(signed.items()))
 
 
-SECRET = f"whsec_{b64encode(b'a secret of the relay').decode()}"
+SECRET = f"whsec_{b64encode(b'a secret of the relay, for tests').decode()}"
 
 
 def mail_relay() -> TakesReceipts:
