@@ -79,17 +79,64 @@ def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> Non
     assert settings.tenants["shop"].webhook_secrets == (SECRET, OTHER_SECRET)
 
 
+NUMBERS = {
+    "[api]\nappend_timeout_seconds": "$.api.append_timeout_seconds",
+    "[log]\nsession_seconds": "$.log.session_seconds",
+    "[worker]\ndrain_seconds": "$.worker.drain_seconds",
+    "[worker]\nwindow": "$.worker.window",
+    "[store]\nretention_seconds": "$.store.retention_seconds",
+    "[tenants.shop]\nquota_per_second": "$.tenants[...].quota_per_second",
+    "[tenants.shop]\nquota_per_second = 1\nquota_burst": "$.tenants[...].quota_burst",
+    "[channels.email]\nconcurrency": "$.channels[...].concurrency",
+    "[classes.bulk]\nweight": "$.classes[...].weight",
+    "[classes.bulk]\ntime_to_live_seconds": "$.classes[...].time_to_live_seconds",
+    "[guard]\nfailure_ratio": "$.guard.failure_ratio",
+    "[guard]\nminimum_calls": "$.guard.minimum_calls",
+    "[guard]\nwindow_seconds": "$.guard.window_seconds",
+    "[guard]\nhost_rate_per_second": "$.guard.host_rate_per_second",
+    "[guard]\nbrake_ratio": "$.guard.brake_ratio",
+    "[guard]\nbrake_records": "$.guard.brake_records",
+}
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e308", "5e-324", "-1", "0", f"{10**30}"])
+@pytest.mark.parametrize("setting", NUMBERS)
+def test_a_number_beyond_all_bounds_is_refused_with_its_place(tmp_path: Path, setting: str, number: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, f"{setting} = {number}\n")
+
+    assert NUMBERS[setting] in str(raised.value)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e308", "5e-324", "-1", "0"])
+def test_a_providers_rate_beyond_all_bounds_is_refused(tmp_path: Path, number: str) -> None:
+    settings = load(tmp_path, f"[providers.smtp]\nrate_per_second = {number}\n")
+
+    with pytest.raises(ConfigError, match=r"\$\.providers\.smtp\.rate_per_second"):
+        settings.provider("smtp")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("[tenants.shop]\nquota_burst = 5", "quota_burst has no use without quota_per_second - at `$.tenants[...]`"),
         ("[tenants.shop]\nquota_per_second = 0", "`$.tenants[...].quota_per_second`"),
         ("[api]\nport = 99999\n", "$.api.port"),
-        ("[api]\nprot = 1\n", "prot"),
+        (
+            "[api]\nprot = 1\n",
+            "unknown field `prot`; there are: host, port, append_timeout_seconds, keys - at `$.api`",
+        ),
+        ("[apis]\n", "unknown field `apis`; there are: log, api, worker, store, tenants, channels, providers"),
         ("[api\n", "is not TOML"),
+        ('["tenants"."shop\\n"]\n', "`key` in `$.tenants`"),
+        ('[[api.keys]]\ntenant = "shop\\n"\nhash = "short"\n', "$.api.keys[0].tenant"),
+        (f'[[api.keys]]\ntenant = "a"\nhash = "{"a" * 64}\\n"\n', "$.api.keys[0].hash"),
         ('[[api.keys]]\ntenant = "a"\nhash = "short"\n', "$.api.keys[0].hash"),
         ('[[api.keys]]\ntenant = "A B"\nhash = "short"\n', "$.api.keys[0].tenant"),
-        ("[classes.urgent]\nweight = 1\n", "urgent"),
+        (
+            "[classes.urgent]\nweight = 1\n",
+            "'urgent'; there are: bulk, critical, standard - at `key` in `$.classes`",
+        ),
         (
             "[classes.bulk]\nladder_seconds = [7]\n",
             "there are: 5, 30, 120, 600, 1800, 7200, 21600 - at `$.classes.bulk.ladder_seconds[0]`",

@@ -27,8 +27,9 @@ from pabal.notification import (
 from pabal.outcome import Suppressed
 from pabal.protocol import Claim, Source
 from pabal.store.ledger import SqliteLedger
+from pabal.store.port import DeliveryView
 from pabal.store.sql import SqlStore
-from pabal.suppressions import ANEW_AFTER, GateFollower, SuppressionList, Suppressor, Tail, reason_of
+from pabal.suppressions import ANEW_AFTER, GateFollower, SuppressionList, Suppressor, Tail, reason_of, suppression_of
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANA = suppression_key(tenant="shop", channel="email", address="ana@example.com")
@@ -367,3 +368,24 @@ async def test_what_was_read_is_not_read_again(lab: Lab) -> None:
 
     assert [change.suppression and change.suppression.address for change in more] == ["bo@example.com"]
     assert not is_whole
+
+
+@pytest.mark.parametrize(("channel", "is_suppressed"), [("webhook", False), ("email", True), (None, True)])
+def test_a_receipt_suppresses_no_address_of_a_channel_that_its_provider_does_not_carry(
+    channel: str | None, is_suppressed: bool
+) -> None:
+    delivery = DeliveryView(
+        id=uuid4(),
+        notification_id=uuid4(),
+        tenant="shop",
+        channel="email",
+        address="ana@example.com",
+        class_="standard",
+        status="sent",
+        updated_at=AT,
+        attempt=1,
+    )
+
+    found = suppression_of(receipt("complained", channel=channel), delivery)
+
+    assert (found is not None) == is_suppressed

@@ -19,10 +19,12 @@ from pabal.places import check_database
 from pabal.policy import DEFAULT_CLASSES, ClassSettings, Uncertain
 from pabal.webhook_secret import read_secret
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86400)]
+Rate = Annotated[float, msgspec.Meta(ge=1e-4, le=1e6)]
+"""A second. From one in three hours on; what is reckoned with it stays finite."""
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 Scope = Literal["send", "read", "admin", "operator"]
 
 
@@ -34,7 +36,7 @@ class ApiKey(_Table, frozen=True, kw_only=True):
     """A caller's key: the SHA-256 of the key in hex (`pabal key new` prints both), its tenant and what it may do."""
 
     tenant: Name
-    hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    hash: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     scopes: tuple[Scope, ...] = ("send",)
 
 
@@ -43,7 +45,7 @@ class ApiSettings(_Table, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: Port = 8080
-    append_timeout_seconds: Positive = 5.0
+    append_timeout_seconds: Seconds = 5.0
     keys: tuple[ApiKey, ...] = ()
 
 
@@ -51,7 +53,7 @@ class ClassOverrides(_Table, frozen=True, kw_only=True):
     """What the file may say about a class; what it leaves out keeps the default."""
 
     ladder_seconds: Annotated[tuple[int, ...], msgspec.Meta(min_length=1)] | None = None
-    time_to_live_seconds: Annotated[float, msgspec.Meta(gt=0, le=6 * 86400)] | None = None
+    time_to_live_seconds: Annotated[float, msgspec.Meta(ge=0.001, le=6 * 86400)] | None = None
     weight: Count | None = None
     uncertain: Uncertain | None = None
 
@@ -108,7 +110,7 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kind: str | None = None
-    rate_per_second: Positive | None = None
+    rate_per_second: Rate | None = None
     options: Mapping[str, Any] = {}
 
 
@@ -128,7 +130,7 @@ class TenantSettings(_Table, frozen=True, kw_only=True):
     """
 
     webhook_secrets: tuple[str, ...] = ()
-    quota_per_second: Positive | None = None
+    quota_per_second: Rate | None = None
     quota_burst: Count | None = None
 
     def __post_init__(self) -> None:
@@ -143,21 +145,21 @@ class LogSettings(_Table, frozen=True, kw_only=True):
     url: str | None = None
     kafka: Mapping[str, str] = {}
     group_protocol: Literal["classic", "consumer"] = "classic"
-    session_seconds: Positive = 6.0
+    session_seconds: Seconds = 6.0
 
 
 class WorkerSettings(_Table, frozen=True, kw_only=True):
     """The worker. `window`: records in flight per class and channel; beyond it the log waits."""
 
     window: Count = 2000
-    drain_seconds: Positive = 20.0
+    drain_seconds: Seconds = 20.0
 
 
 class StoreSettings(_Table, frozen=True, kw_only=True):
     """The store. `url`: `sqlite:PATH` or `postgresql://…`; `retention_seconds`: how long what ended is remembered."""
 
     url: str | None = None
-    retention_seconds: Annotated[float, msgspec.Meta(ge=3 * 86400)] = 30 * 86400.0
+    retention_seconds: Annotated[float, msgspec.Meta(ge=3 * 86400, le=36500 * 86400)] = 30 * 86400.0
 
 
 class Settings(_Table, frozen=True, kw_only=True):

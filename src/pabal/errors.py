@@ -128,4 +128,12 @@ class LetterRefused(PabalError):
 
 
 class RedriveHeld(PabalError):
-    """Somebody else redrives from that dead topic; one at a time."""
+    """Somebody else redrives these letters; one at a time.
+
+    `tenant` is whose letters the other one works on (empty: every tenant's); the message tells of it, and is for that
+    tenant and for operators.
+    """
+
+    def __init__(self, message: str, *, tenant: str = "") -> None:
+        super().__init__(message)
+        self.tenant = tenant

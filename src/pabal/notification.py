@@ -141,6 +141,8 @@ class DeliveryEvent(Fact, frozen=True, kw_only=True, rename={"class_": "class"})
     """A fact about a delivery in `pabal.events`: the truth about its status (schema `delivery-event/1`).
 
     `id` is derived (see `event_id`), so that appending it twice is harmless. `traceparent` is the delivery's.
+    `expires_at` and `tags` are told by `scheduled` alone: until it is due, the delivery's own record stands where
+    nobody looks for it. That event's `at` is the acceptance, its `due` is `send_at`.
     """
 
     id: uuid.UUID
@@ -160,6 +162,8 @@ class DeliveryEvent(Fact, frozen=True, kw_only=True, rename={"class_": "class"})
     latency_seconds: float | None = None
     due: Instant | None = None
     traceparent: str | None = None
+    expires_at: Instant | None = None
+    tags: tuple[str, ...] = ()
 
 
 ReceiptKind = Literal["delivered", "deferred", "bounced", "rejected", "complained", "unsubscribed", "opened", "clicked"]
@@ -171,6 +175,7 @@ class Receipt(Fact, frozen=True, kw_only=True):
 
     It names the delivery by our key (`delivery_id`), or by the provider's own id, which a `sent` event maps.
     `is_permanent`: the address will never take anything (a hard bounce). `raw` is the callback as it came, cut.
+    `channel` is the one that the provider carries; a receipt suppresses no address of another.
     """
 
     id: uuid.UUID
@@ -182,6 +187,7 @@ class Receipt(Fact, frozen=True, kw_only=True):
     is_permanent: bool = False
     detail: str | None = None
     raw: str | None = None
+    channel: str | None = None
 
 
 SuppressionReason = Literal["bounced", "complained", "unsubscribed", "manual"]

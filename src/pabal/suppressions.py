@@ -66,9 +66,9 @@ def reason_of(receipt: Receipt) -> SuppressionReason | None:
 
 
 def suppression_of(receipt: Receipt, delivery: DeliveryView) -> Suppression | None:
-    """What a receipt about a delivery means for its address."""
+    """What a receipt about a delivery means for its address. One of another channel's provider means nothing."""
     reason = reason_of(receipt)
-    if reason is None:
+    if reason is None or receipt.channel not in (None, delivery.channel):
         return None
     return Suppression(
         tenant=delivery.tenant,

@@ -18,6 +18,7 @@ import jinja2.meta
 import msgspec
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pabal.choices import with_choices
 from pabal.errors import ConfigError, TemplateError
 from pabal.notification import Content, EmailContent, WebhookContent
 
@@ -115,7 +116,7 @@ def parse_template(name: str, text: str, *, path: str) -> Template:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {with_choices(str(error), type_=_File)}") from error
     source = TemplateSource(title=file.title, body=file.body, email=file.email, webhook=file.webhook)
     if not _texts(source):
         raise ConfigError(f"{path}: says nothing; write a title, a body, or a part for a channel")

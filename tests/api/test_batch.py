@@ -33,6 +33,24 @@ async def test_a_batch_is_one_append_and_one_result_per_item(lab: Lab) -> None:
     ]
 
 
+async def test_an_unknown_field_is_answered_with_those_there_are(lab: Lab) -> None:
+    of_item = (await send(lab, {**GOOD, "key": "a"})).json["results"][0]["problem"]["errors"][0]
+    of_batch = (await lab.post({"notification": []}, path="/v1/notifications/batch")).json["errors"][0]
+
+    assert of_item["path"] == "$.notifications[0].key"
+    assert of_item["message"].endswith("expires_at, tags, idempotency_key")
+    assert of_batch["message"] == "there is no such field; there are: notifications"
+
+
+async def test_an_items_expiry_at_the_calendars_end_is_brought_forward(lab: Lab) -> None:
+    never = {**GOOD, "expires_at": "9999-12-31T23:59:59.9999999Z"}
+
+    reply = await send(lab, never, {**never, "colour": 1})
+
+    first, second = reply.json["results"]
+    assert (first["status"], second["problem"]["code"]) == (202, "unknown_field")
+
+
 async def test_an_item_is_accepted_under_the_same_ids_as_a_request_of_its_own(lab: Lab) -> None:
     alone = await lab.post(GOOD, idempotency_key="a")
     batched = await send(lab, {**GOOD, "idempotency_key": "a"})

@@ -1,6 +1,7 @@
 """Dead letters and redrives over HTTP, against a whole Pabal in this process."""
 
 import hashlib
+import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -201,6 +202,15 @@ async def test_letters_are_filtered_by_all_that_the_command_filters_by(client: C
         assert (await client.ask("GET", f"/v1/dead-letters?{query}", expect=422))["code"] == "invalid_parameter"
 
 
+async def test_an_unknown_field_or_filter_is_answered_with_those_there_are(client: Client) -> None:
+    body = await client.ask("POST", "/v1/dead-letters/discard", {"reason": "x", "error_class": ["a"]}, expect=422)
+    query = await client.ask("GET", "/v1/dead-letters?error=exhausted", expect=422)
+
+    assert body["code"] == "unknown_field"
+    assert "there are: channels, error_classes, providers, tenants" in body["errors"][0]["message"]
+    assert "there are: channel, error_class, provider, tenant, class" in query["errors"][0]["message"]
+
+
 async def test_all_that_fit_are_discarded_at_once_with_who_and_why_in_the_audit_log(client: Client) -> None:
     await client.bury(client.delivery(1), client.delivery(2), client.delivery(3, tenant="bank"))
     await client.bury(client.delivery(4), error_class="uncertain")
@@ -273,6 +283,128 @@ async def test_a_redrive_can_be_stopped(client: Client) -> None:
     assert again["code"] == "redrive_held"
     assert view["state"] == "cancelled"
     assert view["redriven"] < 50
+
+
+@pytest.mark.parametrize(
+    "since", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1970-01-01T00:30:00Z", "1900-01-01T00:00:00-14:00"]
+)
+async def test_since_the_calendars_start_is_since_ever(client: Client, since: str) -> None:
+    await client.bury(client.delivery(1))
+
+    listed = await client.ask("GET", f"/v1/dead-letters?since={since}")
+    counted = await client.ask("GET", f"/v1/dead-letters/stats?since={since}")
+    plan = await client.ask("POST", "/v1/redrives/plan", {"since": since})
+    await client.ask("POST", "/v1/redrives", {"plan": plan, "reason": "x"}, expect=202)
+    view = await until_ended(client, plan["id"])
+    discarded = await client.ask("POST", "/v1/dead-letters/discard", {"since": since, "reason": "x"})
+    found = await client.ask("GET", f"/v1/dead-letters?since={since}&until=9999-12-31T23:59:59.9999999Z&state=any")
+
+    assert (listed["total"], counted["groups"][0]["count"]) == (1, 1)
+    assert (view["state"], view["redriven"]) == ("completed", 1)
+    assert (discarded, found["total"]) == ({"discarded": 0}, 1)
+
+
+@pytest.mark.parametrize("since", ["9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59-14:00"])
+async def test_since_the_calendars_end_there_is_nothing(client: Client, since: str) -> None:
+    await client.bury(client.delivery(1))
+
+    assert (await client.ask("GET", f"/v1/dead-letters?since={since}"))["total"] == 0
+    assert (await client.ask("POST", "/v1/redrives/plan", {"since": since}))["counts"] == {}
+
+
+@pytest.mark.parametrize("name", ["abc\n", "abc\r\nX: y", "a b", "", "ä", "x" * 65])
+async def test_a_plans_id_is_one_word(client: Client, name: str) -> None:
+    plan = await client.ask("POST", "/v1/redrives/plan", {})
+
+    told = await client.ask("POST", "/v1/redrives", {"plan": {**plan, "id": name}, "reason": "x"}, expect=422)
+
+    assert told["errors"][0]["path"] == "$.plan.id"
+
+
+@pytest.mark.parametrize("letter", ["webhook/0/9999999999999999999", "webhook/9999999999999999999/0", "webhook/0/-1"])
+async def test_a_letter_beyond_all_numbers_is_not_found(client: Client, letter: str) -> None:
+    await client.ask("GET", f"/v1/dead-letters/{letter}", expect=404)
+
+
+@pytest.mark.parametrize(
+    ("pace", "where"),
+    [
+        ({"per_second": 1e-300, "patience_seconds": 1e308}, "$.pace.per_second"),
+        ({"per_second": 5e-324}, "$.pace.per_second"),
+        ({"per_second": 0}, "$.pace.per_second"),
+        ({"per_second": -1}, "$.pace.per_second"),
+        ({"per_second": 1e308}, "$.pace.per_second"),
+        ({"patience_seconds": 1e308}, "$.pace.patience_seconds"),
+        ({"patience_seconds": 5e-324}, "$.pace.patience_seconds"),
+        ({"canary": 10**30}, "$.pace.canary"),
+        ({"canary": -1}, "$.pace.canary"),
+        ({"max_return_ratio": 1.1}, "$.pace.max_return_ratio"),
+        ({"persecond": 1}, "$.pace.persecond"),
+    ],
+)
+async def test_a_pace_beyond_all_bounds_is_refused(client: Client, pace: dict[str, Any], where: str) -> None:
+    plan = await client.ask("POST", "/v1/redrives/plan", {})
+
+    told = await client.ask("POST", "/v1/redrives", {"plan": plan, "reason": "x", "pace": pace}, expect=422)
+
+    assert told["errors"][0]["path"] == where
+
+
+async def test_a_filter_of_a_plan_that_is_misspelt_is_no_plan_for_more(client: Client) -> None:
+    plan = await client.ask("POST", "/v1/redrives/plan", {})
+    selection = {**plan["selection"], "error_clases": ["uncertain"]}
+
+    told = await client.ask(
+        "POST", "/v1/redrives", {"plan": {**plan, "selection": selection}, "reason": "x"}, expect=422
+    )
+
+    assert (told["code"], told["errors"][0]["path"]) == ("unknown_field", "$.plan.selection.error_clases")
+
+
+SLOW = {"canary": 1, "per_second": 0.01, "patience_seconds": 86400.0}
+
+
+async def test_redrives_of_different_tenants_do_not_wait_for_each_other(client: Client) -> None:
+    await client.bury(*(client.delivery(number) for number in (1, 2, 3)), client.delivery(4, tenant="bank"))
+    slow = await client.ask("POST", "/v1/redrives/plan", {})
+    own = await client.ask("POST", "/v1/redrives/plan", {}, key=OTHER)
+    await client.ask("POST", "/v1/redrives", {"plan": slow, "reason": "x", "pace": SLOW}, expect=202)
+    await client.pabal.until_told(str(client.delivery(1).id), "sent")
+
+    await client.ask("POST", "/v1/redrives", {"plan": own, "reason": "x"}, key=OTHER, expect=202)
+    view = await until_ended(client, own["id"], key=OTHER)
+
+    assert (view["state"], view["redriven"]) == ("completed", 1)
+    assert (await client.ask("GET", f"/v1/redrives/{slow['id']}"))["state"] == "running"
+
+
+async def test_a_redrive_that_is_held_tells_a_tenant_of_its_own_alone(client: Client) -> None:
+    await client.bury(*(client.delivery(number) for number in (1, 2)), client.delivery(3, tenant="bank"))
+    by_operator = await client.ask("POST", "/v1/redrives/plan", {}, key=OPERATOR)
+    plans = [await client.ask("POST", "/v1/redrives/plan", {}, key=key) for key in (ADMIN, OTHER, OPERATOR)]
+    await client.ask(
+        "POST", "/v1/redrives", {"plan": by_operator, "reason": "x", "pace": SLOW}, key=OPERATOR, expect=202
+    )
+    await client.pabal.until_told(str(client.delivery(1).id), "sent")
+
+    shop, bank, operator = [
+        await client.ask("POST", "/v1/redrives", {"plan": plan, "reason": "x"}, key=key, expect=409)
+        for plan, key in zip(plans, (ADMIN, OTHER, OPERATOR), strict=True)
+    ]
+    await client.ask("POST", f"/v1/redrives/{by_operator['id']}/cancel", key=OPERATOR, expect=202)
+    await until_ended(client, by_operator["id"], key=OPERATOR)
+    mine = await client.ask("POST", "/v1/redrives/plan", {})
+    await client.ask("POST", "/v1/redrives", {"plan": mine, "reason": "x", "pace": SLOW}, expect=202)
+    await client.pabal.until_told(str(client.delivery(2).id), "sent")
+    another = await client.ask("POST", "/v1/redrives/plan", {})
+    own = await client.ask("POST", "/v1/redrives", {"plan": another, "reason": "x"}, expect=409)
+
+    for told in (shop, bank):
+        assert by_operator["id"] not in str(told)
+        assert "ops" not in told["detail"]
+    assert by_operator["id"] in operator["detail"]
+    assert f"an API key of shop on {socket.gethostname()} redrives letters of shop" in own["detail"]
+    assert mine["id"] in own["detail"]
 
 
 async def test_a_plan_that_is_none_of_this_log_is_refused_before_anything_is_begun(client: Client) -> None:

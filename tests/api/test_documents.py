@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from pabal.api.problems import KINDS
-from tests.api.lab import Lab
+from tests.api.lab import Lab, Reply
 from tests.api.test_notifications import check_problem
 
 MANUAL = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ async def test_a_method_that_is_not_taken_is_a_problem_that_names_those_that_are
     assert reply.headers["allow"] == allowed
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/notifications/", "/healthz/", "/v2/notifications", "//", "/\x00"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/notifications/", "/healthz/", "/v2/notifications", "//", "/\x00"])
 async def test_a_path_that_leads_nowhere_is_a_problem(lab: Lab, path: str) -> None:
     check_problem(await lab.get(path), "not_found")
 
@@ -52,6 +52,113 @@ async def test_the_openapi_document_names_this_installations_channels(lab: Lab) 
 
     recipient = document["components"]["schemas"]["Recipient"]
     assert recipient["properties"]["channel"]["enum"] == ["email", "webhook"]
+
+
+async def test_a_clients_generator_finds_optional_what_may_be_left_out_of_a_request(lab: Lab) -> None:
+    document = (await lab.get("/openapi.json")).json
+
+    # openapi-typescript demands every property that has a default, and takes an object of which nothing is said for {}.
+    schemas = document["components"]["schemas"]
+    assert [
+        name for name, schema in schemas.items() for rule in schema["properties"].values() if "default" in rule
+    ] == []
+    asked = schemas["NotificationRequest"]
+    assert asked["required"] == ["to"]
+    assert asked["properties"]["class"]["description"].endswith("By default `standard`.")
+    [data, _] = asked["properties"]["data"]["anyOf"]
+    assert data == {"type": "object", "additionalProperties": True}
+    assert schemas["RedriveRequest"]["required"] == ["plan", "reason"]
+    assert "required" not in schemas["Pace"] or schemas["Pace"]["required"] == []
+
+
+async def test_a_clients_generator_finds_required_what_is_always_answered(lab: Lab) -> None:
+    schemas = (await lab.get("/openapi.json")).json["components"]["schemas"]
+    problem = (await lab.get("/nope")).json
+
+    assert schemas["DeliveryPage"]["required"] == ["deliveries", "next_cursor"]
+    assert schemas["SuppressionView"]["required"] == list(schemas["SuppressionView"]["properties"])
+    assert set(schemas["Problem"]["required"]) == problem.keys()
+
+
+async def test_every_operation_says_whether_it_needs_a_key_and_has_a_name_of_its_own(lab: Lab) -> None:
+    document = (await lab.get("/openapi.json")).json
+
+    operations = {
+        f"{method} {path}": each for path, methods in document["paths"].items() for method, each in methods.items()
+    }
+    assert {place for place, each in operations.items() if each["security"] == []} == {
+        "post /v1/receipts/{provider}",
+        *(f"get {path}" for path in ("/", "/docs", "/openapi.json", "/healthz", "/readyz")),
+    }
+    assert {str(each["security"]) for each in operations.values()} == {"[]", "[{'key': []}]"}
+    assert len({each["operationId"] for each in operations.values()}) == len(operations)
+    assert [server["url"] for server in document["servers"]] == ["/"]
+
+
+async def test_what_is_said_to_need_no_key_needs_none_and_the_others_do(lab: Lab) -> None:
+    document = (await lab.get("/openapi.json")).json
+
+    for path, methods in document["paths"].items():
+        for method, each in methods.items():
+            place = path.replace("{id}", "00000000-0000-0000-0000-000000000000")
+            reply = (
+                await lab.post({}, path=place, key=None)
+                if method == "post"
+                else await lab.ask(method.upper(), place, key=None)
+            )
+            assert (reply.status == 401) is bool(each["security"]), (method, path)
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
+
+
+async def front(lab: Lab, accept: str | None) -> Reply:
+    headers = [] if accept is None else [(b"accept", accept.encode("latin-1"))]
+    return await lab.call("GET", "/", headers=headers, chunks=[b""])
+
+
+async def test_the_front_page_leads_a_browser_to_the_description(lab: Lab) -> None:
+    reply = await front(lab, BROWSER)
+
+    page = _Page(reply.content.decode())
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+    assert {"/docs", "/openapi.json"} <= set(page.links)
+    for link in page.links:
+        assert (await lab.get(link)).status == 200
+
+
+async def test_the_front_page_leads_a_program_to_the_description(lab: Lab) -> None:
+    reply = await front(lab, None)
+
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert (reply.json["docs"], reply.json["openapi"]) == ("/docs", "/openapi.json")
+    assert reply.headers["vary"] == "Accept"
+    for link in ("docs", "openapi", "health", "readiness"):
+        assert (await lab.get(reply.json[link])).status == 200
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (BROWSER, "text/html"),
+        ("text/html", "text/html"),
+        ("TEXT/HTML; q=0.5", "text/html"),
+        ("text/*, application/json;q=0.9", "text/html"),
+        ("*/*", "application/json"),
+        ("application/json", "application/json"),
+        ("text/html;q=0.5, application/*", "application/json"),
+        ("text/html;q=0, */*;q=0.1", "application/json"),
+        ("text/html;q=nan", "application/json"),
+        ("text/html;q=1e9, application/json", "application/json"),
+        ("image/png", "application/json"),
+        ("", "application/json"),
+        (";q=,,;;\xff", "application/json"),
+        ("a/b," * 5000 + "text/html", "application/json"),
+    ],
+)
+async def test_the_front_page_is_html_where_that_is_preferred(lab: Lab, accept: str, kind: str) -> None:
+    assert (await front(lab, accept)).headers["content-type"].partition(";")[0] == kind
 
 
 async def test_every_error_code_stands_in_the_openapi_document_where_it_can_occur(lab: Lab) -> None:
@@ -96,6 +203,15 @@ async def test_the_page_needs_nothing_but_itself(lab: Lab) -> None:
     assert not page.tags & {"script", "link", "img", "iframe"}
     assert {link for link in page.links if not link.startswith("#")} == {"/openapi.json"}
     assert "None" not in reply.content.decode()
+
+
+async def test_the_page_has_an_index_of_every_request(lab: Lab) -> None:
+    page = _Page((await lab.get("/docs")).content.decode())
+    paths = (await lab.get("/openapi.json")).json["paths"]
+
+    named = [each["operationId"] for methods in paths.values() for each in methods.values()]
+    assert [link.removeprefix("#") for link in page.links if link.removeprefix("#") in named] == named
+    assert set(named) <= set(page.ids)
 
 
 async def test_the_type_of_a_problem_and_every_link_of_the_page_lead_to_an_anchor(lab: Lab) -> None:

@@ -7,12 +7,15 @@ from uuid import UUID
 
 import pytest
 
-from pabal.api.projection import MAX_WAIT_SECONDS, pauses
+from pabal.api.problems import Refused
+from pabal.api.projection import MAX_WAIT_SECONDS, MOST_WAITING, Projection, pauses
+from pabal.clock import ManualClock
 from pabal.errors import StoreUnavailable
 from pabal.notification import Receipt, receipt_id
 from tests.api.lab import KEY, OTHER_KEY, READ_KEY, Lab, Reply
 from tests.api.test_notifications import check_problem
 from tests.api.world import World
+from tests.waiting import eventually
 
 NOBODY = UUID(int=7)
 
@@ -208,6 +211,30 @@ async def test_a_parameter_that_does_not_fit_is_named(world: World, query: str, 
     assert [error["path"] for error in problem["errors"]] == [path]
 
 
+@pytest.mark.parametrize(
+    ("since", "count"),
+    [
+        ("0001-01-01T00:00:00Z", 1),
+        ("0001-01-01T00:00:00+14:00", 1),
+        ("9999-12-31T23:59:59.9999999Z", 0),
+        ("9999-12-31T23:59:59-14:00", 0),
+    ],
+)
+async def test_since_may_be_any_time_of_the_calendar(world: World, since: str, count: int) -> None:
+    await world.record(world.delivery())
+
+    page = await get(world, f"/v1/deliveries?since={since}")
+
+    assert (page.status, len(page.json["deliveries"])) == (200, count)
+
+
+async def test_an_unknown_parameter_is_answered_with_those_there_are(world: World) -> None:
+    problem = check_problem(await get(world, "/v1/deliveries?colour=red"), "invalid_parameter")
+
+    known = "recipient, status, channel, class, tag, since, cursor, limit"
+    assert problem["errors"][0]["message"] == f"there is no such parameter; there are: {known}"
+
+
 @pytest.mark.parametrize("wait", ["-1", "nan", "inf", "4.1", "soon", ""])
 async def test_a_wait_is_a_number_of_seconds_up_to_four(world: World, wait: str) -> None:
     check_problem(await get(world, f"/v1/deliveries/{NOBODY}?wait={wait}"), "invalid_parameter")
@@ -239,3 +266,40 @@ async def test_the_links_of_a_202_lead_to_what_became_of_it(world: World) -> Non
     reply = await get(world, accepted["links"]["status"])
 
     assert [each["id"] for each in reply.json["deliveries"]] == [each["id"] for each in accepted["deliveries"]]
+
+
+class Idle:
+    """An admin client of a log without topics."""
+
+    async def committed(self, group: str, topics: object) -> dict[object, int]:
+        return {}
+
+
+async def test_of_one_tenants_look_ups_only_so_many_wait_and_the_next_is_answered_at_once() -> None:
+    recorded = asyncio.Event()
+    projection = Projection(None, admin=Idle(), topics=[], clock=ManualClock())  # type: ignore[arg-type]
+    asked = 0
+
+    def look_up(tenant: str) -> asyncio.Task[str]:
+        """Finds nothing at first, and then waits for what is to be recorded."""
+        is_first = True
+
+        async def ask() -> str:
+            nonlocal asked, is_first
+            if is_first:
+                is_first, asked = False, asked + 1
+                return ""
+            await recorded.wait()
+            return "found"
+
+        return asyncio.create_task(projection.find(ask, what="delivery", tenant=tenant, wait_seconds=4.0))
+
+    waiting = [look_up("shop") for _ in range(MOST_WAITING)]
+    await eventually(lambda: asked == MOST_WAITING)
+    with pytest.raises(Refused, match="not_found"):
+        await look_up("shop")
+    other = look_up("bank")
+    recorded.set()
+
+    assert await asyncio.gather(*waiting, other) == ["found"] * (MOST_WAITING + 1)
+    assert await look_up("shop") == "found"

@@ -1,5 +1,6 @@
 """`POST /v1/notifications`: what is accepted, what is said when not, and that nothing is half done."""
 
+import asyncio
 import logging
 from datetime import timedelta
 from typing import Any
@@ -8,7 +9,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from pabal.api.acceptance import MAX_BODY_BYTES
+from pabal.api.acceptance import AT_ONCE, MAX_BODY_BYTES
 from pabal.api.problems import KINDS
 from pabal.codec import read_delivery, read_event
 from pabal.config import TenantSettings
@@ -103,7 +104,7 @@ async def test_two_idempotency_keys_are_refused(lab: Lab) -> None:
 async def test_a_scheduled_notification_goes_down_the_delay_line(lab: Lab) -> None:
     send_at = lab.clock.now() + timedelta(hours=3)
 
-    reply = await lab.post({**GOOD, "to": [HOOK], "send_at": send_at, "class": "critical"})
+    reply = await lab.post({**GOOD, "to": [HOOK], "send_at": send_at, "class": "critical", "tags": ["a", "b"]})
 
     record, event = lab.log.records
     assert reply.status == 202
@@ -112,6 +113,7 @@ async def test_a_scheduled_notification_goes_down_the_delay_line(lab: Lab) -> No
     assert read_delivery(as_record(record)).expires_at == send_at + timedelta(hours=1)
     told = read_event(as_record(event))
     assert (told.kind, told.due, str(told.delivery_id)) == ("scheduled", send_at, reply.json["deliveries"][0]["id"])
+    assert (told.at, told.expires_at, told.tags) == (lab.clock.now(), send_at + timedelta(hours=1), ("a", "b"))
 
 
 async def test_a_scheduled_notification_that_is_asked_for_twice_is_told_as_one_event(lab: Lab) -> None:
@@ -122,6 +124,95 @@ async def test_a_scheduled_notification_that_is_asked_for_twice_is_told_as_one_e
 
     first, again = (read_event(as_record(records[1])) for records in lab.log.appends)
     assert first.id == again.id
+
+
+async def test_of_a_key_that_stands_twice_the_last_one_holds(lab: Lab) -> None:
+    body = b'{"to": [{"channel": "pigeon", "channel": "email", "address": "x", "address": "a@b.example"}], '
+
+    reply = await lab.post(body + b'"class": "bulk", "class": "critical", "content": {"title": "t", "body": "b"}}')
+
+    assert reply.status == 202
+    assert [(each.channel, each.address, each.class_) for each in lab.log.deliveries] == [
+        ("email", "a@b.example", "critical")
+    ]
+
+
+@pytest.mark.parametrize("domain", ["localhost", "corp.local", "x.test", "[127.0.0.1]"])
+async def test_mail_to_a_domain_that_leaves_no_house_is_refused(lab: Lab, domain: str) -> None:
+    reply = await lab.post({**GOOD, "to": [{**ANA, "address": f"ana@{domain}"}]})
+
+    check_problem(reply, "invalid_address")
+
+
+@pytest.mark.parametrize(
+    "never",
+    [
+        "9999-12-31T23:59:59.999999Z",
+        "9999-12-31T23:59:59.9999999Z",
+        "9999-12-31T23:59:59.999999999Z",
+        "9999-12-31T23:59:59.9999999-14:00",
+        "9999-12-31T23:59:59.9999999+14:00",
+    ],
+)
+async def test_an_expiry_at_the_calendars_end_is_brought_forward_like_any_that_is_late(lab: Lab, never: str) -> None:
+    said = {"title": never, "body": never, "data": {"expires_at": never}}
+
+    reply = await lab.post({**GOOD, "to": [HOOK], "content": said, "expires_at": never})
+
+    assert reply.status == 202
+    [delivery] = lab.log.deliveries
+    assert delivery.expires_at == lab.clock.now() + timedelta(days=7)
+    assert delivery.content is not None
+    assert (delivery.content.title, delivery.content.data) == (never, {"expires_at": never})
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "path"),
+    [
+        ({"send_at": "9999-12-31T23:59:59.9999999Z"}, "invalid_send_at", "$.send_at"),
+        ({"expires_at": "0001-01-01T00:00:00+14:00"}, "invalid_expires_at", "$.expires_at"),
+        ({"expires_at": "9999-12-31T23:59:60.9999999Z"}, "invalid_field", "$.expires_at"),
+        ({"expires_at": "2026-12-31T23:59:60Z"}, "invalid_field", "$.expires_at"),
+        ({"expires_at": "9999-12-31T23:59:59.9999999Z", "tags": [1]}, "invalid_field", "$.tags[0]"),
+        ({"expires_at": "9999-12-31T23:59:59.9999999Z", "colour": 1}, "unknown_field", "$.colour"),
+    ],
+)
+async def test_a_time_that_cannot_be_is_named(lab: Lab, change: dict[str, Any], code: str, path: str) -> None:
+    problem = check_problem(await lab.post({**GOOD, **change}), code)
+
+    assert [error["path"] for error in problem["errors"]] == [path]
+
+
+async def test_a_broken_body_after_a_time_at_the_calendars_end_is_a_broken_body(lab: Lab) -> None:
+    body = b'{"expires_at": "9999-12-31T23:59:59.9999999Z", "to": [' + b"\xff"
+
+    check_problem(await lab.post(body), "invalid_json")
+
+
+async def test_others_have_their_turn_while_many_recipients_are_looked_at(lab: Lab) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beside = asyncio.create_task(others())
+    reply = await lab.post({**GOOD, "to": [{**ANA, "address": f"ana{number}@example.com"} for number in range(400)]})
+    beside.cancel()
+
+    assert reply.status == 202
+    assert len(reply.json["deliveries"]) == 400
+    assert turns >= 400 / AT_ONCE - 1
+
+
+async def test_many_recipients_are_told_of_in_order_and_with_their_places(lab: Lab) -> None:
+    recipients = [{**ANA, "address": "x" if number % 10 == 3 else f"ana{number}@example.com"} for number in range(40)]
+
+    problem = check_problem(await lab.post({**GOOD, "to": recipients}), "invalid_address")
+
+    assert [error["path"] for error in problem["errors"]] == [f"$.to[{number}].address" for number in (3, 13, 23, 33)]
 
 
 async def test_a_record_that_the_log_never_takes_is_the_callers_affair(lab: Lab) -> None:
@@ -213,6 +304,20 @@ async def test_a_broken_rule_is_named_by_its_code_and_path(
     problem = check_problem(reply, code)
     assert [(error["path"], error["code"]) for error in problem["errors"]] == [(path, code)]
     assert lab.log.appends == []
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({"colour": "red"}, "to, class, content, template, data, order_key, send_at, expires_at, tags"),
+        ({"content": {**TEXT, "email": {"sms": 1}}}, "subject, text, html"),
+        ({"to": [{**ANA, "name": "Ana"}]}, "channel, address"),
+    ],
+)
+async def test_an_unknown_field_is_answered_with_those_there_are(lab: Lab, change: dict[str, Any], known: str) -> None:
+    problem = check_problem(await lab.post({**GOOD, **change}), "unknown_field")
+
+    assert problem["errors"][0]["message"] == f"there is no such field; there are: {known}"
 
 
 async def test_several_broken_rules_come_together(lab: Lab) -> None:

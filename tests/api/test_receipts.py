@@ -24,11 +24,13 @@ from tests.api.lab import Lab, Reply, as_record
 from tests.api.test_notifications import check_problem
 from tests.api.world import World
 
-AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+AT = datetime(2025, 12, 1, 12, tzinfo=UTC)
 
 
 class Relay:
     """A provider of a third party's: takes whatever names an event, and says what it is told to say."""
+
+    channel = "email"
 
     def __init__(self, *, fails: Exception | None = None) -> None:
         self.asked: list[CallbackRequest] = []
@@ -145,6 +147,8 @@ async def test_the_smtp_providers_signed_format_is_taken_over_http() -> None:
 class Echo:
     """A provider that reports under our own key."""
 
+    channel = "email"
+
     def __init__(self, kind: ReceiptKind, *, delivery: UUID) -> None:
         self._kind = kind
         self._delivery = delivery
@@ -185,3 +189,118 @@ async def test_while_the_ledger_is_away_the_provider_is_told_to_come_again() -> 
     lab = Lab(receivers={"relay": Echo("delivered", delivery=UUID(int=1))}, ledger=LedgerUnavailable("away"))
 
     check_problem(await report(lab, b"one"), "ledger_unavailable")
+
+
+async def signed_report(lab: Lab, *reports: bytes) -> Reply:
+    body = b'{"receipts": [' + b", ".join(reports) + b"]}"
+    signed = sign(body, key=read_secret(SECRET), message_id="m", at=lab.clock.now())
+    return await report(lab, body, provider="smtp", headers=list(signed.items()))
+
+
+SECRET = f"whsec_{b64encode(b'a secret of the relay, for tests').decode()}"
+
+
+def mail_relay() -> TakesReceipts:
+    options = {"host": "mx.example.com", "sender": "shop@example.com", "receipt_secrets": [SECRET]}
+    smtp = create(options, ProviderContext(clock=ManualClock(), name="smtp"))
+    assert isinstance(smtp, TakesReceipts)
+    return smtp
+
+
+async def test_bytes_that_are_no_text_in_a_field_that_nobody_looks_at_do_not_matter() -> None:
+    lab = Lab(receivers={"smtp": mail_relay()})
+
+    reply = await signed_report(
+        lab, b'{"event": "e", "kind": "opened", "at": "2025-12-01T00:00:00Z", "provider_id": "1", "agent": "\xff\xfe"}'
+    )
+
+    assert reply.status == 202
+    assert '"agent": "\ufffd\ufffd"' in (read_receipt(as_record(lab.log.records[0])).raw or "")
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "9999-12-31T23:59:59.999999Z",
+        "9999-12-31T23:59:59.999999-14:00",
+        "9999-12-31T23:59:59.9999999Z",
+        "2026-01-02T00:00:01Z",
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "1969-12-31T23:59:59Z",
+    ],
+)
+async def test_a_receipt_of_a_time_that_cannot_be_is_refused(at: str) -> None:
+    lab = Lab(receivers={"smtp": mail_relay()})
+
+    reply = await signed_report(lab, b'{"event": "e", "kind": "opened", "provider_id": "1", "at": "%s"}' % at.encode())
+
+    check_problem(reply, "unreadable_receipt")
+    assert lab.log.appends == []
+
+
+@pytest.mark.parametrize(
+    ("at", "taken_as"),
+    [
+        ("2026-01-01T23:59:59Z", "2026-01-01T00:00:00Z"),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
+    ],
+)
+async def test_a_receipt_of_a_clock_that_is_ahead_counts_as_now(at: str, taken_as: str) -> None:
+    lab = Lab(receivers={"smtp": mail_relay()})
+
+    reply = await signed_report(lab, b'{"event": "e", "kind": "opened", "provider_id": "1", "at": "%s"}' % at.encode())
+
+    assert reply.status == 202
+    assert read_receipt(as_record(lab.log.records[0])).at == datetime.fromisoformat(taken_as)
+
+
+async def test_a_receipt_changes_nothing_of_a_delivery_on_a_channel_that_its_provider_does_not_carry(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = msgspec.structs.replace(world.delivery("hook"), channel="webhook", address="https://example.com/hook")
+    mail = world.delivery("mail")
+    await world.record(hook, mail)
+    claim = await world.claim(hook)
+    lost = Finish(
+        attempt=1,
+        owner=claim.owner,
+        token=claim.token,
+        outcome=Unknown(reason="?"),
+        verdict=DeadLetter(error_class="uncertain", message="it may have been sent"),
+    )
+    await world.ledger.finish(hook.id, lost)
+    relay = Several(hook.id, mail.id)
+    lab = Lab(receivers={"relay": relay}, ledger=world.ledger, store=world.store)
+
+    reply = await report(lab, b"")
+
+    assert reply.json == {"receipts": 1}
+    [receipt] = [read_receipt(as_record(record)) for record in lab.log.records]
+    assert (receipt.delivery_id, receipt.channel) == (mail.id, "email")
+    assert "1 speak of deliveries on another channel" in caplog.text
+    redriven = msgspec.structs.replace(claim, source=Source(2, 0), token=world.ledger.new_token())
+    assert isinstance(await world.ledger.claim(hook.id, redriven), Call)
+
+
+class Several:
+    """A mail provider that reports hard bounces of whatever it is told."""
+
+    channel = "email"
+
+    def __init__(self, *deliveries: UUID) -> None:
+        self._deliveries = deliveries
+
+    def receipts(self, request: CallbackRequest) -> Sequence[Receipt]:
+        return [
+            Receipt(
+                id=receipt_id(provider="relay", event=each.hex),
+                provider="relay",
+                kind="bounced",
+                is_permanent=True,
+                at=AT,
+                delivery_id=each,
+            )
+            for each in self._deliveries
+        ]

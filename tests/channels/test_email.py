@@ -1,6 +1,7 @@
 import pytest
 
 from pabal.channels.email import MAX_SUBJECT, Email
+from pabal.errors import InvalidAddress
 from pabal.notification import Content, EmailContent
 
 
@@ -29,3 +30,15 @@ def test_a_long_title_is_no_matter_where_the_mail_has_a_subject_of_its_own() -> 
 
 def test_a_subject_of_blanks_is_none() -> None:
     assert Email().check(Content(title=" \n ", body="b")) == "an e-mail needs a title, or email.subject"
+
+
+@pytest.mark.parametrize("address", ["a" * 255, "a" * 2000 + "@example.com", "ü" * 250 + "@b.de", '"' + '\\"' * 900])
+def test_an_address_longer_than_mail_allows_is_refused_unread(address: str) -> None:
+    with pytest.raises(InvalidAddress, match=f"at most 254 characters; this has {len(address)}"):
+        Email().canonical(address)
+
+
+def test_the_longest_address_is_taken() -> None:
+    longest = f"{'a' * 64}@{'b' * 63}.{'c' * 63}.{'d' * 58}.de"
+
+    assert (len(longest), Email().canonical(longest)) == (254, longest)

@@ -173,7 +173,7 @@ async def examples(folder: Path) -> dict[str, Sequence[NewRecord]]:
         "recovery": [recovery_record(RECOVERY)],
         "recoveryTakenBack": [relapse_record(recovery_record(RECOVERY).key or b"")],
         "redriveClaim": [claim_record(CLAIM)],
-        "redriveClaimEnded": [release_record("pabal.dead.email")],
+        "redriveClaimEnded": [release_record(CLAIM.place)],
     }
 
 

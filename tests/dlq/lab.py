@@ -15,7 +15,7 @@ from pabal.clock import SystemClock
 from pabal.codec import event_record, read_delivery
 from pabal.config import Settings
 from pabal.dlq.answers import Tally
-from pabal.dlq.claim import LEASE_SECONDS, release_record
+from pabal.dlq.claim import LEASE_SECONDS, Place, release_record
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.plan import Plan, Rules
 from pabal.dlq.planning import make_plan
@@ -102,7 +102,7 @@ class Lab:
 
     async def end_leases(self) -> None:
         """What time would do to the claims of a process that died."""
-        await self.append(*(release_record(topic) for topic in self.desk.topics(Selection()).values()))
+        await self.append(*(release_record(Place(topic, "")) for topic in self.desk.topics(Selection()).values()))
 
     async def plan(self, selection: Selection | None = None, *, rules: Rules | None = None, name: str = "p-1") -> Plan:
         return await make_plan(self.desk, selection or Selection(), rules=rules or Rules(), plan_id=name, by="ana")

@@ -11,7 +11,7 @@ import pytest
 from pabal.dlq.book import CANCELLED, REQUESTED
 from pabal.dlq.claim import TopicClaim, claim_record, release_record
 from pabal.dlq.desk import DeadLetters
-from pabal.dlq.hold import topics_of
+from pabal.dlq.hold import places_of
 from pabal.dlq.host import RedriveHost
 from pabal.dlq.plan import Plan
 from pabal.dlq.redrive import ENDED, STARTED, Ending
@@ -194,8 +194,8 @@ async def test_a_run_that_stood_still_and_lost_its_claim_says_so_and_it_goes_on_
     async with following(host):
         await host.begin(plan, pace=CANARY_FOR_EVER, by="ana", reason="mended")
         await eventually_told(lab.redriven)
-        for topic in sorted(topics_of(plan)):
-            await lab.append(release_record(topic), claim_record(msgspec.structs.replace(rival, topic=topic)))
+        for place in sorted(places_of(plan)):
+            await lab.append(release_record(place), claim_record(msgspec.structs.replace(rival, topic=place.topic)))
         await eventually_told(lambda: lab.facts(ENDED))
         left = [view.state for view in await list_redrives(lab.desk, since=None, plan="p-1")]
         await lab.end_leases()
@@ -214,7 +214,7 @@ async def test_while_the_claim_of_another_run_holds_a_process_waits_for_the_next
     plan = await buried(lab)
     host = a_host(lab.desk)
     former = TopicClaim(topic="", token="former", plan="p-1", by="ana", host="there", since=lab.clock.now())
-    claims = [msgspec.structs.replace(former, topic=topic) for topic in topics_of(plan)]
+    claims = [msgspec.structs.replace(former, topic=place.topic) for place in places_of(plan)]
     await lab.append(*(claim_record(claim) for claim in claims))
 
     await host.begin(plan, pace=QUICK, by="ana", reason="mended")

@@ -127,12 +127,17 @@ async def test_a_scheduled_mail_is_looked_up_and_taken_back_before_it_is_due(
     pabal: Installation, somebody: str
 ) -> None:
     send_at = utc_now() + timedelta(seconds=2)
-    delivery = await mail(pabal, somebody, send_at=send_at.isoformat())
+    tag = f"tag-{somebody}"[:64]
+    delivery = await mail(pabal, somebody, send_at=send_at.isoformat(), tags=[tag])
 
     scheduled = await pabal.until_status(delivery, "scheduled")
+    found = await pabal.call("GET", f"/v1/deliveries?tag={tag}")
     answer = await pabal.call("POST", f"/v1/deliveries/{delivery}/cancel")
 
     assert scheduled["next_due"].startswith(send_at.isoformat()[:19])
+    assert [each["id"] for each in found["deliveries"]] == [delivery]
+    assert (scheduled["send_at"], scheduled["tags"]) == (scheduled["next_due"], [tag])
+    assert scheduled["accepted_at"] < scheduled["send_at"] < scheduled["expires_at"]
     assert answer == {"id": delivery, "answer": "cancelled"}
     await pabal.until_status(delivery, "cancelled")
 

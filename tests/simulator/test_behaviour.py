@@ -32,7 +32,7 @@ def test_json_loads_too(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("[[phase]\n", "wrong"),
-        ("[[phase]]\nafter = 3\n", "after"),
+        ("[[phase]]\nafter = 3\n", "unknown field `after`; there are: "),
         ("[[phase]]\n[[phase]]\n", "phase 2 must say when it begins"),
         ("[[phase]]\nafter_seconds = 1\nafter_requests = 1\n", "not both"),
         ("[[phase]]\n[[phase.http]]\nshare = 1.5\n", "phase[0].http[0].share"),

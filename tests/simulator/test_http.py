@@ -301,25 +301,27 @@ async def test_the_control_port_answers_while_the_provider_does_not(
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status"),
+    ("method", "path", "body", "status", "says"),
     [
-        ("PUT", "/behaviour", {"http": [{"status": 42}]}, 400),
-        ("PUT", "/behaviour", {"http": [{"statuss": 200}]}, 400),
-        ("PUT", "/behaviour", {"http": [{"answer": "refuse", "path": "/x"}]}, 400),
-        ("PUT", "/behaviour", {"after_seconds": 1}, 400),
-        ("PUT", "/schedule", {"phase": [{}, {}]}, 400),
-        ("GET", "/nothing", None, 404),
-        ("POST", "/counts", None, 404),
+        ("PUT", "/behaviour", {"http": [{"status": 42}]}, 400, "$.http[0].status"),
+        ("PUT", "/behaviour", {"http": [{"statuss": 200}]}, 400, "`statuss`; there are: "),
+        ("PUT", "/behaviour", {"http": [{"answer": "refuse", "path": "/x"}]}, 400, "refuse"),
+        ("PUT", "/behaviour", {"after_seconds": 1}, 400, "begins at once"),
+        ("PUT", "/schedule", {"phase": [{}, {}]}, 400, "phase 2"),
+        ("PUT", "/schedule", {"phases": []}, 400, "`phases`; there are: phase"),
+        ("POST", "/receipts", {"too": "x"}, 400, "`too`; there are: to, "),
+        ("GET", "/nothing", None, 404, "/nothing"),
+        ("POST", "/counts", None, 404, "/counts"),
     ],
 )
 async def test_a_wrong_control_call_is_a_problem_that_says_why(
-    simulator: Simulator, client: aiohttp.ClientSession, method: str, path: str, body: object, status: int
+    simulator: Simulator, client: aiohttp.ClientSession, method: str, path: str, body: object, status: int, says: str
 ) -> None:
     answer = await control(client, method, f"{simulator.control_url}/_control{path}", body)
 
     assert answer[0] == status
     assert isinstance(answer[1], dict)
-    assert answer[1]["detail"]
+    assert says in answer[1]["detail"]
 
 
 @pytest.mark.parametrize(

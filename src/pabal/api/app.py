@@ -1,7 +1,6 @@
 """The application: routes, and problems where no endpoint is to answer."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,13 +15,14 @@ from pabal.api.batch import BatchEndpoint
 from pabal.api.cancelling import Cancelling
 from pabal.api.dead_letters import DeadLetterOperations
 from pabal.api.endpoint import Call, Endpoint
+from pabal.api.front import FrontEndpoint
 from pabal.api.health import HealthEndpoint, ReadinessEndpoint
 from pabal.api.keys import Keyring
 from pabal.api.ledger import LedgerAtNeed
 from pabal.api.lookups import Lookups
 from pabal.api.notifications import NotificationsEndpoint
 from pabal.api.openapi import describe_api
-from pabal.api.page import POLICY, render_page
+from pabal.api.page import HEADERS, render_page
 from pabal.api.problems import Refused, defect
 from pabal.api.projection import Projection
 from pabal.api.quotas import Quotas
@@ -121,7 +121,7 @@ def create_app(
             store=store,
         )
     )
-    receipts = TakingReceipts(receivers=receivers, acceptance=acceptance, ledger=ledger)
+    receipts = TakingReceipts(receivers=receivers, acceptance=acceptance, ledger=ledger, store=store, clock=clock)
     accepting = _accepting_routes(keyring=keyring, acceptance=acceptance, new_key=new_key, tracing=tracing)
     routes = [
         *accepting,
@@ -201,6 +201,7 @@ def _redrive_routes(operations: RedriveOperations) -> list[Route]:
 def _document_routes(channels: Collection[str]) -> list[Route]:
     description = describe_api(channels=channels)
     return [
+        Route("/", FrontEndpoint(), methods=["GET"]),
         Route("/openapi.json", _Document(encode_json(description), "application/json"), methods=["GET"]),
         Route("/docs", _Document(render_page(description).encode(), "text/html; charset=utf-8"), methods=["GET"]),
     ]
@@ -214,13 +215,10 @@ class _Document:
     """Bytes that are the same for everyone, as a plain ASGI application."""
 
     def __init__(self, content: bytes, media_type: str) -> None:
-        self._response = Response(content, media_type=media_type, headers=_DOCUMENT_HEADERS)
+        self._response = Response(content, media_type=media_type, headers=HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._response(scope, receive, send)
-
-
-_DOCUMENT_HEADERS: Final = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
 
 
 async def _no_endpoint(request: Request, error: Exception) -> Response:

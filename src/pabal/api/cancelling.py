@@ -60,7 +60,10 @@ class Cancelling:
         notification, wait_seconds = call.id(), call.query(Waiting).wait
         store = self._projection.store
         views = await self._projection.find(
-            lambda: store.notification(notification, tenant=tenant), what="notification", wait_seconds=wait_seconds
+            lambda: store.notification(notification, tenant=tenant),
+            what="notification",
+            tenant=tenant,
+            wait_seconds=wait_seconds,
         )
         return Answer(status=200, body=CancelledNotification(id=notification, deliveries=await self._cancel(views)))
 

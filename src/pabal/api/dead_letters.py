@@ -178,20 +178,25 @@ def who_is(caller: Caller) -> str:
 
 
 @contextlib.contextmanager
-def told_as_problems(*, parameter: str | None = None, field: str = "$") -> Iterator[None]:
-    """What the dead letters refuse, as a problem. Raises Refused."""
+def told_as_problems(*, parameter: str | None = None, field: str = "$", caller: Caller | None = None) -> Iterator[None]:
+    """What the dead letters refuse, as a problem. `caller` is told of its own tenant's redrives alone. Raises
+    Refused."""
     try:
         yield
     except LetterRefused as error:
         raise Refused("letter_refused", str(error)) from None
     except RedriveHeld as error:
-        raise Refused("redrive_held", str(error)) from None
+        may_know = caller is not None and (caller.is_operator or error.tenant == caller.tenant)
+        raise Refused("redrive_held", str(error) if may_know else _HELD_BY_OPERATOR) from None
     except InvalidAddress as error:
         raise refuse_field("invalid_address", path="$.address", message=str(error)) from None
     except ConfigError as error:
         if parameter is not None:
             raise refuse_parameter(parameter, str(error)) from None
         raise refuse_field("invalid_field", path=field, message=str(error)) from None
+
+
+_HELD_BY_OPERATOR: Final = "whoever runs this installation redrives dead letters now; ask again when that has ended"
 
 
 def _dimensions(by: str) -> list[Dimension]:

@@ -1,7 +1,7 @@
 """From bytes to typed requests, and from a decoder's complaint to a problem with a path."""
 
 import re
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -10,9 +10,13 @@ from pabal.choices import with_choices
 
 _KEY: Final = re.compile(rb"[!-~]{1,255}")
 _COMPLAINTS: Final[tuple[tuple[re.Pattern[str], Code], ...]] = (
-    (re.compile(r"Object contains unknown field `(.*)`", re.DOTALL), "unknown_field"),
+    (re.compile(r"Object contains unknown field `(.*)`(; there are: .*)?", re.DOTALL), "unknown_field"),
     (re.compile(r"Object missing required field `(.*)`", re.DOTALL), "missing_field"),
 )
+
+_LAST_INSTANT: Final = re.compile(rb"9999-12-31[Tt ][0-9:]{8}\.9{7}")
+_TOO_FINE: Final = re.compile(r"\A([0-9-]{10}[Tt ][0-9:]{8}\.[0-9]{6})[0-9]+")
+_BAD_TIME: Final = re.compile(r"Invalid RFC3339 encoded datetime - at `\$\.([a-z_.]+)`")
 
 T = TypeVar("T")
 
@@ -24,7 +28,12 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, root:
     at the first thing that does not fit, so there is one path.
     """
     try:
-        return decoder.decode(body)
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            if not (_BAD_TIME.fullmatch(str(error)) and _LAST_INSTANT.search(body)):
+                raise
+            return _decode_last_instants(decoder, body)
     except msgspec.ValidationError as error:
         raise _misfit(with_choices(str(error), type_=decoder.type), root=root) from None
     except msgspec.DecodeError as error:
@@ -33,6 +42,41 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, root:
         raise Refused("invalid_json", f"JSON is UTF-8, and this is not: {error.reason}") from None
     except RecursionError:
         raise Refused("nested_too_deeply", "the body is nested more deeply than can be read") from None
+
+
+def at_most_microseconds(text: str) -> str:
+    """A time with the decimals that we keep. Rounded up, .NET's and Go's last instants ("never") would be past the
+    calendar's end, and msgspec takes them for no times at all."""
+    return _TOO_FINE.sub(r"\1", text)
+
+
+def _decode_last_instants(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
+    """As `decode`, of a body in which some time may be too near the calendar's end to be rounded: these alone are cut.
+
+    What stands elsewhere stays as it is, so each time is cut where the decoder complains of it.
+    """
+    value: Any = msgspec.json.decode(body)
+    while True:
+        try:
+            return msgspec.convert(value, decoder.type)
+        except msgspec.ValidationError as error:
+            if not _cut(value, str(error)):
+                raise
+
+
+def _cut(value: Any, complaint: str) -> bool:
+    """Cut the time that the decoder complains of; returns whether that changed anything."""
+    named = _BAD_TIME.fullmatch(complaint)
+    if named is None:
+        return False
+    *way, last = named[1].split(".")
+    for step in way:
+        value = value.get(step) if isinstance(value, dict) else None
+    text = value.get(last) if isinstance(value, dict) else None
+    if not isinstance(text, str) or (cut := at_most_microseconds(text)) == text:
+        return False
+    value[last] = cut
+    return True
 
 
 def read_idempotency_key(value: bytes, *, times: int) -> str:
@@ -63,6 +107,10 @@ def _misfit(complaint: str, *, root: str) -> Refused:
     path = root + place.removesuffix("`")
     for pattern, code in _COMPLAINTS:
         if named := pattern.fullmatch(message):
-            word = "there is no such field" if code == "unknown_field" else "is required"
+            word = f"there is no such field{named[2] or ''}" if code == "unknown_field" else "is required"
             return refuse_field(code, path=f"{path}.{named[1][:64]}", message=word)
+    if message == "Invalid RFC3339 encoded datetime":
+        message = (
+            "is no time of RFC 3339 with a zone, such as 2026-01-31T14:00:00Z; leap seconds (…:60Z) cannot be told"
+        )
     return refuse_field("invalid_field", path=path, message=message)

@@ -23,6 +23,10 @@ KEY_CODES: Final[tuple[Code, ...]] = ("missing_key", "invalid_key", "insufficien
 LOG_CODES: Final[tuple[Code, ...]] = ("log_unavailable", "topics_missing")
 
 
+PUBLIC: Final[list[Json]] = []
+"""The `security` of an operation that needs no API key."""
+
+
 def body(schema: str, *, example: Json) -> Json:
     """A JSON body by a schema of the document."""
     return {"required": True, "content": {"application/json": {"schema": ref(schema), "example": example}}}

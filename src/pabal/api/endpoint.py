@@ -18,14 +18,14 @@ from starlette.types import Receive, Scope, Send
 
 from pabal.api.acceptance import refused_by_log
 from pabal.api.asgi import Answer, Head, check_json, read_body, read_head
-from pabal.api.decoding import decode
+from pabal.api.decoding import at_most_microseconds, decode
 from pabal.api.problems import BodyError, Refused, defect, log_unavailable, refuse_for_now, topics_missing
 from pabal.choices import with_choices
 from pabal.errors import LedgerUnavailable, LogError, RecordRefused, StoreUnavailable, UnknownTopic
 
 MAX_QUERY_BYTES: Final = 8192
 
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`(; there are: .*)?", re.DOTALL)
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +113,7 @@ def read_query(text: bytes, model: type[Q]) -> Q:
         fields[name] = value
     for name in _times(model) & fields.keys():
         # Outside of its strict mode msgspec takes any number for seconds.
+        fields[name] = at_most_microseconds(fields[name])
         try:
             msgspec.convert(fields[name], datetime)
         except msgspec.ValidationError as error:
@@ -122,7 +123,7 @@ def read_query(text: bytes, model: type[Q]) -> Q:
     except msgspec.ValidationError as error:
         message, _, place = with_choices(str(error), type_=model).rpartition(" - at `$.")
         if not message and (unknown := _UNKNOWN.fullmatch(place)):
-            raise refuse_parameter(unknown[1], "there is no such parameter") from None
+            raise refuse_parameter(unknown[1], f"there is no such parameter{unknown[2] or ''}") from None
         raise refuse_parameter(place.removesuffix("`") if message else "", message or place) from None
     for field in msgspec.structs.fields(model):
         # Likewise it takes the text "null" for nothing.

@@ -67,7 +67,10 @@ class Lookups:
         notification, wait_seconds = call.id(), call.query(Waiting).wait
         store = self._projection.store
         views = await self._projection.find(
-            lambda: store.notification(notification, tenant=tenant), what="notification", wait_seconds=wait_seconds
+            lambda: store.notification(notification, tenant=tenant),
+            what="notification",
+            tenant=tenant,
+            wait_seconds=wait_seconds,
         )
         return Answer(status=200, body=NotificationView(id=notification, deliveries=tuple(views)))
 
@@ -103,7 +106,7 @@ class Lookups:
         """The delivery, waited for. Raises Refused as `Projection.find`."""
         store = self._projection.store
         found = await self._projection.find(
-            lambda: store.delivery(delivery, tenant=tenant), what="delivery", wait_seconds=wait_seconds
+            lambda: store.delivery(delivery, tenant=tenant), what="delivery", tenant=tenant, wait_seconds=wait_seconds
         )
         assert found is not None
         return found

@@ -7,10 +7,12 @@ from typing import Final
 import msgspec
 
 from pabal.api.dead_letter_operations import DEAD_LETTER_MODELS, describe_dead_letters
-from pabal.api.describing import BODY_CODES, KEY_CODES, LOG_CODES, Json, answer, body, problems
+from pabal.api.describing import BODY_CODES, KEY_CODES, LOG_CODES, PUBLIC, Json, answer, body, problems
+from pabal.api.front import Front
 from pabal.api.messages import Accepted, BatchAnswer, BatchProblem, BatchRequest, Health
 from pabal.api.operations import MODELS, describe_operations
 from pabal.api.problems import Code, Problem
+from pabal.api.schemas import describe_models
 from pabal.plan import NotificationRequest
 
 _ABOUT: Final = """Pabal accepts notifications, keeps them in a log, sends them (by e-mail, by webhook), and tells
@@ -54,36 +56,42 @@ _NOTIFICATION_CODES: Final[tuple[Code, ...]] = (
 )
 
 
+_MODELS: Final[Sequence[type[msgspec.Struct]]] = (
+    NotificationRequest,
+    BatchRequest,
+    Accepted,
+    BatchAnswer,
+    Problem,
+    BatchProblem,
+    *MODELS,
+    *DEAD_LETTER_MODELS,
+    Health,
+    Front,
+)
+
+
 def describe_api(*, channels: Collection[str]) -> Json:
     """The document for an installation with these channels."""
-    _, components = msgspec.json.schema_components(
-        [
-            NotificationRequest,
-            BatchRequest,
-            Accepted,
-            BatchAnswer,
-            Problem,
-            BatchProblem,
-            *MODELS,
-            *DEAD_LETTER_MODELS,
-            Health,
-        ],
-        ref_template="#/components/schemas/{name}",
-    )
+    paths = {
+        "/v1/notifications": {"post": _accept()},
+        "/v1/notifications/batch": {"post": _accept_batch()},
+        **describe_operations(channels=channels),
+        **describe_dead_letters(),
+        "/healthz": {"get": _probe("getHealth", "Whether the process is alive", codes=())},
+        "/readyz": {
+            "get": _probe("getReadiness", "Whether the log answers and has the topics needed", codes=LOG_CODES)
+        },
+        "/": {"get": _front()},
+        "/openapi.json": {"get": _fixed("getDescription", "This document", "application/json", {"type": "object"})},
+        "/docs": {"get": _fixed("getDocs", "This document, for people", "text/html", {"type": "string"})},
+    }
+    components = describe_models(_MODELS, paths=paths)
     components["Recipient"]["properties"]["channel"]["enum"] = sorted(channels)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Pabal", "version": version("pabal"), "description": _ABOUT},
-        "paths": {
-            "/v1/notifications": {"post": _accept()},
-            "/v1/notifications/batch": {"post": _accept_batch()},
-            **describe_operations(channels=channels),
-            **describe_dead_letters(),
-            "/healthz": {"get": _probe("Whether the process is alive", codes=())},
-            "/readyz": {"get": _probe("Whether the log answers and has the topics that are needed", codes=LOG_CODES)},
-            "/openapi.json": {"get": _fixed("This document", "application/json", {"type": "object"})},
-            "/docs": {"get": _fixed("This document, for people", "text/html", {"type": "string"})},
-        },
+        "servers": [{"url": "/", "description": "Where this document comes from."}],
+        "paths": paths,
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -157,12 +165,30 @@ def _accept_batch() -> Json:
     }
 
 
-def _probe(summary: str, *, codes: Sequence[Code]) -> Json:
-    return {"summary": summary, "responses": {"200": answer("Yes.", "Health"), **problems(codes, schema="Problem")}}
-
-
-def _fixed(summary: str, media_type: str, schema: Json) -> Json:
+def _probe(operation: str, summary: str, *, codes: Sequence[Code]) -> Json:
     return {
+        "operationId": operation,
         "summary": summary,
+        "security": PUBLIC,
+        "responses": {"200": answer("Yes.", "Health"), **problems(codes, schema="Problem")},
+    }
+
+
+def _front() -> Json:
+    front = answer("Where to go from here.", "Front")
+    front["content"]["text/html"] = {"schema": {"type": "string"}}
+    return {
+        "operationId": "getFront",
+        "summary": "Where to go from here: a page where HTML is preferred (`Accept`), else JSON",
+        "security": PUBLIC,
+        "responses": {"200": front},
+    }
+
+
+def _fixed(operation: str, summary: str, media_type: str, schema: Json) -> Json:
+    return {
+        "operationId": operation,
+        "summary": summary,
+        "security": PUBLIC,
         "responses": {"200": {"description": "It.", "content": {media_type: {"schema": schema}}}},
     }

@@ -9,6 +9,7 @@ from pabal.api.describing import (
     BODY_CODES,
     KEY_CODES,
     LOG_CODES,
+    PUBLIC,
     Json,
     answer,
     body,
@@ -122,6 +123,7 @@ def _take_receipts() -> Json:
         "operationId": "takeReceipts",
         "summary": "Take a provider's callback",
         "description": _RECEIPT_ABOUT,
+        "security": PUBLIC,
         "parameters": [
             path_parameter("provider", "As the configuration names it.", schema={"type": "string", "minLength": 1})
         ],
@@ -129,7 +131,7 @@ def _take_receipts() -> Json:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": {"type": "object"},
+                    "schema": {"type": "object", "additionalProperties": True},
                     "example": {
                         "receipts": [
                             {

@@ -15,7 +15,9 @@ _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 58rem; margin: 0 auto; padding: 1.5rem 1rem 6rem; }
 h1 { margin-bottom: .2rem; } h2 { margin-top: 3rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
-h3 { margin: 2rem 0 .3rem; } nav a { margin-right: 1rem; }
+h3 { margin: 2rem 0 .3rem; overflow-wrap: anywhere; } nav a { display: inline-block; margin-right: 1rem; }
+ul.index { list-style: none; padding: 0; } ul.index li { padding: .15rem 0; overflow-wrap: anywhere; }
+ul.index .method { display: inline-block; min-width: 4.8rem; } ul.index small { opacity: .75; }
 table { border-collapse: collapse; width: 100%; margin: .6rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .7rem .35rem 0; border-top: 1px solid var(--line); }
 th { font-weight: 600; white-space: nowrap; } td:last-child { width: 60%; }
@@ -23,6 +25,12 @@ code, pre { font: .87em/1.45 ui-monospace, monospace; background: var(--soft); b
 code { padding: .1em .3em; } pre { padding: .8rem 1rem; overflow-x: auto; } pre code { background: none; padding: 0; }
 .method { font-weight: 700; color: #1a7f37; } .must { font-size: .8em; color: #b35900; }
 :target { outline: 2px solid #b35900; outline-offset: 4px; }
+@media (max-width: 44rem) {
+  table, tbody, tr, td { display: block; } td, td:last-child { width: auto; }
+  tr { border-top: 1px solid var(--line); padding: .4rem 0; } tr.head { display: none; }
+  td { border: 0; padding: .1rem 0; overflow-wrap: anywhere; }
+  td:empty { display: none; } td[data-of]::before { content: attr(data-of) ": "; opacity: .65; }
+}
 """
 
 _NAVIGATION: Final = (
@@ -30,10 +38,12 @@ _NAVIGATION: Final = (
     '<a href="/openapi.json">openapi.json</a></nav>'
 )
 
-POLICY: Final = (
+_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The Content-Security-Policy the page is served with: its own style and nothing else."""
+
+HEADERS: Final = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"}
+"""What a page is served with: it may use its own style and nothing else."""
 
 
 def render_page(description: Json) -> str:
@@ -53,6 +63,7 @@ def render_page(description: Json) -> str:
             f"<p>Version {escape(info['version'])}. {_prose(info['description'])}</p>",
             _NAVIGATION,
             '<h2 id="requests">Requests</h2>',
+            _index(description["paths"]),
             *operations,
             '<h2 id="bodies">Bodies</h2>',
             *(_schema(name, schema) for name, schema in schemas.items()),
@@ -63,10 +74,35 @@ def render_page(description: Json) -> str:
     )
 
 
+def render_front() -> str:
+    """The page at `/`: where to go from there. The same in every installation."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Pabal</title><style>{_STYLE}</style></head><body><h1>Pabal</h1>"
+        "<p>This is the API of a Pabal installation: it takes notifications, sends them, and tells what became of "
+        "them.</p><ul>"
+        '<li><a href="/docs">The requests</a>, described for people</li>'
+        '<li><a href="/openapi.json">openapi.json</a>, the same for programs</li>'
+        '<li><a href="/healthz">Is it alive?</a> <a href="/readyz">Is it ready?</a></li>'
+        "</ul></body></html>"
+    )
+
+
+def _index(paths: Json) -> str:
+    lines = (
+        f'<li><span class="method">{method.upper()}</span> <a href="#{operation["operationId"]}">{escape(path)}</a>'
+        f" <small>{_prose(operation['summary'])}</small></li>"
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    )
+    return f'<ul class="index">{"".join(lines)}</ul>'
+
+
 def _operation(method: str, path: str, operation: Json) -> str:
     key = " Needs an API key: <code>Authorization: Bearer KEY</code>." if operation.get("security") else ""
     parts = [
-        f'<h3><span class="method">{method.upper()}</span> {escape(path)}</h3>',
+        f'<h3 id="{operation["operationId"]}"><span class="method">{method.upper()}</span> {escape(path)}</h3>',
         f"<p>{_prose(operation.get('description', operation['summary'] + '.'))}{key}</p>",
     ]
     if parameters := operation.get("parameters"):
@@ -90,8 +126,7 @@ def _parameter_row(parameter: Json) -> tuple[str, str, str, str]:
 
 
 def _answer(response: Json) -> str:
-    ((_, content),) = response["content"].items()
-    return _type(content["schema"])
+    return " or ".join(_type(content["schema"]) for content in response["content"].values())
 
 
 def _schema(name: str, schema: Json) -> str:
@@ -150,10 +185,14 @@ def _code_row(code: str) -> tuple[str, str, str]:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """`rows` are HTML already."""
-    cells = ("".join(f"<td>{cell}</td>" for cell in row) for row in rows)
-    titles = "".join(f"<th>{escape(title)}</th>" for title in head)
-    return f"<table><tr>{titles}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+    """`rows` are HTML already. A narrow screen shows a row's cells below each other, each after its column's title."""
+    titles = tuple(head)
+    named = [f' data-of="{escape(title)}"' if title and index else "" for index, title in enumerate(titles)]
+    cells = ("".join(f"<td{of}>{cell}</td>" for of, cell in zip(named, row, strict=True)) for row in rows)
+    return (
+        f'<table><tr class="head">{"".join(f"<th>{escape(title)}</th>" for title in titles)}</tr>'
+        f"{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+    )
 
 
 def _prose(text: str) -> str:

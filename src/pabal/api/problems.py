@@ -178,7 +178,7 @@ KINDS: Final[Mapping[Code, Kind]] = {
     "redrive_held": Kind(
         409,
         "Another redrive works on these dead letters",
-        "One at a time: the message says whose. Wait for it to end, or cancel it.",
+        "One at a time. Wait for it to end, or cancel it if it is yours.",
     ),
     "store_unavailable": Kind(
         503, "The store did not answer", "Accepting and sending do not need it. Ask again after `Retry-After`."
@@ -199,7 +199,7 @@ KINDS: Final[Mapping[Code, Kind]] = {
     "unknown_channel": Kind(
         422, "The channel does not exist here", "The message lists the channels of this installation."
     ),
-    "unknown_field": Kind(422, "The field does not exist", "The path names it. Look for a slip of the pen."),
+    "unknown_field": Kind(422, "The field does not exist", "The path names it, the message the fields there are."),
     "unknown_template": Kind(
         422, "The template does not exist here", "The message lists the templates of this installation."
     ),

@@ -1,6 +1,7 @@
 """What the store tells, and how far it is behind the log: look-ups find what the recorder has folded so far."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final, TypeVar
 
@@ -15,6 +16,10 @@ RECORDER_GROUP: Final = "pabal.recorder"
 MAX_WAIT_SECONDS: Final = 4.0
 """How long a look-up may wait for the recorder: less than the 5 s that a server which stops gives to requests under way
 (`compose.serve`), so that nobody who waits is cut off."""
+
+MOST_WAITING: Final = 20
+"""Look-ups of one tenant that may wait at a time in one process; one more is answered at once, as without `wait`. Each
+asks the store four times a second, and hundreds would slow down what is accepted beside them."""
 
 LAG_TIMEOUT_SECONDS: Final = 2.0
 LAG_FOR_SECONDS: Final = 0.25
@@ -37,6 +42,7 @@ class Projection:
         self._lag = 0
         self._lag_until = float("-inf")
         self._asking = asyncio.Lock()
+        self._waiting: Counter[str] = Counter()
 
     @property
     def store(self) -> Store:
@@ -45,17 +51,18 @@ class Projection:
             raise Refused("no_store", "no store is configured for this API, so nothing can be looked up")
         return self._store
 
-    async def find(self, ask: Callable[[], Awaitable[T]], *, what: str, wait_seconds: float) -> T:
+    async def find(self, ask: Callable[[], Awaitable[T]], *, what: str, tenant: str, wait_seconds: float) -> T:
         """What `ask` finds (anything true), asked again at growing intervals for as long as the caller waits.
 
         Raises Refused: not_recorded_yet while the store is behind the log, else not_found.
         """
         found = await ask()
-        for pause in pauses(wait_seconds):
-            if found:
-                break
-            await asyncio.sleep(pause)
-            found = await ask()
+        if not found and wait_seconds > 0 and self._waiting[tenant] < MOST_WAITING:
+            self._waiting[tenant] += 1
+            try:
+                found = await _ask_on(ask, wait_seconds=wait_seconds) or found
+            finally:
+                self._waiting[tenant] -= 1
         if not found:
             raise await self._missing(what)
         return found
@@ -93,6 +100,14 @@ class Projection:
             for marks in watermarks
             for partition, mark in marks.items()
         )
+
+
+async def _ask_on(ask: Callable[[], Awaitable[T]], *, wait_seconds: float) -> T | None:
+    for pause in pauses(wait_seconds):
+        await asyncio.sleep(pause)
+        if found := await ask():
+            return found
+    return None
 
 
 def pauses(wait_seconds: float) -> Iterator[float]:

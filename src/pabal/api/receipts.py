@@ -1,7 +1,9 @@
 """`POST /v1/receipts/{provider}`: what a provider reports later, into the log. No API key: the provider's signature."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -12,17 +14,24 @@ from pabal.api.endpoint import Call
 from pabal.api.ledger import LedgerAtNeed
 from pabal.api.messages import TakenReceipts
 from pabal.api.problems import Refused
+from pabal.clock import Clock
 from pabal.codec import receipt_record
-from pabal.errors import ReceiptRefused, UnreadableReceipt
+from pabal.errors import ReceiptRefused, StoreUnavailable, UnreadableReceipt
 from pabal.notification import Receipt, ReceiptKind
 from pabal.outcome import Accepted
 from pabal.providers.port import CallbackRequest, TakesReceipts
+from pabal.store.port import Store
 
 MAX_CALLBACK_BYTES: Final = 1024 * 1024
 """SendGrid posts up to 1,000 events at once, less than a kilobyte each."""
 
 MAX_RAW_BYTES: Final = 16 * 1024
 """How much of a callback is kept with each of its receipts."""
+
+MOST_AHEAD: Final = timedelta(days=1)
+"""How far ahead of ours a provider's clock may be (or its idea of time zones)."""
+
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ARRIVED: Final[frozenset[ReceiptKind]] = frozenset(
     {"delivered", "bounced", "complained", "unsubscribed", "opened", "clicked"}
@@ -32,12 +41,26 @@ _ARRIVED: Final[frozenset[ReceiptKind]] = frozenset(
 _CHALLENGE: Final = (b"www-authenticate", b'Signature realm="receipts"')
 
 
+logger = logging.getLogger(__name__)
+
+
 class TakingReceipts:
     """See the module. A 202 means that all of them stand in the log; the same callback again changes nothing."""
 
-    def __init__(self, *, receivers: Mapping[str, TakesReceipts], acceptance: Acceptance, ledger: LedgerAtNeed) -> None:
-        """`receivers`: by the name that the configuration gives the provider."""
+    def __init__(
+        self,
+        *,
+        receivers: Mapping[str, TakesReceipts],
+        acceptance: Acceptance,
+        ledger: LedgerAtNeed,
+        store: Store | None,
+        clock: Clock,
+    ) -> None:
+        """`receivers`: by the name that the configuration gives the provider. `store` knows which channel a delivery
+        is on (None: nobody is asked)."""
         self._receivers = receivers
+        self._store = store
+        self._clock = clock
         self._acceptance = acceptance
         self._ledger = ledger
 
@@ -55,11 +78,31 @@ class TakingReceipts:
             raise Refused("receipt_refused", str(error), headers=[_CHALLENGE]) from None
         except UnreadableReceipt as error:
             raise Refused("unreadable_receipt", str(error)) from None
-        if receipts:
-            whole = _readable(body)
-            await self._acceptance.append([receipt_record(_storable(receipt, whole=whole)) for receipt in receipts])
-            await self._acknowledge(receipts)
-        return Answer(status=202, body=TakenReceipts(receipts=len(receipts)))
+        now, whole = self._clock.now(), _readable(body)
+        taken = await self._carried(
+            [
+                _storable(_dated(receipt, index=index, now=now), whole=whole, channel=receiver.channel)
+                for index, receipt in enumerate(receipts)
+            ]
+        )
+        if taken:
+            await self._acceptance.append([receipt_record(receipt) for receipt in taken])
+            await self._acknowledge(taken)
+        return Answer(status=202, body=TakenReceipts(receipts=len(taken)))
+
+    async def _carried(self, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+        """Those that do not speak of a delivery on another channel, as far as the store knows their deliveries."""
+        if self._store is None or all(receipt.delivery_id is None for receipt in receipts):
+            return receipts
+        try:
+            known = await self._store.reported(receipts)
+        except StoreUnavailable as error:
+            logger.warning("receipts are taken without a look at their deliveries: the store: %s", error)
+            return receipts
+        foreign = {receipt.id for receipt, delivery in known if delivery.channel not in ("", receipt.channel)}
+        if foreign:
+            logger.warning("receipts left out: %d speak of deliveries on another channel", len(foreign))
+        return [receipt for receipt in receipts if receipt.id not in foreign]
 
     async def _acknowledge(self, receipts: Sequence[Receipt]) -> None:
         """What the far side has under our own key is not called again, whatever became of our call."""
@@ -81,12 +124,24 @@ class TakingReceipts:
         )
 
 
-def _storable(receipt: Receipt, *, whole: str) -> Receipt:
+def _dated(receipt: Receipt, *, index: int, now: datetime) -> Receipt:
+    """The receipt with a time that can be: one that a far clock puts a little ahead counts as now.
+
+    Raises Refused: unreadable_receipt.
+    """
+    if receipt.at > now + MOST_AHEAD:
+        raise Refused("unreadable_receipt", f"receipt {index}: its time, {receipt.at.isoformat()}, is yet to come")
+    if receipt.at < EARLIEST:
+        raise Refused("unreadable_receipt", f"receipt {index}: its time, {receipt.at.isoformat()}, is before 1970")
+    return msgspec.structs.replace(receipt, at=min(receipt.at, now))
+
+
+def _storable(receipt: Receipt, *, whole: str, channel: str) -> Receipt:
     """The receipt with what it was read from, as text that any store can keep."""
     raw = whole if receipt.raw is None else _readable(receipt.raw.encode(errors="replace"))
     detail = None if receipt.detail is None else receipt.detail.replace("\0", "\ufffd")
     provider_id = None if receipt.provider_id is None else receipt.provider_id.replace("\0", "\ufffd")
-    return msgspec.structs.replace(receipt, raw=raw, detail=detail, provider_id=provider_id)
+    return msgspec.structs.replace(receipt, raw=raw, detail=detail, provider_id=provider_id, channel=channel)
 
 
 def _readable(body: bytes) -> str:

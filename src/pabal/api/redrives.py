@@ -15,6 +15,7 @@ from pabal.dlq.hold import check_free
 from pabal.dlq.host import REMEMBERED, RedriveHost
 from pabal.dlq.plan import Plan, Rules
 from pabal.dlq.planning import make_plan
+from pabal.dlq.selection import Selection
 from pabal.dlq.status import list_redrives
 from pabal.dlq.stepping import Pace
 from pabal.dlq.views import RedriveView
@@ -28,12 +29,32 @@ class PlanRequest(LetterFilters, frozen=True, kw_only=True, forbid_unknown_field
     include_uncertain: bool = False
 
 
+class RequestedSelection(Selection, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The plan's filters."""
+
+
+class RequestedRules(Rules, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The plan's rules."""
+
+
+class RequestedPlan(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A plan as `/v1/redrives/plan` gave it. A filter misspelt is an error: left out it would mean more letters."""
+
+    selection: RequestedSelection
+    rules: RequestedRules
+
+
+class RequestedPace(Pace, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast, and when to stop. `canary` letters first (0: none); then `per_second`; no further when more than
+    `max_return_ratio` of the recent ones came back, or nothing was heard for `patience_seconds`."""
+
+
 class RedriveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A plan as `/v1/redrives/plan` gave it, and how fast."""
 
-    plan: Plan
+    plan: RequestedPlan
     reason: Reason
-    pace: Pace = Pace()
+    pace: RequestedPace = RequestedPace()
 
 
 class RedriveList(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,14 +105,15 @@ class RedriveOperations:
         """Begin to carry a plan out; it stands in the log before it is answered."""
         caller = caller_of(call, self._keyring)
         request = await call.json(self._redrive, limit=MAX_BODY_BYTES)
-        plan = request.plan
+        plan = msgspec.convert(msgspec.to_builtins(request.plan), Plan)
+        pace = msgspec.convert(msgspec.to_builtins(request.pace), Pace)
         if not may_touch(caller, plan.selection):
             message = f"must be [{caller.tenant!r}]: this key lacks the scope 'operator'"
             raise refuse_field("invalid_field", path="$.plan.selection.tenants", message=message)
-        with told_as_problems(field="$.plan"):
+        with told_as_problems(field="$.plan", caller=caller):
             await self._check_ends(plan)
             await check_free(self._desk, plan)
-            await self._host.begin(plan, pace=request.pace, by=who_is(caller), reason=request.reason)
+            await self._host.begin(plan, pace=pace, by=who_is(caller), reason=request.reason)
         link = f"/v1/redrives/{plan.id}"
         return Answer(status=202, body=BegunRedrive(plan=plan.id), headers=[(b"location", link.encode())])
 

@@ -9,6 +9,10 @@ from pabal.channels.port import Rendered
 from pabal.errors import InvalidAddress
 from pabal.notification import Content, Delivery
 
+MAX_ADDRESS: Final = 254
+"""Characters of a mailbox: RFC 5321 §4.5.3.1.3, without the angle brackets. Looked at first, since checking thousands
+takes milliseconds."""
+
 MAX_SUBJECT: Final = 998
 """Characters of a subject: the longest line of RFC 5322 §2.1.1. A longer one can be sent folded, but who unfolds it
 has a line that nobody may pass on."""
@@ -21,6 +25,8 @@ class Email:
 
     def canonical(self, address: str) -> str:
         """RFC 5321/6531 mailbox, normalised by email-validator (no look-up of the domain)."""
+        if len(address) > MAX_ADDRESS:
+            raise InvalidAddress(f"An email address has at most {MAX_ADDRESS} characters; this has {len(address)}.")
         return _canonical(address)
 
     def order_key(self, address: str) -> str | None:

@@ -16,10 +16,11 @@ _MAX_URL = 2048
 _encode = msgspec.json.Encoder().encode
 
 
-class _Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class _Payload(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="type", tag="notification"
+):
     """The generic document. `timestamp` is when the notification was accepted, so a retry posts the same bytes."""
 
-    type: str = "notification"
     id: UUID
     notification_id: UUID
     timestamp: datetime

@@ -27,7 +27,14 @@ from pabal.dlq.plan import DEFAULT_MAX_REDRIVES, Plan, Rules
 from pabal.dlq.planning import make_plan
 from pabal.dlq.redrive import Ending, Redrive, Who
 from pabal.dlq.selection import Selection
-from pabal.dlq.stepping import Pace
+from pabal.dlq.stepping import (
+    LEAST_PATIENCE_SECONDS,
+    LEAST_PER_SECOND,
+    MOST_CANARY,
+    MOST_PATIENCE_SECONDS,
+    MOST_PER_SECOND,
+    Pace,
+)
 from pabal.errors import ConfigError
 from pabal.runtime import run
 
@@ -100,10 +107,16 @@ def plan(
 @click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path, dir_okay=False))
 @reason_option
 @by_option
-@click.option("--canary", type=click.IntRange(min=0), default=5, show_default=True, help="So many first, then wait.")
+@click.option(
+    "--canary",
+    type=click.IntRange(min=0, max=MOST_CANARY),
+    default=5,
+    show_default=True,
+    help="So many first, then wait.",
+)
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, max=10_000, min_open=True),
+    type=click.FloatRange(min=LEAST_PER_SECOND, max=MOST_PER_SECOND),
     default=50.0,
     show_default=True,
     help="Letters per second after the canary.",
@@ -117,7 +130,7 @@ def plan(
 )
 @click.option(
     "--patience",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=LEAST_PATIENCE_SECONDS, max=MOST_PATIENCE_SECONDS),
     default=300.0,
     show_default=True,
     help="Stop after so many seconds without an answer.",

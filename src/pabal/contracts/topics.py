@@ -293,7 +293,7 @@ TOPICS: Final[Sequence[Topic]] = (
             ),
             Message(
                 name="redriveClaim",
-                about="Who redrives a dead topic at the moment.",
+                about="Who redrives a dead topic now (of one tenant's letters: the key goes on with `/TENANT`).",
                 key="`redrive/` and the topic's name",
                 headers=(_schema("redrive-claim/1"),),
                 schema="redrive-claim/1",

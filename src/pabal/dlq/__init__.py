@@ -19,6 +19,6 @@ the letter is marked.
 Failure. A crash between append and mark makes the next run append the same attempt again: to the ledger it is a copy of
 a record it knows, so nothing is called twice, and nothing is lost because what is not marked is still open. A worker's
 crash may write one letter twice: letters about the same attempt of the same delivery are one letter here. One redrive
-at a time per dead topic, by a claim in `pabal.ops` with a lease (`claim.py`, `hold.py`); it spares people confusion,
-and nothing depends on it.
+at a time per tenant and dead topic, by a claim in `pabal.ops` with a lease (`claim.py`, `hold.py`); it spares people
+confusion, and nothing depends on it.
 """

@@ -1,12 +1,13 @@
-"""One redrive at a time per dead topic: who holds it, folded from records of `pabal.ops`. Pure.
+"""One redrive at a time per tenant and dead topic: who holds them, folded from records of `pabal.ops`. Pure.
 
-The claim is a record under `redrive/<topic>` that its holder renews. The log orders rival claims, so everybody who
-reads them in order agrees on who holds: the first, until its lease ends or it lets go (a tombstone). It spares people
-confusion; what protects from sending twice is the ledger.
+The claim is a record under `redrive/<topic>/<tenant>` that its holder renews; a redrive of every tenant's letters has
+one under `redrive/<topic>`, which excludes all others there. The log orders rival claims, so everybody who reads them
+in order agrees on who holds: the first, until its lease ends or it lets go (a tombstone). It spares people confusion;
+what protects from sending twice is the ledger.
 """
 
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -21,8 +22,25 @@ LEASE_SECONDS: Final = 15.0
 _KEY_PREFIX: Final = b"redrive/"
 
 
+class Place(NamedTuple):
+    """Which letters a redrive works on: those of one tenant in a dead topic, or (empty) of every tenant there."""
+
+    topic: str
+    tenant: str
+
+    def meets(self, other: "Place") -> bool:
+        """Whether some letter may stand in both."""
+        return self.topic == other.topic and (self.tenant == other.tenant or not (self.tenant and other.tenant))
+
+    @property
+    def key(self) -> bytes:
+        """Of the claim's record. A topic has no slash in it."""
+        return _KEY_PREFIX + "/".join(filter(None, self)).encode()
+
+
 class TopicClaim(Fact, frozen=True, kw_only=True):
-    """Who redrives from a dead topic. `token` is the run's own; it holds for `lease_seconds` after its record."""
+    """Who redrives a tenant's letters (empty: every tenant's) from a dead topic. `token` is the run's own; it holds for
+    `lease_seconds` after its record."""
 
     topic: str
     token: str
@@ -31,57 +49,78 @@ class TopicClaim(Fact, frozen=True, kw_only=True):
     host: str
     since: Instant
     lease_seconds: float = LEASE_SECONDS
+    tenant: str = ""
+
+    @property
+    def place(self) -> Place:
+        """What it holds."""
+        return Place(self.topic, self.tenant)
 
 
 class Claims:
-    """The claims on dead topics as the log orders them."""
+    """The claims on dead letters as the log orders them."""
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[TopicClaim, float]] = {}
+        self._held: dict[Place, tuple[TopicClaim, float]] = {}
 
     def take(self, record: Record) -> None:
         """Take in a record of `pabal.ops`; others than claims change nothing."""
         key = record.key or b""
         if not key.startswith(_KEY_PREFIX):
             return
-        topic = key.removeprefix(_KEY_PREFIX).decode(errors="replace")
+        topic, _, tenant = key.removeprefix(_KEY_PREFIX).decode(errors="replace").partition("/")
+        place = Place(topic, tenant)
         if record.value is None:
-            self._held.pop(topic, None)
+            self._held.pop(place, None)
             return
         if record.header(SCHEMA_HEADER) != CLAIM_SCHEMA:
             return
         try:
             claim = msgspec.json.decode(record.value, type=TopicClaim)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return  # Made by a version that says it otherwise: it cannot be held against anyone here.
-        held = self._held.get(topic)
-        if held is None or held[0].token == claim.token or record.timestamp - held[1] > held[0].lease_seconds:
-            self._held[topic] = (claim, record.timestamp)
+        if claim.place == place and all(
+            rival.token == claim.token or record.timestamp - at > rival.lease_seconds
+            for held, (rival, at) in self._held.items()
+            if held.meets(place)
+        ):
+            self._held[place] = (claim, record.timestamp)
 
-    def holder(self, topic: str, *, now: datetime) -> TopicClaim | None:
-        """Who holds the topic now; None: nobody, or a lease that ended."""
-        return self._held[topic][0] if self.seconds_left(topic, now=now) > 0 else None
+    def holder(self, place: Place, *, now: datetime) -> TopicClaim | None:
+        """Who works on letters of this place now; None: nobody, or a lease that ended."""
+        live = self._live(place, now=now)
+        return live[0] if live is not None else None
 
-    def seconds_left(self, topic: str, *, now: datetime) -> float:
-        """How long the present lease still holds, unless it is renewed."""
-        held = self._held.get(topic)
-        return max(0.0, held[1] + held[0].lease_seconds - now.timestamp()) if held else 0.0
+    def seconds_left(self, place: Place, *, now: datetime) -> float:
+        """How long the present holder's lease still holds, unless it is renewed."""
+        live = self._live(place, now=now)
+        return live[1] if live is not None else 0.0
 
     def holders(self, *, now: datetime) -> list[TopicClaim]:
         """Every live claim."""
-        return [claim for topic in self._held if (claim := self.holder(topic, now=now)) is not None]
+        return [claim for claim, at in self._held.values() if _left(claim, at, now=now) > 0]
+
+    def _live(self, place: Place, *, now: datetime) -> tuple[TopicClaim, float] | None:
+        # The one of the very place first: while it lives no other can.
+        rivals = sorted((held for held in self._held if held.meets(place)), key=lambda held: held != place)
+        live = ((claim, _left(claim, at, now=now)) for claim, at in map(self._held.__getitem__, rivals))
+        return next((each for each in live if each[1] > 0), None)
+
+
+def _left(claim: TopicClaim, at: float, *, now: datetime) -> float:
+    return max(0.0, at + claim.lease_seconds - now.timestamp())
 
 
 def claim_record(claim: TopicClaim) -> NewRecord:
-    """The record that claims the topic, or renews the claim."""
+    """The record that claims the place, or renews the claim."""
     return NewRecord(
         topic=OPS_TOPIC,
-        key=_KEY_PREFIX + claim.topic.encode(),
+        key=claim.place.key,
         value=msgspec.json.encode(claim),
         headers=((SCHEMA_HEADER, CLAIM_SCHEMA),),
     )
 
 
-def release_record(topic: str) -> NewRecord:
+def release_record(place: Place) -> NewRecord:
     """The record that lets go."""
-    return NewRecord(topic=OPS_TOPIC, key=_KEY_PREFIX + topic.encode(), value=None)
+    return NewRecord(topic=OPS_TOPIC, key=place.key, value=None)

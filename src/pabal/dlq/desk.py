@@ -36,6 +36,9 @@ CLOCK_SKEW: Final = timedelta(hours=1)
 """How much earlier than a letter its mark may seem to be, when hosts' clocks differ."""
 
 
+_FIRST: Final = datetime(1970, 1, 2, tzinfo=UTC)
+"""No record is older: they are stamped in seconds since 1970."""
+
 _MOST_AT_ONCE: Final = 200
 
 
@@ -115,7 +118,7 @@ class DeadLetters:
     async def marks(self, *, since: datetime) -> Marks:
         """What was done to letters that were given up since an instant."""
         marks = Marks()
-        tail = self.tail(AUDIT_TOPIC, start=since - CLOCK_SKEW)
+        tail = self.tail(AUDIT_TOPIC, start=read_from(since))
         await take_marks(tail, marks)
         return marks
 
@@ -130,7 +133,7 @@ class DeadLetters:
         for channel, topic in self.topics(selection).items():
             for partition in sorted(await self.admin.watermarks(topic)):
                 stop = None if ends is None else ends.get(f"{channel}/{partition.partition}", 0)
-                async for records in self.reader.read(partition, start=_read_from(selection), stop=stop):
+                async for records in self.reader.read(partition, start=read_from(selection.since), stop=stop):
                     for record in records:
                         if matches(selection, letter := read_letter(record)):
                             yield letter
@@ -140,7 +143,9 @@ class DeadLetters:
         times = []
         for topic in self.topics(selection).values():
             for partition in await self.admin.watermarks(topic):
-                async with contextlib.aclosing(self.reader.read(partition, start=_read_from(selection))) as batches:  # type: ignore[type-var]
+                async with contextlib.aclosing(
+                    self.reader.read(partition, start=read_from(selection.since))
+                ) as batches:  # type: ignore[type-var]
                     async for records in batches:
                         times.append(records[0].timestamp)
                         break
@@ -212,7 +217,7 @@ class DeadLetters:
             return []
         key = letter.delivery.id.hex.encode()
         events = {}
-        async for record in self.tail(EVENTS_TOPIC, start=letter.delivery.accepted_at - CLOCK_SKEW).read():
+        async for record in self.tail(EVENTS_TOPIC, start=read_from(letter.delivery.accepted_at)).read():
             if record.key == key:
                 with contextlib.suppress(DecodeError):  # A receipt, or a record of a later version: no event to show.
                     event = read_event(record)
@@ -299,9 +304,12 @@ class DeadLetters:
             )
 
 
-def _read_from(selection: Selection) -> datetime | None:
-    """Where reading begins: records are stamped by one clock, what they say of themselves by another."""
-    return None if selection.since is None else selection.since - CLOCK_SKEW
+def read_from(since: datetime | None) -> datetime | None:
+    """Where reading begins: records are stamped by one clock, what they say of themselves by another.
+
+    None: with the first record, also for a time before all records, which may lie at the calendar's very start.
+    """
+    return None if since is None or since < _FIRST else since - CLOCK_SKEW
 
 
 async def take_marks(tail: Tail, marks: Marks) -> None:

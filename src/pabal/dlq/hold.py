@@ -1,4 +1,4 @@
-"""Holds the dead topics of a redrive while it runs, so that nobody else redrives from them at the same time."""
+"""Holds the letters of a redrive while it runs, so that nobody else redrives them at the same time."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from pabal.dlq.claim import Claims, TopicClaim, claim_record, release_record
+from pabal.dlq.claim import Claims, Place, TopicClaim, claim_record, release_record
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.plan import Plan
 from pabal.errors import LogUnavailable, RedriveHeld
@@ -21,23 +21,29 @@ _LOOK_SECONDS: Final = 0.5
 class TopicHold:
     """`take` before the first append, `renew` while it runs (at least every few seconds), `release` at the end."""
 
-    def __init__(self, desk: DeadLetters, topics: Collection[str], *, claim: TopicClaim) -> None:
-        """`claim` says who holds; its `topic` is filled in."""
+    def __init__(self, desk: DeadLetters, places: Collection[Place], *, claim: TopicClaim) -> None:
+        """`claim` says who holds; its `topic` and `tenant` are filled in."""
         self._desk = desk
-        self._claims_wanted = [msgspec.structs.replace(claim, topic=topic) for topic in sorted(topics)]
+        self._claims_wanted = [
+            msgspec.structs.replace(claim, topic=place.topic, tenant=place.tenant) for place in sorted(places)
+        ]
         self._claims = Claims()
         self._tail = desk.tail(OPS_TOPIC, start=None)
         self._renew_seconds = claim.lease_seconds / 3
         self._renewed_at = 0.0
 
     async def take(self, *, stopping: asyncio.Event, on_wait: Callable[[TopicClaim, float], None]) -> None:
-        """Claim every topic. A former run of the same plan that no longer renews is waited for: `on_wait` hears of it.
+        """Claim every place. A former run of the same plan that no longer renews is waited for: `on_wait` hears of it.
 
         Raises RedriveHeld: somebody else redrives from one of them, or this plan is running already.
         """
         for wanted in self._claims_wanted:
             await self._wait_for_former_run(wanted, stopping=stopping, on_wait=on_wait)
-        await self._append_claims()
+        try:
+            await self._append_claims()
+        except RedriveHeld:
+            await self.release()
+            raise
 
     async def renew(self) -> None:
         """Keep the claims, if it is time. Raises RedriveHeld when they were lost (this process stood still)."""
@@ -48,9 +54,9 @@ class TopicHold:
         """Let go of what is held. What the log cannot be told now ends with the lease."""
         try:
             await self._read()
-            held = [wanted.topic for wanted in self._claims_wanted if self._is_own(wanted, self._holder(wanted))]
+            held = [wanted.place for wanted in self._claims_wanted if self._is_own(wanted, self._holder(wanted))]
             if held:
-                await self._desk.producer.append([release_record(topic) for topic in held])
+                await self._desk.producer.append([release_record(place) for place in held])
         except LogUnavailable as error:
             logger.warning("the claim of this redrive ends with its lease: %s", error)
 
@@ -72,9 +78,9 @@ class TopicHold:
         self, wanted: TopicClaim, *, stopping: asyncio.Event, on_wait: Callable[[TopicClaim, float], None]
     ) -> None:
         await self._read()
-        left = self._claims.seconds_left(wanted.topic, now=self._desk.clock.now())
+        left = self._claims.seconds_left(wanted.place, now=self._desk.clock.now())
         while (holder := self._holder(wanted)) is not None and not stopping.is_set():
-            seconds = self._claims.seconds_left(wanted.topic, now=self._desk.clock.now())
+            seconds = self._claims.seconds_left(wanted.place, now=self._desk.clock.now())
             if holder.plan != wanted.plan or seconds > left:
                 raise _held(holder)
             left = seconds
@@ -87,7 +93,7 @@ class TopicHold:
             self._claims.take(record)
 
     def _holder(self, wanted: TopicClaim) -> TopicClaim | None:
-        return self._claims.holder(wanted.topic, now=self._desk.clock.now())
+        return self._claims.holder(wanted.place, now=self._desk.clock.now())
 
     @staticmethod
     def _is_own(wanted: TopicClaim, holder: TopicClaim | None) -> bool:
@@ -95,23 +101,26 @@ class TopicHold:
 
 
 async def check_free(desk: DeadLetters, plan: Plan) -> None:
-    """Whether the plan could begin now. Raises RedriveHeld when another plan's redrive works on one of its topics."""
+    """Whether the plan could begin now. Raises RedriveHeld when another plan's redrive works on letters it may mean."""
     claims = Claims()
     async for record in desk.tail(OPS_TOPIC, start=None).read():
         claims.take(record)
-    wanted = topics_of(plan)
-    for holder in claims.holders(now=desk.clock.now()):
-        if holder.topic in wanted and holder.plan != plan.id:
+    for place in sorted(places_of(plan)):
+        holder = claims.holder(place, now=desk.clock.now())
+        if holder is not None and holder.plan != plan.id:
             raise _held(holder)
 
 
-def topics_of(plan: Plan) -> set[str]:
-    """The dead topics that a plan reads."""
-    return {dead_topic(place.rpartition("/")[0]) for place in plan.ends}
+def places_of(plan: Plan) -> set[Place]:
+    """What a plan works on: the dead topics that it reads, and the tenants it means (none named: every tenant)."""
+    topics = {dead_topic(place.rpartition("/")[0]) for place in plan.ends}
+    return {Place(topic, tenant) for topic in topics for tenant in plan.selection.tenants or ("",)}
 
 
 def _held(holder: TopicClaim) -> RedriveHeld:
+    whose = f" letters of {holder.tenant}" if holder.tenant else ""
     return RedriveHeld(
-        f"{holder.by} on {holder.host} redrives from {holder.topic} already: plan {holder.plan}, "
-        f"since {holder.since:%H:%M:%S}. Let it end, or stop it: with Ctrl-C there, or by its cancel over HTTP"
+        f"{holder.by} on {holder.host} redrives{whose} from {holder.topic} already: plan {holder.plan}, "
+        f"since {holder.since:%H:%M:%S}. Let it end, or stop it: with Ctrl-C there, or by its cancel over HTTP",
+        tenant=holder.tenant,
     )

@@ -2,7 +2,7 @@
 
 What is begun stands in `pabal.audit` with its whole plan before its caller is answered (`book.py`: an order). Every
 API process follows that log and goes on with what nobody runs: what the process before it left, or another one that is
-gone. Two that try at once are told apart by the claim on the dead topics (`hold.py`); of one that ended without a word
+gone. Two that try at once are told apart by the claim on the letters (`hold.py`); of one that ended without a word
 it holds until its lease ends. Should a process stand still and wake up when another has relieved it, it appends at most
 the batch it had in hand: the same attempts of the same deliveries, which the ledger knows. Nothing is called twice.
 """
@@ -22,7 +22,7 @@ from pabal.audit import audit_record, read_audit
 from pabal.dlq.book import REDRIVE_ACTIONS, Book, Entry, Order, cancel_fact, request_fact
 from pabal.dlq.claim import LEASE_SECONDS, Claims, TopicClaim
 from pabal.dlq.desk import DeadLetters, Tail
-from pabal.dlq.hold import topics_of
+from pabal.dlq.hold import places_of
 from pabal.dlq.plan import Plan
 from pabal.dlq.redrive import Redrive, Watcher, Who
 from pabal.dlq.stepping import Pace
@@ -81,11 +81,15 @@ class RedriveHost:
             ConfigError: another plan of the same id was begun.
             LogError: it may have begun or not; asking again is safe.
         """
-        if plan.id in self._runs:
-            raise RedriveHeld(f"the plan {plan.id} is being carried out here already")
         entry = await self._entry(plan.id)
         if entry is not None and entry.start.plan != plan:
-            raise ConfigError(f"another plan of the id {plan.id} was begun on {entry.fact.at:%Y-%m-%d %H:%M}")
+            # No word about that plan: it may be another tenant's.
+            raise ConfigError(f"another plan of the id {plan.id} was begun; make this one anew")
+        if plan.id in self._runs:
+            whose = plan.selection.tenants
+            raise RedriveHeld(
+                f"the plan {plan.id} is being carried out here already", tenant=whose[0] if len(whose) == 1 else ""
+            )
         if entry is None or entry.order is None:
             token = secrets.token_hex(8)
             fact = request_fact(plan, pace=pace, by=by, reason=reason, at=self.desk.clock.now(), token=token)
@@ -139,10 +143,10 @@ class RedriveHost:
         for plan_id, run in self._runs.items():
             if (entry := book.entries.get(plan_id)) is not None and entry.cancelled == run.order:
                 run.stopping.set()
-        held = {claim.topic for claim in claims.holders(now=self.desk.clock.now())}
+        now = self.desk.clock.now()
         for order in book.orders():
             is_here = order.plan.id in self._runs or order.id in self._defective
-            if not is_here and held.isdisjoint(topics_of(order.plan)):
+            if not is_here and all(claims.holder(place, now=now) is None for place in places_of(order.plan)):
                 logger.info("redrive %s of %s goes on here", order.plan.id, order.by)
                 self._start(order)
 

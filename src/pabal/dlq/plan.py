@@ -65,7 +65,7 @@ class Plan(Fact, frozen=True, kw_only=True):
     `counts` is what its making found, for people: the redrive judges each letter anew.
     """
 
-    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$(?!\n)")]
     made_at: Instant
     by: str
     selection: Selection

@@ -18,7 +18,7 @@ from pabal.codec import delivery_record, event_record
 from pabal.dlq.answers import Answers, Tally
 from pabal.dlq.claim import LEASE_SECONDS, TopicClaim
 from pabal.dlq.desk import DeadLetters, told
-from pabal.dlq.hold import TopicHold, topics_of
+from pabal.dlq.hold import TopicHold, places_of
 from pabal.dlq.letter import Letter
 from pabal.dlq.marks import REDRIVEN, RESOLVED, Mark, marking_fact
 from pabal.dlq.plan import Plan, judge, redriven_delivery
@@ -265,7 +265,7 @@ class Redrive:
             since=self._desk.clock.now(),
             lease_seconds=self._who.lease_seconds,
         )
-        return TopicHold(self._desk, topics_of(self._plan), claim=claim)
+        return TopicHold(self._desk, places_of(self._plan), claim=claim)
 
     def _started(self) -> AuditFact:
         start = Start(plan=self._plan, pace=self._pace, run=self._who.token, host=self._who.host)

@@ -27,14 +27,22 @@ _LEAST_AHEAD: Final = 100
 _LEAST_JUDGED: Final = 10
 
 
+MOST_CANARY: Final = 100_000
+LEAST_PER_SECOND: Final = 0.01
+MOST_PER_SECOND: Final = 10_000.0
+LEAST_PATIENCE_SECONDS: Final = 0.1
+MOST_PATIENCE_SECONDS: Final = 86400.0
+"""What a pace may be. One that is slower or more patient would hold its tenant's letters for ever."""
+
+
 class Pace(Fact, frozen=True, kw_only=True):
     """How fast, and when to stop. `canary` letters first (0: none); then `per_second`; no further when more than
     `max_return_ratio` of the recent ones came back, or nothing was heard for `patience_seconds`."""
 
-    canary: Annotated[int, msgspec.Meta(ge=0)] = 5
-    per_second: Annotated[float, msgspec.Meta(gt=0, le=10_000)] = 50.0
+    canary: Annotated[int, msgspec.Meta(ge=0, le=MOST_CANARY)] = 5
+    per_second: Annotated[float, msgspec.Meta(ge=LEAST_PER_SECOND, le=MOST_PER_SECOND)] = 50.0
     max_return_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
-    patience_seconds: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    patience_seconds: Annotated[float, msgspec.Meta(ge=LEAST_PATIENCE_SECONDS, le=MOST_PATIENCE_SECONDS)] = 300.0
 
 
 class Send(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from datetime import datetime
 from pabal.audit import AuditFact, read_audit
 from pabal.broker.port import Record
 from pabal.codec import RECEIPT_SCHEMA, SCHEMA_HEADER, read_event, read_receipt
-from pabal.dlq.desk import CLOCK_SKEW, DeadLetters
+from pabal.dlq.desk import DeadLetters, read_from
 from pabal.dlq.marks import Marks
 from pabal.dlq.plan import World
 from pabal.dlq.selection import Selection
@@ -24,8 +24,8 @@ class Surroundings:
         self._candidates: set[bytes] = set()
         self._suppressed: set[bytes] = set()
         self._sent: set[str] = set()
-        self._audit = desk.tail(AUDIT_TOPIC, start=since - CLOCK_SKEW)
-        self._events = desk.tail(EVENTS_TOPIC, start=since - CLOCK_SKEW)
+        self._audit = desk.tail(AUDIT_TOPIC, start=read_from(since))
+        self._events = desk.tail(EVENTS_TOPIC, start=read_from(since))
         self._suppressions = desk.tail(SUPPRESSIONS_TOPIC, start=None)
 
     @classmethod

@@ -13,12 +13,12 @@ class GuardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     `brake_ratio` of all.
     """
 
-    failure_ratio: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
-    minimum_calls: Annotated[int, msgspec.Meta(ge=1)] = 10
-    window_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
-    host_rate_per_second: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    brake_ratio: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
-    brake_records: Annotated[int, msgspec.Meta(ge=1)] = 100
+    failure_ratio: Annotated[float, msgspec.Meta(ge=0.001, le=1)] = 0.5
+    minimum_calls: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10
+    window_seconds: Annotated[float, msgspec.Meta(ge=0.001, le=86400)] = 30.0
+    host_rate_per_second: Annotated[float, msgspec.Meta(ge=1e-4, le=1e6)] | None = None
+    brake_ratio: Annotated[float, msgspec.Meta(ge=0.001, le=1)] = 0.5
+    brake_records: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 100
 
 
 DEFAULT_GUARD = GuardSettings()

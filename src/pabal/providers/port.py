@@ -83,6 +83,9 @@ class CallbackRequest(msgspec.Struct, frozen=True, kw_only=True):
 class TakesReceipts(Protocol):
     """What a provider may also be: one whose far side reports later what became of what it took."""
 
+    channel: str
+    """As `Provider.channel`: receipts concern deliveries of that channel alone."""
+
     def receipts(self, request: CallbackRequest) -> Sequence[Receipt]:
         """What a callback reports; empty when it reports nothing of interest. Pure: no I/O, and the same each time.
 

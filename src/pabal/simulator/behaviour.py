@@ -29,6 +29,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from pabal.choices import with_choices
 from pabal.errors import ConfigError
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -140,4 +141,4 @@ def load_schedule(path: Path) -> Schedule:
     except OSError as error:
         raise ConfigError(f"cannot read the schedule {path}: {error.strerror}") from None
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the schedule {path} is wrong: {error}") from None
+        raise ConfigError(f"the schedule {path} is wrong: {with_choices(str(error), type_=Schedule)}") from None

@@ -1,10 +1,12 @@
 """Control calls while the simulator runs: change the behaviour, read and forget the counts."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
+from pabal.choices import with_choices
 from pabal.loopback import host_name, is_loopback
 from pabal.simulator.behaviour import Phase, Schedule
 from pabal.simulator.receipts import ReceiptOrder, Reported
@@ -12,6 +14,8 @@ from pabal.simulator.script import Script
 from pabal.simulator.tally import Tally
 
 _encode = msgspec.json.Encoder().encode
+
+T = TypeVar("T")
 
 
 class ControlCalls:
@@ -52,16 +56,16 @@ class ControlCalls:
                 case "GET", "/behaviour":
                     return 200, _encode(self._script.phase)
                 case "PUT", "/behaviour":
-                    phase = msgspec.json.decode(body, type=Phase)
+                    phase = _decode(body, Phase)
                     if phase.after_seconds is not None or phase.after_requests is not None:
                         return _problem(400, "a behaviour begins at once; `after_…` belongs to /_control/schedule")
                     await self._enter(phase)
                     return 200, _encode(self._script.phase)
                 case "PUT", "/schedule":
-                    await self._enter(msgspec.json.decode(body, type=Schedule))
+                    await self._enter(_decode(body, Schedule))
                     return 200, _encode(self._script.phase)
                 case "POST", "/receipts":
-                    return 200, _encode(await self._report(msgspec.json.decode(body, type=ReceiptOrder)))
+                    return 200, _encode(await self._report(_decode(body, ReceiptOrder)))
                 case "DELETE", "":
                     self._tally.forget()
                     return 200, b"{}"
@@ -99,6 +103,14 @@ def refuse_stranger(headers: Sequence[tuple[bytes, bytes]], *, address: str) -> 
     if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
         return _problem(403, "a page of another origin may make no control calls")
     return None
+
+
+def _decode(body: bytes, type_: type[T]) -> T:
+    """Raises msgspec.DecodeError, naming the words there are where one is wrong."""
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except msgspec.ValidationError as error:
+        raise msgspec.ValidationError(with_choices(str(error), type_=type_)) from None
 
 
 def _readable(path: str, headers: object, body: bytes, at_ns: int) -> dict[str, object]:

@@ -77,8 +77,9 @@ class Projected(msgspec.Struct, frozen=True, kw_only=True, gc=False, rename={"cl
     """What some facts tell of one delivery: a row of the store. Instants are seconds since 1970.
 
     `tenant`, `channel`, `address`, `class_` are empty while only receipts are known. `accepted_at` is None until its
-    own record was seen; `listed_at` (what lists are sorted by) is then the time of the first event, and `ends_by`
-    a time by which it must have expired, else they are the acceptance and the expiry.
+    own record was seen (or the `scheduled` event, which says the same); `listed_at` (what lists are sorted by) is then
+    the time of the first event, and `ends_by` a time by which it must have expired, else they are the acceptance and
+    the expiry.
     """
 
     id: bytes
@@ -146,7 +147,9 @@ class Gathered:
 
     def add_event(self, event: DeliveryEvent) -> None:
         """An event."""
-        self.add(_of_event(event))
+        projected = _of_event(event)
+        self.add(projected)
+        self._add_tags(projected, event.tags, accepted_at=event.at.timestamp())
         self._note(
             event.delivery_id.bytes,
             event.id,
@@ -168,8 +171,10 @@ class Gathered:
     def add_delivery(self, projected: Projected, delivery: Delivery) -> None:
         """A delivery's own record, or the one in a dead letter."""
         self.add(projected)
-        accepted_at = delivery.accepted_at.timestamp()
-        for tag in delivery.tags:
+        self._add_tags(projected, delivery.tags, accepted_at=delivery.accepted_at.timestamp())
+
+    def _add_tags(self, projected: Projected, tags: Iterable[str], *, accepted_at: float) -> None:
+        for tag in tags:
             key = (projected.id, projected.tenant, stored_text(tag))
             self.tags[key] = min(accepted_at, self.tags.get(key, accepted_at))
 
@@ -290,6 +295,8 @@ def _of_event(event: DeliveryEvent) -> Projected:
         standing, status = _TAKEN_BACK, "cancelled"
     else:
         standing, status = _unsent(event.kind, attempt=event.attempt)
+    # Of what waits for its `send_at` the event says all that the delivery's own record will.
+    expires_at = _seconds(event.expires_at)
     return Projected(
         id=event.delivery_id.bytes,
         notification_id=event.notification_id.bytes,
@@ -297,12 +304,15 @@ def _of_event(event: DeliveryEvent) -> Projected:
         channel=stored_text(event.channel),
         address=stored_text(event.address),
         class_=event.class_,
+        tags=_encode(event.tags).decode() if event.tags else "",
         attempt=event.attempt,
         standing=standing,
         status=status,
         next_due=due if status in OPEN_STATUSES else None,
+        accepted_at=None if expires_at is None else at,
+        send_at=None if expires_at is None else due,
         listed_at=at,
-        ends_by=(at if due is None else due) + MAX_TIME_TO_LIVE.total_seconds(),
+        ends_by=expires_at or (at if due is None else due) + MAX_TIME_TO_LIVE.total_seconds(),
         updated_at=at,
         first_dead_lettered_at=at if event.kind == "dead_lettered" else None,
         succeeded_at=at if event.kind == "sent" else None,

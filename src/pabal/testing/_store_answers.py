@@ -247,7 +247,7 @@ class UnaccountedLaws(StoreHarness):
 
     async def test_what_only_events_tell_of_is_given_the_longest_life(self, store: Store, clock: ManualClock) -> None:
         delivery = a_delivery()
-        await store.fold([an_event(delivery, "scheduled", due=at(86400))])
+        await store.fold([an_event(delivery, "parked", due=at(86400))])
 
         clock.advance(timedelta(days=7).total_seconds())
         early = await store.unaccounted(now=clock.now(), limit=1)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4, uuid5
 
 import msgspec
@@ -22,6 +23,7 @@ from pabal.testing._store_lab import (
     a_receipt,
     an_event,
     at,
+    listed,
     status_of,
     view_of,
 )
@@ -66,7 +68,12 @@ def histories(draw: st.DrawFn) -> tuple[list[Delivery], list[StoredFact]]:
                 kind = draw(st.sampled_from(_KINDS))
                 due = draw(st.sampled_from([None, at(30), at(60)]))
                 name = draw(st.sampled_from([None, f"{seed}-1", f"{seed}-2"])) if kind == "sent" else None
-                facts.append(an_event(delivery, kind, seconds=seconds, attempt=attempt, due=due, provider_id=name))
+                more: dict[str, Any] = {}
+                if kind == "scheduled":
+                    more = {"tags": draw(st.sampled_from([(), ("a", "c")])), "expires_at": at(seconds + 3600)}
+                facts.append(
+                    an_event(delivery, kind, seconds=seconds, attempt=attempt, due=due, provider_id=name, **more)
+                )
             case "named":
                 name = draw(st.sampled_from([f"{seed}-1", f"{seed}-2"]))
                 kind_told = draw(st.sampled_from(_REPORTS))
@@ -189,10 +196,27 @@ class FoldLaws(StoreHarness):
     async def test_a_delivery_that_only_events_tell_of_has_no_acceptance(self, store: Store) -> None:
         delivery = a_delivery()
 
-        await store.fold([an_event(delivery, "scheduled", due=at(60))])
+        await store.fold([an_event(delivery, "parked", due=at(60))])
 
         view = await view_of(store, delivery)
-        assert (view.status, view.accepted_at, view.expires_at, view.next_due) == ("scheduled", None, None, at(60))
+        assert (view.status, view.accepted_at, view.expires_at, view.next_due) == ("deferred", None, None, at(60))
+
+    async def test_what_waits_for_its_time_is_known_and_found_as_if_its_own_record_were(self, store: Store) -> None:
+        delivery = a_delivery(tags=("order-17",), send_at=at(10800), expires_at=at(20000))
+        told = an_event(
+            delivery, "scheduled", seconds=0, due=at(10800), expires_at=delivery.expires_at, tags=delivery.tags
+        )
+
+        await store.fold([told])
+
+        view = await view_of(store, delivery)
+        assert (view.status, view.next_due) == ("scheduled", at(10800))
+        assert (view.accepted_at, view.send_at, view.expires_at) == (NOW, at(10800), at(20000))
+        assert view.tags == ("order-17",)
+        assert await listed(store, tag="order-17", status="scheduled") == [delivery.id]
+        await store.fold([delivery])
+        assert (await view_of(store, delivery)).accepted_at == NOW
+        assert await listed(store, tag="order-17") == [delivery.id]
 
     async def test_asked_for_twice_a_delivery_was_accepted_the_first_time(self, store: Store) -> None:
         notification = uuid4()

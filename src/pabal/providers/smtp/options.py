@@ -8,7 +8,7 @@ from pabal.errors import InvalidAddress
 from pabal.providers.options import Options
 from pabal.providers.smtp.mailbox import Mailbox, parse_mailbox
 
-Text = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00-\x20\x7f]+$")]
+Text = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\x00-\x20\x7f]+\Z")]
 
 _DEFAULT_PORTS = {"none": 25, "starttls": 587, "tls": 465}
 

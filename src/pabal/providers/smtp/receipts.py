@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from pabal.choices import with_choices
 from pabal.errors import UnreadableReceipt
 from pabal.notification import Instant, Receipt, ReceiptKind, receipt_id
 from pabal.providers.port import CallbackRequest
@@ -76,7 +77,8 @@ def _receipt(reported: Reported, raw: msgspec.Raw, *, provider: str, where: str)
         provider_id=reported.provider_id,
         is_permanent=reported.permanent,
         detail=reported.detail,
-        raw=bytes(raw).decode(),
+        # What is in fields that we do not know nobody has looked at yet.
+        raw=bytes(raw).decode(errors="replace"),
     )
 
 
@@ -91,7 +93,7 @@ def _decode(text: bytes | msgspec.Raw, model: type[Any], *, where: str) -> Any:
     try:
         return msgspec.json.decode(text, type=model)
     except msgspec.ValidationError as error:
-        message, separator, place = str(error).rpartition(" - at `$")
+        message, separator, place = with_choices(str(error), type_=model).rpartition(" - at `$")
         raise UnreadableReceipt(
             f"{where}{place.removesuffix('`')}: {message}" if separator else f"{where}: {error}"
         ) from None

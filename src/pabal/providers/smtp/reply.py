@@ -41,7 +41,7 @@ _QUEUE_IDS = (
     re.compile(r"\bqueued as ([\w.+-]+)", re.IGNORECASE),  # Postfix, Mailpit, many relays
     re.compile(r"\bid=([\w-]+)"),  # Exim
     re.compile(r"^(?:2\.\d\.\d:? )?([\w-]+) Message accepted for delivery"),  # Sendmail, OpenSMTPD
-    re.compile(r"^Ok ([0-9a-f]{16}-[0-9a-f-]+)$"),  # Amazon SES
+    re.compile(r"^Ok ([0-9a-f]{16}-[0-9a-f-]+)\Z"),  # Amazon SES
 )
 
 

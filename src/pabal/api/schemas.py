@@ -1,0 +1,110 @@
+"""The schemas of the OpenAPI document: made from the types, and put so that generated clients read them rightly.
+
+msgspec gives each field its default. Generators take that for a promise that the field is there (`openapi-typescript`
+demands it then, also in a request). So no default is told as such: in a request the field is optional and its
+description says the default; in an answer it is required wherever it is always sent. And they take an object of which
+nothing is said for one that is empty, so it is said of a free one that it may hold anything.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from pabal.api.describing import Json
+
+_PREFIX = "#/components/schemas/"
+
+
+def describe_models(models: Sequence[type[msgspec.Struct]], *, paths: Mapping[str, Json]) -> dict[str, Json]:
+    """The schemas of `models` and of all they hold, by name. `paths`: those of the document, which say what is asked
+    with which of them."""
+    _, components = msgspec.json.schema_components(models, ref_template=f"{_PREFIX}{{name}}")
+    asked = _reached(_bodies(paths), components)
+    sparing = {name for name, model in _structs(models).items() if model.__struct_config__.omit_defaults}
+    _open(list(components.values()))
+    for name, schema in components.items():
+        if name in asked:
+            _describe_defaults(schema)
+        else:
+            _promise(schema, is_sparing=name in sparing)
+    return components
+
+
+def _describe_defaults(schema: Json) -> None:
+    """Of a request: the default is part of the description."""
+    for rule in schema.get("properties", {}).values():
+        default = rule.pop("default", None)
+        if isinstance(default, str | int | float):
+            said = f"By default `{default if isinstance(default, str) else msgspec.json.encode(default).decode()}`."
+            rule["description"] = f"{rule.get('description', '')} {said}".lstrip()
+
+
+def _promise(schema: Json, *, is_sparing: bool) -> None:
+    """Of an answer: what is always sent is required. `is_sparing`: its type leaves defaults out."""
+    properties = schema.get("properties", {})
+    for rule in properties.values():
+        rule.pop("default", None)
+    if properties and not is_sparing:
+        schema["required"] = list(properties)
+
+
+def _open(part: Any) -> None:
+    """Free objects may hold anything."""
+    match part:
+        case dict():
+            if part.get("type") == "object" and "properties" not in part:
+                part.setdefault("additionalProperties", True)
+            for inner in part.values():
+                _open(inner)
+        case list():
+            for inner in part:
+                _open(inner)
+
+
+def _bodies(paths: Mapping[str, Json]) -> Iterator[Any]:
+    return (each.get("requestBody") for methods in paths.values() for each in methods.values())
+
+
+def _reached(start: Any, components: Mapping[str, Json]) -> Collection[str]:
+    """The names that are referred to, by others that are too."""
+    reached: set[str] = set()
+    waiting = list(_references(list(start)))
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += _references(components[name])
+    return reached
+
+
+def _references(part: Any) -> Iterator[str]:
+    match part:
+        case dict():
+            if "$ref" in part:
+                yield part["$ref"].removeprefix(_PREFIX)
+            for inner in part.values():
+                yield from _references(inner)
+        case list() | tuple():
+            for inner in part:
+                yield from _references(inner)
+
+
+def _structs(models: Sequence[type[msgspec.Struct]]) -> Mapping[str, type[msgspec.Struct]]:
+    """The types behind the schemas, by name."""
+    found: dict[str, type[msgspec.Struct]] = {}
+    waiting: list[Any] = list(inspect.multi_type_info(models))
+    while waiting:
+        each = waiting.pop()
+        match each:
+            case inspect.StructType(cls=cls, fields=fields) if cls.__name__ not in found:
+                found[cls.__name__] = cls
+                waiting += [field.type for field in fields]
+            case inspect.UnionType(types=types):
+                waiting += types
+            case inspect.Metadata(type=inner) | inspect.CollectionType(item_type=inner):
+                waiting.append(inner)
+            case inspect.VarTupleType(item_type=inner) | inspect.DictType(value_type=inner):
+                waiting.append(inner)
+    return found
