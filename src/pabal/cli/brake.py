@@ -22,8 +22,9 @@ from pabal.cli.options import (
     with_clear_errors,
 )
 from pabal.clock import Clock, SystemClock
-from pabal.errors import ConfigError
+from pabal.errors import ConfigError, DecodeError
 from pabal.notification import CLASSES, OPS_TOPIC, Fact, Instant
+from pabal.unreadable import Unreadable
 from pabal.worker.braking import BrakeState, brake_key, brake_record, how_to_release, read_brake
 
 RELEASED: Final = "brake.released"
@@ -126,11 +127,17 @@ async def read_brakes(broker: Broker) -> Mapping[str, BrakeState]:
     """What was said last of each class, by `<channel> <class>`."""
     reader = broker.reader()
     states: dict[str, BrakeState] = {}
+    unreadable = Unreadable("brakes")
     try:
         async for batch in reader.read(TopicPartition(OPS_TOPIC, 0)):
             for record in batch:
-                if (state := read_brake(record)) is not None and record.key is not None:
-                    states[record.key.decode().removeprefix("brake/").replace("/", " ")] = state
+                try:
+                    state = read_brake(record)
+                except DecodeError as error:
+                    unreadable.note(record, error)
+                    continue
+                if state is not None and record.key is not None:
+                    states[record.key.decode(errors="replace").removeprefix("brake/").replace("/", " ")] = state
     finally:
         await reader.close()
     return states

@@ -11,12 +11,17 @@ from typing import Final
 import msgspec
 
 from pabal.broker.port import NewRecord, Record
-from pabal.codec import SCHEMA_HEADER
+from pabal.codec import SCHEMA_HEADER, check_schema, decoded
+from pabal.errors import DecodeError
 from pabal.notification import OPS_TOPIC, Fact, Instant
+from pabal.unreadable import Unreadable
 
 CLAIM_SCHEMA: Final = b"redrive-claim/1"
 LEASE_SECONDS: Final = 15.0
 """How long a claim holds without a word; it is renewed three times as often."""
+
+LONGEST_LEASE_SECONDS: Final = 3600.0
+"""No claim is held for longer: one that a stranger wrote must not hold a topic for ever."""
 
 _KEY_PREFIX: Final = b"redrive/"
 
@@ -37,6 +42,7 @@ class Claims:
     """The claims on dead topics as the log orders them."""
 
     def __init__(self) -> None:
+        self.unreadable = Unreadable("redrives' claims")
         self._held: dict[str, tuple[TopicClaim, float]] = {}
 
     def take(self, record: Record) -> None:
@@ -48,12 +54,11 @@ class Claims:
         if record.value is None:
             self._held.pop(topic, None)
             return
-        if record.header(SCHEMA_HEADER) != CLAIM_SCHEMA:
-            return
         try:
-            claim = msgspec.json.decode(record.value, type=TopicClaim)
-        except msgspec.DecodeError:
-            return  # Made by a version that says it otherwise: it cannot be held against anyone here.
+            claim = _read(record, topic=topic)
+        except DecodeError as error:
+            self.unreadable.note(record, error)
+            return  # It cannot be held against anyone.
         held = self._held.get(topic)
         if held is None or held[0].token == claim.token or record.timestamp - held[1] > held[0].lease_seconds:
             self._held[topic] = (claim, record.timestamp)
@@ -70,6 +75,20 @@ class Claims:
     def holders(self, *, now: datetime) -> list[TopicClaim]:
         """Every live claim."""
         return [claim for topic in self._held if (claim := self.holder(topic, now=now)) is not None]
+
+
+_decode = msgspec.json.Decoder(TopicClaim).decode
+
+
+def _read(record: Record, *, topic: str) -> TopicClaim:
+    check_schema(record, CLAIM_SCHEMA)
+    claim = decoded(_decode, record.value, what="a redrive's claim")
+    if claim.topic != topic or not 0 < claim.lease_seconds <= LONGEST_LEASE_SECONDS:
+        raise DecodeError(
+            "not a redrive's claim: of another topic than its key names, or for longer than any holds",
+            error_class="misplaced",
+        )
+    return claim
 
 
 def claim_record(claim: TopicClaim) -> NewRecord:

@@ -13,16 +13,21 @@ import msgspec
 
 from pabal.broker.port import NewRecord, Producer, Reader, Record
 from pabal.clock import Clock
+from pabal.codec import check_schema, decoded
 from pabal.errors import DecodeError, LogError
-from pabal.notification import OPS_TOPIC, Fact, Instant
+from pabal.notification import OPS_TOPIC, Fact, Instant, is_reckoned
 from pabal.ops import LOOK_EVERY_SECONDS, OpsTail
 from pabal.runtime import insist
+from pabal.unreadable import Unreadable
 from pabal.worker.dispatch import Dispatch
 from pabal.worker.intake import Intake
 
 logger = logging.getLogger(__name__)
 
 BRAKE_SCHEMA = b"brake/1"
+
+
+_KEY_PREFIX = b"brake/"
 
 
 class BrakeState(Fact, frozen=True, kw_only=True):
@@ -34,9 +39,12 @@ class BrakeState(Fact, frozen=True, kw_only=True):
     until: Instant | None = None
 
 
+_decode = msgspec.json.Decoder(BrakeState).decode
+
+
 def brake_key(channel: str, class_: str) -> bytes:
     """The key of its record in `pabal.ops`."""
-    return f"brake/{channel}/{class_}".encode()
+    return _KEY_PREFIX + f"{channel}/{class_}".encode()
 
 
 def brake_record(channel: str, class_: str, state: BrakeState) -> NewRecord:
@@ -50,14 +58,17 @@ def brake_record(channel: str, class_: str, state: BrakeState) -> NewRecord:
 
 
 def read_brake(record: Record) -> BrakeState | None:
-    """What a record of `pabal.ops` says about a brake; None when it speaks of something else, or says nothing."""
-    if record.header("schema") != BRAKE_SCHEMA or record.value is None:
+    """What a record of `pabal.ops` says about a brake; None when it speaks of something else, or says nothing.
+
+    Raises DecodeError when it should speak of one and cannot be read.
+    """
+    if record.value is None or not (record.key or b"").startswith(_KEY_PREFIX):
         return None
-    try:
-        return msgspec.json.decode(record.value, type=BrakeState)
-    except msgspec.DecodeError as error:
-        logger.warning("%s@%d is not a brake's state: %s", OPS_TOPIC, record.offset, error)
-        return None
+    check_schema(record, BRAKE_SCHEMA)
+    state = decoded(_decode, record.value, what="a brake's state")
+    if not is_reckoned(state.at) or not is_reckoned(state.until):
+        raise DecodeError("not a brake's state: a time beyond all reckoning", error_class="undecodable")
+    return state
 
 
 def how_to_release(name: str) -> str:
@@ -69,9 +80,11 @@ def how_to_release(name: str) -> str:
 
 
 class Braking:
-    """Tells and hears the brakes of one worker."""
+    """Tells and hears the brakes of one worker. `unreadable` counts what says nothing of a brake under a brake's key:
+    what was said before holds."""
 
     def __init__(self, *, reader: Reader, producer: Producer, clock: Clock) -> None:
+        self.unreadable = Unreadable("brakes")
         self._ops = OpsTail(reader)
         self._producer = producer
         self._clock = clock
@@ -101,7 +114,11 @@ class Braking:
         heard: dict[bytes, BrakeState] = {}
         try:
             async for record in self._ops.read_on():
-                state = read_brake(record)
+                try:
+                    state = read_brake(record)
+                except DecodeError as error:
+                    self.unreadable.note(record, error)
+                    continue
                 if state is not None and record.key in self._intakes:
                     heard[record.key] = state
         finally:  # Also when the log went away in the middle: it is not read again.
