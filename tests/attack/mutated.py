@@ -131,7 +131,7 @@ def _changed(schema: str, change: Change, random: Random) -> bytes | None:
         case "noise":
             return random.randbytes(random.randrange(1, 200)) + b"\xff"
         case "nested":
-            return b"[" * random.choice([1, 1000, 200_000])
+            return random.choice([b"[", b'{"of a later version":' + b"["]) + b"[" * random.choice([1, 1000, 200_000])
         case "empty":
             return random.choice([b"", b"null", b"[]", b"3", b'"text"'])
         case "retyped":
