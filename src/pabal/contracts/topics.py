@@ -272,8 +272,8 @@ TOPICS: Final[Sequence[Topic]] = (
             ),
             Message(
                 name="brake",
-                about="Whether a class of a channel is braked, because too many of its records cannot be read.",
-                key="`brake/`, the channel, `/` and the class",
+                about="Whether a class of a channel, or a topic of the recorder, is braked: too many records cannot be read.",
+                key="`brake/`, the channel, `/` and the class; or `brake/recorder/` and the topic",
                 headers=(_schema("brake/1"),),
                 schema="brake/1",
             ),

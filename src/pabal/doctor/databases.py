@@ -11,8 +11,8 @@ def judge_ledger(looked: Looked | None, *, place: str, said: Recorded) -> Findin
     if recorded is None and said.wrong is not None:
         return fail(
             "ledger",
-            f"which one the log belongs to cannot be read ({said.wrong}); workers refuse to start. With the one that it "
-            "was sent by: pabal ledger adopt",
+            f"which one the log belongs to cannot be read ({said.wrong}); workers refuse to start. With the one "
+            "that it was sent by: pabal ledger adopt",
         )
     if looked is None and recorded is None:
         return warn("ledger", f"there is none at {place} yet; the first worker makes it")
