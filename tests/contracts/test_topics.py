@@ -13,7 +13,7 @@ import pytest
 
 import pabal
 from pabal.audit import AuditFact, audit_record
-from pabal.brakes import BrakeState, brake_record
+from pabal.brakes import RECORDER, BrakeState, brake_record
 from pabal.broker.port import NewRecord, Record
 from pabal.broker.sqlite import SqliteBroker
 from pabal.clock import ManualClock
@@ -34,6 +34,7 @@ from pabal.contracts.topics import TOPICS
 from pabal.dlq.claim import TopicClaim, claim_record, release_record
 from pabal.ledger_identity import LedgerIdentity
 from pabal.notification import (
+    EVENTS_TOPIC,
     Content,
     Delivery,
     DeliveryEvent,
@@ -170,6 +171,7 @@ async def examples(folder: Path) -> dict[str, Sequence[NewRecord]]:
         "template": [template_record(TEMPLATE)],
         "ledger": [await ledger_record(folder)],
         "brake": [brake_record("email", "bulk", BRAKE), brake_record("email", "bulk", RELEASED)],
+        "recorderBrake": [brake_record(RECORDER, EVENTS_TOPIC, BRAKE)],
         "recovery": [recovery_record(RECOVERY)],
         "recoveryTakenBack": [relapse_record(recovery_record(RECOVERY).key or b"")],
         "redriveClaim": [claim_record(CLAIM)],

@@ -272,8 +272,15 @@ TOPICS: Final[Sequence[Topic]] = (
             ),
             Message(
                 name="brake",
-                about="Whether a class of a channel, or a topic of the recorder, is braked: too many records cannot be read.",
-                key="`brake/`, the channel, `/` and the class; or `brake/recorder/` and the topic",
+                about="Whether a class of a channel is braked, because too many of its records cannot be read.",
+                key="`brake/`, the channel, `/` and the class",
+                headers=(_schema("brake/1"),),
+                schema="brake/1",
+            ),
+            Message(
+                name="recorderBrake",
+                about="Whether the recorder holds partitions of a topic, most of whose records it cannot fold.",
+                key="`brake/recorder/` and the topic's name",
                 headers=(_schema("brake/1"),),
                 schema="brake/1",
             ),
