@@ -269,7 +269,73 @@ async def test_foreign_records_in_the_topic_keep_nobody_else_from_being_suppress
     await lab.gate.follow()
 
     assert await lab.is_refused()
-    assert "pabal.suppressions, offset 0" in caplog.text
+    assert "pabal.suppressions/0@0 cannot be read" in caplog.text
+    assert lab.gate.unreadable == 2
+
+
+UNREADABLE = [
+    b"",
+    b"{",
+    b"\xff",
+    b"[" * 100_000,
+    b'{"tenant":"shop"}',
+    suppression_record(suppression("other@example.com")).value,
+    suppression_record(suppression("Ana@Example.com", tenant="other")).value,
+]
+
+
+def unreadable(value: bytes | None, *, schema: bytes = b"suppression/1") -> NewRecord:
+    return NewRecord(topic=SUPPRESSIONS_TOPIC, key=ANA, value=value, headers=(("schema", schema),))
+
+
+@pytest.mark.parametrize("value", UNREADABLE, ids=[repr(value)[:20] for value in UNREADABLE])
+async def test_what_cannot_be_read_under_an_address_suppresses_it_until_it_is_lifted(
+    lab: Lab, value: bytes | None
+) -> None:
+    await lab.append(unreadable(value))
+    await lab.gate.follow()
+    before = await lab.is_refused()
+    listed = await SuppressionList(reader=lab.broker.reader(), clock=lab.clock).page(tenant="shop", after=None, limit=9)
+    # After a restart, too: compaction has left nothing else.
+    anew = lab.new_gate()
+    await anew.follow()
+    after = await lab.is_refused()
+
+    await lab.append(lifting_record(ANA))
+    await lab.gate.follow()
+
+    assert (before, after, await lab.is_refused()) == (True, True, False)
+    assert [(each.address, each.reason) for each in listed] == [("ana@example.com", "manual")]
+    assert "cannot be read" in (listed[0].detail or "")
+    assert lab.gate.unreadable == 1
+
+
+async def test_a_suppression_of_a_later_version_suppresses_all_the_same(lab: Lab) -> None:
+    await lab.append(unreadable(suppression_record(suppression()).value, schema=b"suppression/2"))
+
+    await lab.gate.follow()
+
+    assert await lab.is_refused()
+
+
+async def test_what_cannot_be_read_suppresses_no_other_address(lab: Lab) -> None:
+    await lab.append(unreadable(suppression_record(suppression("other@example.com")).value))
+
+    await lab.gate.follow()
+
+    assert await lab.ledger.suppressed() == [ANA]
+
+
+async def test_a_key_that_no_address_has_is_passed_over(lab: Lab) -> None:
+    huge = suppression("a" * 100_000 + "@example.com")
+    names = [b"shop", b"shop/email", b"shop/email/ANA@EXAMPLE.COM", b"\xff/email/a@example.com"]
+    records = [NewRecord(topic=SUPPRESSIONS_TOPIC, key=key, value=b"{") for key in names]
+    await lab.append(*records, suppression_record(huge), suppression_record(suppression()))
+
+    await lab.gate.follow()
+
+    assert await lab.ledger.suppressed() == [ANA]
+    assert lab.gate.unreadable == 5
 
 
 async def test_while_the_log_is_away_the_gate_keeps_what_it_has_and_goes_on_later(

@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from pabal.broker.port import NewRecord, Record
-from pabal.codec import SCHEMA_HEADER
+from pabal.codec import SCHEMA_HEADER, check_schema, decoded
 from pabal.errors import DecodeError
-from pabal.notification import AUDIT_TOPIC, Fact, Instant
+from pabal.notification import AUDIT_TOPIC, Fact, Instant, is_reckoned
 
 AUDIT_SCHEMA: Final = b"audit/1"
 
@@ -42,10 +42,10 @@ class AuditFact(Fact, frozen=True, kw_only=True):
 
     def detail_as(self, kind: type[T]) -> T:
         """The detail as a typed value. Raises DecodeError when it is not one."""
-        try:
-            return msgspec.convert(self.detail, kind)
-        except msgspec.ValidationError as error:
-            raise DecodeError(f"{self.action} of {self.subject}: {error}", error_class="undecodable") from None
+        return decoded(lambda _: msgspec.convert(self.detail, kind), None, what=f"{self.action} of {self.subject}")
+
+
+_decode = msgspec.json.Decoder(AuditFact).decode
 
 
 def audit_id(*, action: str, subject: str, occasion: str) -> uuid.UUID:
@@ -65,9 +65,8 @@ def audit_record(fact: AuditFact) -> NewRecord:
 
 def read_audit(record: Record) -> AuditFact:
     """The fact in a record of `pabal.audit`. Raises DecodeError."""
-    if record.header(SCHEMA_HEADER) != AUDIT_SCHEMA:
-        raise DecodeError(f"not schema {AUDIT_SCHEMA.decode()}", error_class="unknown_schema")
-    try:
-        return msgspec.json.decode(record.value or b"", type=AuditFact)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(f"not an audit fact: {error}", error_class="undecodable") from None
+    check_schema(record, AUDIT_SCHEMA)
+    fact = decoded(_decode, record.value, what="an audit fact")
+    if not is_reckoned(fact.at):
+        raise DecodeError("not an audit fact: a time beyond all reckoning", error_class="undecodable")
+    return fact

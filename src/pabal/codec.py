@@ -4,7 +4,9 @@ Within a major version new fields may appear and are ignored by older readers; a
 undecodable. Header names of dead letters follow what Kafka Connect and Spring carry, under neutral names.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,6 +21,7 @@ from pabal.notification import (
     Suppression,
     dead_topic,
     deliveries_topic,
+    is_reckoned,
     suppression_key,
 )
 from pabal.retry import Parked, Wait
@@ -32,8 +35,13 @@ RECEIPT_SCHEMA = b"receipt/1"
 SUPPRESSION_SCHEMA = b"suppression/1"
 
 _CUT_BYTES = 64 * 1024
-_LAST_YEAR = 9000
-"""Times near the end of the calendar overflow when a day is added."""
+_MOST_COUNTED: Final = 2**30
+"""No delivery is called so often; twice as much is no integer of PostgreSQL."""
+
+_MOST_SAID: Final = 500
+"""Characters of why a record cannot be read: msgspec repeats the word that it did not know, however long."""
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 _decode_delivery = msgspec.json.Decoder(Delivery).decode
@@ -82,24 +90,20 @@ def read_delivery(record: Record) -> Delivery:
     Raises:
         DecodeError: wrong schema, not JSON, or a field that does not fit; says which.
     """
-    _check_schema(record, DELIVERY_SCHEMA)
-    try:
-        delivery = _decode_delivery(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(f"not a delivery: {error}", error_class="undecodable") from None
-    if delivery.expires_at.year > _LAST_YEAR or delivery.accepted_at.year > _LAST_YEAR:
-        raise DecodeError("not a delivery: a time beyond all reckoning", error_class="undecodable")
+    check_schema(record, DELIVERY_SCHEMA)
+    delivery = decoded(_decode_delivery, record.value, what="a delivery")
+    _check_reckoning(delivery)
     return delivery
 
 
 def read_wait(record: Record) -> Wait:
     """How long a record of `pabal.delay.*` waits. Raises DecodeError when its headers do not say."""
     try:
-        due, release_at = (_instant(record.header(name)) for name in ("x-due", "x-release-at"))
+        due, release_at = (read_instant(record.header(name)) for name in ("x-due", "x-release-at"))
         callee = record.header("x-parked-for")
-        parked = Parked(callee=callee.decode(), at=_instant(record.header("x-parked-at"))) if callee else None
-    except (ValueError, OverflowError) as error:
-        raise DecodeError(f"x-due, x-release-at, x-parked-at: {error}", error_class="undecodable") from None
+        parked = Parked(callee=callee.decode(), at=read_instant(record.header("x-parked-at"))) if callee else None
+    except ValueError as error:
+        raise _undecodable(f"x-due, x-release-at, x-parked-at: {error}") from None
     return Wait(due=due, release_at=release_at, parked=parked)
 
 
@@ -121,11 +125,8 @@ def event_record(event: DeliveryEvent) -> NewRecord:
 
 def read_event(record: Record) -> DeliveryEvent:
     """The event in a record of `pabal.events`. Raises DecodeError."""
-    _check_schema(record, EVENT_SCHEMA)
-    try:
-        return _decode_event(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(f"not a delivery event: {error}", error_class="undecodable") from None
+    check_schema(record, EVENT_SCHEMA)
+    return decoded(_decode_event, record.value, what="a delivery event")
 
 
 def receipt_record(receipt: Receipt) -> NewRecord:
@@ -146,11 +147,8 @@ def receipt_record(receipt: Receipt) -> NewRecord:
 
 def read_receipt(record: Record) -> Receipt:
     """The receipt in a record of `pabal.events`. Raises DecodeError."""
-    _check_schema(record, RECEIPT_SCHEMA)
-    try:
-        return _decode_receipt(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(f"not a receipt: {error}", error_class="undecodable") from None
+    check_schema(record, RECEIPT_SCHEMA)
+    return decoded(_decode_receipt, record.value, what="a receipt")
 
 
 def suppression_record(suppression: Suppression) -> NewRecord:
@@ -169,14 +167,17 @@ def lifting_record(key: bytes) -> NewRecord:
 
 
 def read_suppression(record: Record) -> Suppression | None:
-    """The suppression in a record of `pabal.suppressions`; None: it was lifted. Raises DecodeError."""
+    """The suppression in a record of `pabal.suppressions`; None: it was lifted.
+
+    Raises DecodeError, also when it speaks of another address than its key.
+    """
     if record.value is None:
         return None
-    _check_schema(record, SUPPRESSION_SCHEMA)
-    try:
-        return _decode_suppression(record.value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(f"not a suppression: {error}", error_class="undecodable") from None
+    check_schema(record, SUPPRESSION_SCHEMA)
+    read = decoded(_decode_suppression, record.value, what="a suppression")
+    if suppression_key(tenant=read.tenant, channel=read.channel, address=read.address) != record.key:
+        raise DecodeError("a suppression of another address than its key names", error_class="misplaced")
+    return read
 
 
 def dead_record(
@@ -241,21 +242,58 @@ def _headers_of_park(parked: Parked) -> Headers:
     return ("x-parked-for", parked.callee.encode()), ("x-parked-at", _text(parked.at))
 
 
-def _check_schema(record: Record, expected: bytes) -> None:
+def check_schema(record: Record, expected: bytes) -> None:
+    """Raise DecodeError unless the record's header names this schema."""
     schema = record.header(SCHEMA_HEADER)
     if schema != expected:
         raise DecodeError(
-            f"schema {(schema or b'').decode(errors='replace')!r}, expected {expected.decode()!r}",
+            f"schema {(schema or b'')[:_MOST_SAID].decode(errors='replace')!r}, expected {expected.decode()!r}",
             error_class="unknown_schema",
         )
 
 
-def _text(instant: datetime) -> bytes:
-    return instant.isoformat().encode()
+def decoded(decode: Callable[[bytes], T], value: bytes | None, *, what: str) -> T:
+    """The value of a record by a msgspec decoder. `what` it should be, for the error.
+
+    Raises DecodeError for whatever bytes these are.
+    """
+    try:
+        return decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _undecodable(f"not {what}: {error}") from None
 
 
-def _instant(text: bytes | None) -> datetime:
+def read_instant(text: bytes | None) -> datetime:
+    """The instant in a header. Raises ValueError for what is none, has no time zone, or is beyond all reckoning."""
     instant = datetime.fromisoformat((text or b"").decode())
     if instant.tzinfo is None:
         raise ValueError(f"{instant} has no time zone")
+    if not is_reckoned(instant):
+        raise ValueError(f"{instant} is beyond all reckoning")
     return instant
+
+
+def _undecodable(why: str) -> DecodeError:
+    # What it repeats of the record's bytes stands in log lines and tables.
+    said = "".join(each if each.isprintable() else "?" for each in why[:_MOST_SAID])
+    return DecodeError(said, error_class="undecodable")
+
+
+def _check_reckoning(delivery: Delivery) -> None:
+    """Raise DecodeError for what no arithmetic or database takes: what is decided with it would fail later."""
+    is_reckoned_with = (
+        is_reckoned(delivery.accepted_at)
+        and is_reckoned(delivery.expires_at)
+        and is_reckoned(delivery.send_at)
+        and is_reckoned(delivery.first_failed_at)
+    )
+    if not is_reckoned_with:
+        raise _undecodable("not a delivery: a time beyond all reckoning")
+    if max(delivery.attempt, delivery.rung, delivery.parks, delivery.edit, delivery.redrives) >= _MOST_COUNTED:
+        raise _undecodable("not a delivery: a count beyond all reckoning")
+    if delivery.provider is not None and "\0" in delivery.provider:
+        raise _undecodable("not a delivery: a provider's name with a NUL")
+
+
+def _text(instant: datetime) -> bytes:
+    return instant.isoformat().encode()

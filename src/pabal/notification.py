@@ -7,7 +7,7 @@ of retry and of dead-lettering. Both have derived ids, so that asking twice name
 import hashlib
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
@@ -24,6 +24,15 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """An aware instant; a record with a naive one is unreadable."""
 
 Counter = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+FIRST_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_INSTANT = datetime(9000, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""The instants that are reckoned with: nearer to an end of the calendar, a day more or less overflows it."""
+
+
+def is_reckoned(instant: datetime | None) -> bool:
+    """Whether an instant (None: there is none) lies within those that can be reckoned with."""
+    return instant is None or FIRST_INSTANT.year <= instant.year <= LAST_INSTANT.year
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

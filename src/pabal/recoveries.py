@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from pabal.broker.port import NewRecord, Record
-from pabal.codec import SCHEMA_HEADER
+from pabal.codec import SCHEMA_HEADER, decoded
 from pabal.errors import DecodeError
-from pabal.notification import OPS_TOPIC, Fact, Instant
+from pabal.notification import OPS_TOPIC, Fact, Instant, is_reckoned
 
 RECOVERY_SCHEMA: Final = b"recovery/1"
 _KEY_PREFIX: Final = b"recovery/"
@@ -26,6 +26,9 @@ class Recovery(Fact, frozen=True, kw_only=True):
     channel: str
     callee: str
     at: Instant
+
+
+_decode = msgspec.json.Decoder(Recovery).decode
 
 
 def recovery_key(channel: str, callee: str) -> bytes:
@@ -58,7 +61,7 @@ def read_recovery(record: Record) -> Recovery | None:
     """What such a record says; None: it is taken back. Raises DecodeError."""
     if record.value is None:
         return None
-    try:
-        return msgspec.json.decode(record.value, type=Recovery)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(f"not a recovery: {error}", error_class="undecodable") from None
+    recovery = decoded(_decode, record.value, what="a recovery")
+    if not is_reckoned(recovery.at) or recovery_key(recovery.channel, recovery.callee) != record.key:
+        raise DecodeError("not a recovery of the callee that its key names", error_class="misplaced")
+    return recovery

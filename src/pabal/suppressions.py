@@ -8,6 +8,9 @@ it. So no rebuild of a store and no new ledger forgets who complained.
 
 Everybody who needs the state reads the topic whole, by offset, and then on from there. Whoever stayed away for longer
 than tombstones are kept reads it whole again.
+
+The key names the address, so a value that cannot be read suppresses it all the same, until a suppression that can be
+read or a tombstone follows: compaction may have removed the record that the unreadable one came after.
 """
 
 import asyncio
@@ -16,7 +19,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -28,12 +31,20 @@ from pabal.errors import DecodeError, LogError, OffsetOutOfRange
 from pabal.notification import SUPPRESSIONS_TOPIC, Receipt, Suppression, SuppressionReason, suppression_key
 from pabal.runtime import insist
 from pabal.store.port import DeliveryView, Ledger, Store, StoredFact
+from pabal.unreadable import Unreadable
 
 FOLLOW_EVERY_SECONDS: Final = 0.5
 """How often the gate asks for new suppressions."""
 
 ANEW_AFTER: Final = timedelta(hours=12)
 """Half of what tombstones are kept for (Kafka's `delete.retention.ms`, the embedded log's `TOMBSTONE_SECONDS`)."""
+
+MOST_KEY_BYTES: Final = 2600
+"""A longer key names no address that can be asked for (a URL has 2,048 characters at most), and an index of
+PostgreSQL takes no more than 2,704 bytes: the gate would wait for ever."""
+
+MOST_DETAIL: Final = 1000
+"""Characters of a provider's words that a suppression keeps."""
 
 _STEP: Final = 1000
 """Suppressions of one transaction: others claim in between."""
@@ -76,14 +87,18 @@ def suppression_of(receipt: Receipt, delivery: DeliveryView) -> Suppression | No
         address=delivery.address,
         reason=reason,
         since=receipt.at,
-        detail=receipt.detail,
+        detail=receipt.detail[:MOST_DETAIL] if receipt.detail else receipt.detail,
     )
 
 
 class Suppressor:
-    """Appends the suppressions that receipts ask for. The recorder calls it between its fold and its commit."""
+    """Appends the suppressions that receipts ask for. The recorder calls it between its fold and its commit.
+
+    `refused` counts those of addresses too long for any that could be asked for.
+    """
 
     def __init__(self, *, store: Store, producer: Producer) -> None:
+        self.refused = 0
         self._store = store
         self._producer = producer
 
@@ -98,13 +113,18 @@ class Suppressor:
         if suppressions:
             logger.info("addresses suppressed by receipts: %d", len(suppressions))
             records = [suppression_record(suppression) for suppression in suppressions]
-            await insist(lambda: self._producer.append(records))
+            fitting = [record for record in records if len(record.key or b"") <= MOST_KEY_BYTES]
+            if refused := len(records) - len(fitting):
+                self.refused += refused
+                logger.error("addresses too long to be suppressed: %d; no such address can be asked for", refused)
+            await insist(lambda: self._producer.append(fitting))
 
 
 class Tail:
-    """The topic, whole at first and then on from there. One task at a time."""
+    """The topic, whole at first and then on from there. One task at a time. `unreadable` counts what it cannot read."""
 
     def __init__(self, *, reader: Reader, clock: Clock) -> None:
+        self.unreadable = Unreadable("suppressions")
         self._reader = reader
         self._clock = clock
         self._next: int | None = None
@@ -126,7 +146,7 @@ class Tail:
         try:
             async for records in self._reader.read(TopicPartition(SUPPRESSIONS_TOPIC, 0), start=self._next):
                 for record in records:
-                    if (change := _change_of(record)) is not None:
+                    if (change := self._change_of(record)) is not None:
                         changes[change.key] = change
                 self._next = records[-1].offset + 1
         except OffsetOutOfRange:
@@ -137,16 +157,30 @@ class Tail:
         self._read_at = now
         return list(changes.values()), is_whole
 
+    def _change_of(self, record: Record) -> Change | None:
+        key = record.key
+        if key is None or len(key) > MOST_KEY_BYTES:
+            self.unreadable.note(record, "no key of a suppression")
+            return None
+        try:
+            return Change(key=key, suppression=read_suppression(record))
+        except DecodeError as error:
+            closed = _closed(key, record, error)
+            self.unreadable.note(record, f"{error}{'; its address stays suppressed' if closed else ''}")
+            return Change(key=key, suppression=closed) if closed else None
 
-def _change_of(record: Record) -> Change | None:
-    if record.key is None:
-        return None
+
+def _closed(key: bytes, record: Record, error: DecodeError) -> Suppression | None:
+    """The suppression that a value which cannot be read stands for; None when the key names no address."""
     try:
-        return Change(key=record.key, suppression=read_suppression(record))
-    except DecodeError as error:
-        # One foreign record must not keep the others from holding.
-        logger.error("pabal.suppressions, offset %d: %s", record.offset, error)
+        tenant, channel, address = key.decode().split("/", 2)
+    except ValueError:
         return None
+    if suppression_key(tenant=tenant, channel=channel, address=address) != key:
+        return None
+    since = datetime.fromtimestamp(record.timestamp, UTC)
+    detail = f"{SUPPRESSIONS_TOPIC}/{record.partition}@{record.offset} cannot be read: {error}"
+    return Suppression(tenant=tenant, channel=channel, address=address, reason="manual", since=since, detail=detail)
 
 
 class GateFollower:
@@ -156,6 +190,11 @@ class GateFollower:
     def __init__(self, *, reader: Reader, ledger: Ledger, clock: Clock) -> None:
         self._tail = Tail(reader=reader, clock=clock)
         self._ledger = ledger
+
+    @property
+    def unreadable(self) -> int:
+        """Records that could not be read since the start."""
+        return self._tail.unreadable.count
 
     async def catch_up(self, stopping: asyncio.Event) -> None:
         """Return once all there is has been taken over, or when told to stop. What is away is waited for.

@@ -132,9 +132,10 @@ def parse_template(name: str, text: str, *, path: str) -> Template:
 def read_template(name: str, source_json: bytes) -> Template:
     """The template in a `template/1` record. Raises TemplateError."""
     try:
-        return Template(name=name, source=_decode(source_json))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        source = _decode(source_json)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TemplateError(f"not a template: {error}") from None
+    return Template(name=name, source=source)
 
 
 class _PartError(TemplateError):

@@ -6,15 +6,17 @@ folder or years later, renders what was accepted by asking its library for the h
 """
 
 import asyncio
+import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from pabal.broker.port import Admin, NewRecord, Producer, Reader, Record, TopicPartition
-from pabal.codec import SCHEMA_HEADER
-from pabal.errors import ConfigError, OffsetOutOfRange, TemplateError
+from pabal.codec import SCHEMA_HEADER, check_schema
+from pabal.errors import ConfigError, DecodeError, OffsetOutOfRange, TemplateError
 from pabal.notification import OPS_TOPIC, Content, TemplateRef
 from pabal.template import Template, parse_template, read_template
+from pabal.unreadable import Unreadable
 
 TEMPLATE_SCHEMA: Final = b"template/1"
 _KEY_PREFIX: Final = b"template/"
@@ -63,6 +65,7 @@ class TemplateLibrary:
 
     def __init__(self, templates: Collection[Template], *, reader: Reader, admin: Admin) -> None:
         """`templates`: those of this host's own folder (none is fine); the rest comes from the log when asked for."""
+        self.unreadable = Unreadable("templates")
         self._templates = {template.hash: template for template in templates}
         self._reader = reader
         self._admin = admin
@@ -109,13 +112,18 @@ class TemplateLibrary:
 
     def _learn(self, record: Record) -> None:
         key = record.key or b""
-        if record.value is None or not key.startswith(_KEY_PREFIX) or record.header(SCHEMA_HEADER) != TEMPLATE_SCHEMA:
+        if record.value is None or not key.startswith(_KEY_PREFIX):
             return
         name = (record.header("x-template-name") or b"").decode(errors="replace")
         try:
+            check_schema(record, TEMPLATE_SCHEMA)
+            # The value is what the hash was taken of: another source under it is not what was accepted.
+            if hashlib.sha256(record.value).hexdigest().encode() != key.removeprefix(_KEY_PREFIX):
+                raise TemplateError("not the template that its key names")
             template = read_template(name, record.value)
-        except TemplateError:
-            # Published by a version that knew more; whoever asks for it hears that it is not known here.
+        except (DecodeError, TemplateError) as error:
+            # Published by a version that knew more, perhaps; whoever asks for it hears that it is not known here.
+            self.unreadable.note(record, error)
             return
         # Under the hash it was published with: a later version may spell the same source with more fields.
-        self._templates[key.removeprefix(_KEY_PREFIX).decode(errors="replace")] = template
+        self._templates[key.removeprefix(_KEY_PREFIX).decode()] = template

@@ -12,13 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pabal.audit import AuditFact, read_audit
+from pabal.brakes import BrakeState, brake_record
 from pabal.broker.port import NewRecord
 from pabal.cli.brake import RELEASED, Release, describe_brakes, read_brakes
 from pabal.cli.compose import create_topics, open_parts
 from pabal.cli.main import main
 from pabal.config import Settings
 from pabal.notification import AUDIT_TOPIC
-from pabal.worker.braking import BrakeState, brake_record
 from tests.flow.installation import Installation
 from tests.waiting import eventually_told
 
@@ -114,7 +114,7 @@ def test_who_released_is_the_user_of_the_operating_system_when_nobody_else_is_na
     ("arguments", "complaint"),
     [
         (("pager", "bulk", "--reason", "known"), "there is no channel 'pager' here; there are: email, webhook"),
-        (("webhook", "slow", "--reason", "known"), "'slow' is not one of 'critical', 'standard', 'bulk'"),
+        (("webhook", "slow", "--reason", "known"), "there is no class 'slow'; there are: critical, standard, bulk"),
         (("webhook", "bulk"), "Missing option '--reason'"),
         (("webhook", "bulk", "--reason", "known", "--for", "-1"), "-1.0 is not in the range x>=0"),
         (("webhook", "critical", "--reason", "known"), "webhook critical is not braked: there is nothing to release"),

@@ -9,9 +9,12 @@ from click.testing import CliRunner, Result
 
 from pabal.cli.compose import open_store
 from pabal.cli.main import main
+from pabal.clock import SystemClock
 from pabal.codec import delivery_record
 from pabal.config import Settings
 from pabal.notification import Delivery
+from pabal.store.port import SetAside
+from pabal.store.sql import SqlStore
 from pabal.testing._store_lab import a_delivery
 from tests.recorder.lab import Lab
 
@@ -85,7 +88,7 @@ def test_migrating_says_where_the_tables_were(tmp_path: Path) -> None:
     second = pabal("store", "migrate", "--data", str(tmp_path))
 
     assert "there were none" in first.output
-    assert "they were at 0001" in second.output
+    assert "they were at 0002" in second.output
 
 
 def test_a_url_that_is_no_store_is_one_clear_line(tmp_path: Path) -> None:
@@ -99,3 +102,24 @@ def test_a_url_that_is_no_store_is_one_clear_line(tmp_path: Path) -> None:
         f"Error: {config}: $.store.url: mysql: is no such place; expected sqlite:PATH or "
         "postgresql://USER:PASSWORD@HOST/NAME\n"
     )
+
+
+def test_what_is_set_aside_is_listed_with_how_it_begins(tmp_path: Path) -> None:
+    async def fill() -> None:
+        store = SqlStore(f"sqlite:{tmp_path / 'store.db'}", clock=SystemClock())
+        record = SetAside(
+            topic="pabal.events", partition=1, offset=7, at=SystemClock().now(), error="no", size=9, start=b"{\x1b[31m"
+        )
+        await store.set_aside([record])
+        await store.close()
+
+    nothing = pabal("store", "migrate", "--data", str(tmp_path)), pabal("store", "set-aside", "--data", str(tmp_path))
+    asyncio.run(fill())
+
+    listed = pabal("store", "set-aside", "--data", str(tmp_path), "--bytes")
+
+    assert nothing[1].output == "nothing is set aside\n"
+    assert listed.exit_code == 0
+    for words in ("pabal.events/1@7", "9 bytes  no", "7b 1b 5b 33 31 6d", "1 records are set aside"):
+        assert words in listed.output
+    assert "\x1b" not in listed.output

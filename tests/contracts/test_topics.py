@@ -13,6 +13,7 @@ import pytest
 
 import pabal
 from pabal.audit import AuditFact, audit_record
+from pabal.brakes import RECORDER, BrakeState, brake_record
 from pabal.broker.port import NewRecord, Record
 from pabal.broker.sqlite import SqliteBroker
 from pabal.clock import ManualClock
@@ -33,6 +34,7 @@ from pabal.contracts.topics import TOPICS
 from pabal.dlq.claim import TopicClaim, claim_record, release_record
 from pabal.ledger_identity import LedgerIdentity
 from pabal.notification import (
+    EVENTS_TOPIC,
     Content,
     Delivery,
     DeliveryEvent,
@@ -49,7 +51,6 @@ from pabal.retry import Parked, Wait
 from pabal.template import parse_template
 from pabal.templates import template_record
 from pabal.topics.spec import topics_for
-from pabal.worker.braking import BrakeState, brake_record
 
 NOW = datetime(2026, 1, 1, 12, 30, 59, 123456, tzinfo=UTC)
 ID, OTHER_ID = uuid.UUID("f6c1e2a4-8d0b-5b8e-9c53-0d2b6a1f7e11"), uuid.UUID("0e2a1c34-5b6d-5f70-8a9b-1c2d3e4f5a6b")
@@ -170,6 +171,7 @@ async def examples(folder: Path) -> dict[str, Sequence[NewRecord]]:
         "template": [template_record(TEMPLATE)],
         "ledger": [await ledger_record(folder)],
         "brake": [brake_record("email", "bulk", BRAKE), brake_record("email", "bulk", RELEASED)],
+        "recorderBrake": [brake_record(RECORDER, EVENTS_TOPIC, BRAKE)],
         "recovery": [recovery_record(RECOVERY)],
         "recoveryTakenBack": [relapse_record(recovery_record(RECOVERY).key or b"")],
         "redriveClaim": [claim_record(CLAIM)],

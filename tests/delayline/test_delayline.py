@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from pabal.clock import SystemClock
 from pabal.codec import delay_record
 from pabal.delayline.delayline import GROUP, DelayLine
 from pabal.errors import LogUnavailable, RecordRefused
-from pabal.notification import Content, Delivery, deliveries_topic
+from pabal.notification import Content, Delivery, dead_topic, deliveries_topic
 from pabal.recoveries import Recovery, recovery_key
 from pabal.retry import Parked, Wait
 from pabal.topics.spec import topics_for
@@ -138,6 +138,14 @@ def back() -> dict[bytes, Recovery | None]:
 
 async def until(condition: Callable[[], object]) -> None:
     await eventually(condition, within_seconds=10.0)
+
+
+async def until_there(read: Callable[[], Awaitable[Sequence[Record]]]) -> None:
+    """Wait for records."""
+    deadline = asyncio.get_running_loop().time() + 10.0
+    while not await read():
+        assert asyncio.get_running_loop().time() < deadline, "no records within 10 s"
+        await asyncio.sleep(0.01)
 
 
 async def until_released(lab: Lab, count: int) -> Collection[Record]:
@@ -326,3 +334,20 @@ async def test_one_that_failed_and_came_back_between_two_looks_begins_with_the_s
         after = max(at for at, _ in member.line._shelves[SHELF])
 
     assert after > before
+
+
+@pytest.mark.parametrize(
+    "due", ["9000-12-31T00:00:00+00:00", "9999-12-31T23:59:59.999999+00:00", "0001-01-01T00:00:00Z"]
+)
+async def test_a_wait_that_nobody_could_have_asked_for_needs_a_person(lab: Lab, due: str) -> None:
+    good = waiting()
+    headers = tuple((name, due.encode() if name == "x-due" else value) for name, value in good.headers)
+    await lab.append(msgspec.structs.replace(good, headers=headers), good)
+
+    async with lab.line():
+        await until_there(lambda: lab.records(dead_topic("unknown")))
+        await until_there(lab.released)
+
+    [dead] = await lab.records(dead_topic("unknown"))
+    assert dead.value == good.value
+    assert len(await lab.released()) == 1

@@ -1,17 +1,21 @@
 """What is left to API processes and how redrives stand, told by the facts in the audit log."""
 
+from datetime import timedelta
+
 import msgspec
 import pytest
 
-from pabal.audit import AuditFact, audit_id
+from pabal.audit import AUDIT_SCHEMA, AuditFact, audit_id
+from pabal.broker.port import Record
 from pabal.dlq.answers import Tally
 from pabal.dlq.book import Book, cancel_fact, request_fact
+from pabal.dlq.marks import REDRIVEN, Mark
 from pabal.dlq.plan import Plan, Rules
 from pabal.dlq.redrive import ENDED, STARTED, Ending, Start
 from pabal.dlq.selection import Selection
 from pabal.dlq.stepping import Pace
 from pabal.errors import DecodeError
-from pabal.notification import Fact
+from pabal.notification import AUDIT_TOPIC, Fact
 from tests.dlq.letters import NOW
 
 PLAN = Plan(id="p-1", made_at=NOW, by="ana", selection=Selection(), rules=Rules(), ends={}, counts={}, error_classes={})
@@ -29,16 +33,16 @@ def cancelled() -> AuditFact:
 
 
 def started(run: str = "run-1") -> AuditFact:
-    return fact(STARTED, Start(plan=PLAN, pace=Pace(), run=run, host="here"))
+    return fact(STARTED, Start(plan=PLAN, pace=Pace(), run=run, host="here"), occasion=run)
 
 
 def ended(how: str, *, run: str = "run-1") -> AuditFact:
-    return fact(ENDED, Ending(ended=how, message="", tally=Tally(), run=run))
+    return fact(ENDED, Ending(ended=how, message="", tally=Tally(), run=run), occasion=run)
 
 
-def fact(action: str, detail: Fact) -> AuditFact:
+def fact(action: str, detail: Fact, *, occasion: str = "x") -> AuditFact:
     return AuditFact(
-        id=audit_id(action=action, subject="plan/p-1", occasion="x"),
+        id=audit_id(action=action, subject="plan/p-1", occasion=occasion),
         action=action,
         subject="plan/p-1",
         by="ana",
@@ -128,3 +132,53 @@ def test_facts_that_make_no_sense_change_nothing() -> None:
     book.take(ended("completed"))
 
     assert book.entries == {}
+
+
+HISTORIES = [
+    [requested(), started(), ended("completed")],
+    [requested(), started(), ended("interrupted"), started("run-2"), ended("completed", run="run-2")],
+    [requested(), cancelled()],
+    [requested(), started(), cancelled(), requested("r-2"), ended("cancelled")],
+]
+
+
+@pytest.mark.parametrize("facts", HISTORIES)
+def test_a_fact_that_is_appended_again_changes_nothing(facts: list[AuditFact]) -> None:
+    for again in facts:
+        once, twice = Book(), Book()
+        for each in facts:
+            once.take(each)
+        for each in (*facts, again):
+            twice.take(each)
+
+        assert twice.view("p-1", is_running=False) == once.view("p-1", is_running=False)
+        assert list(twice.orders()) == list(once.orders())
+
+
+def test_a_letter_that_is_marked_twice_by_one_fact_is_counted_once() -> None:
+    book, mark = Book(), fact(REDRIVEN, Mark(matter="m", plan="p-1"))
+
+    for each in (requested(), mark, mark):
+        book.take(each)
+
+    assert book.view("p-1", is_running=False).redriven == 1
+
+
+def test_the_copy_of_a_fact_from_before_all_that_is_known_is_no_new_order() -> None:
+    book = Book(since=NOW + timedelta(days=1))
+
+    book.take(requested())
+
+    assert list(book.orders()) == []
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[" * 100_000, b"\xff", b'{"id": 3}'])
+def test_a_fact_that_cannot_be_read_changes_nothing_and_is_counted(value: bytes | None) -> None:
+    book = Book()
+    headers = (("schema", AUDIT_SCHEMA), ("x-action", STARTED.encode()))
+    book.take(requested())
+
+    book.read(Record(topic=AUDIT_TOPIC, partition=0, offset=7, timestamp=0.0, key=None, value=value, headers=headers))
+
+    assert book.unreadable.count == 1
+    assert [order.plan.id for order in book.orders()] == ["p-1"]

@@ -7,7 +7,7 @@ from tests.dlq.letters import NOW, a_delivery, a_letter
 
 
 def fact(letter: Letter, action: str, detail: Mark | Edit, *, by: str = "ana") -> AuditFact:
-    return marking_fact(letter, action=action, by=by, at=NOW, reason="why", detail=detail, occasion="once")
+    return marking_fact(letter, action=action, by=by, at=NOW, reason="why", detail=detail, occasion=repr(detail))
 
 
 def test_a_letter_of_which_nothing_is_said_is_open() -> None:
@@ -61,6 +61,19 @@ def test_corrections_add_up_and_the_later_word_on_one_thing_holds() -> None:
     assert (corrected.address, corrected.provider, corrected.edit) == ("https://b.example/", "backup", 1)
     assert corrected.idempotency_key == f"{corrected.id}.1"
     assert marks.standing(letter).state == "open"
+
+
+def test_a_correction_that_is_appended_again_does_not_undo_the_one_after_it() -> None:
+    letter, marks = a_letter(a_delivery()), Marks()
+    first = fact(letter, EDITED, Edit(matter=letter.matter, edit=1, address="https://a.example/"))
+    later = fact(letter, EDITED, Edit(matter=letter.matter, edit=1, address="https://b.example/"))
+
+    for each in (first, later, first):
+        marks.take(each)
+
+    corrected = marks.corrected(letter).delivery
+    assert corrected is not None
+    assert corrected.address == "https://b.example/"
 
 
 def test_facts_about_other_things_and_facts_that_make_no_sense_change_nothing() -> None:

@@ -13,7 +13,7 @@ from pabal.doctor.clock import judge_clock
 from pabal.doctor.databases import judge_ledger, judge_store
 from pabal.doctor.log import compare_topics
 from pabal.doctor.machine import check_configuration_file, check_descriptors, check_disk, check_files
-from pabal.ledger_identity import LedgerRecord
+from pabal.ledger_identity import LedgerRecord, Recorded
 from pabal.store.looking import Looked
 from pabal.topics.spec import topics_for
 
@@ -89,7 +89,7 @@ def test_a_ledger_is_right_if_the_log_belongs_to_it(
 ) -> None:
     record = None if recorded is None else LedgerRecord(id=recorded, recorded_at=NOW)
 
-    found = judge_ledger(ledger, place="HERE", recorded=record)
+    found = judge_ledger(ledger, place="HERE", said=Recorded(holds=record))
 
     assert (found.level, words in found.text) == (level, True)
 
@@ -172,3 +172,11 @@ def test_too_few_descriptors_are_a_warning_that_says_how_many_are_wanted() -> No
 
 def test_room_is_looked_for_where_the_folder_would_be_made(tmp_path: Path) -> None:
     assert check_disk(tmp_path / "not" / "yet").text.endswith(f"free for {tmp_path}/not/yet")
+
+
+def test_a_log_whose_ledger_cannot_be_read_is_told_with_the_way_out() -> None:
+    found = judge_ledger(looked(), place="HERE", said=Recorded(wrong="pabal.ops/0@7: not JSON"))
+
+    assert found.level == "fail"
+    assert "pabal.ops/0@7" in found.text
+    assert "pabal ledger adopt" in found.text

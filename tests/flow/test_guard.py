@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from pabal.brakes import BrakeState
 from pabal.broker.port import NewRecord
 from pabal.cli.brake import read_brakes, release_brake
 from pabal.codec import EVENT_SCHEMA, SCHEMA_HEADER, read_event
 from pabal.notification import EVENTS_TOPIC, DeliveryEvent
 from pabal.simulator import HttpBehaviour, SmtpBehaviour
-from pabal.worker.braking import BrakeState
 from tests.flow.installation import Installation
 
 pytestmark = pytest.mark.timeout(60)

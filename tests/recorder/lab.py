@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pabal.broker.sqlite import SqliteBroker
 from pabal.clock import Clock, SystemClock
 from pabal.codec import dead_record, delivery_record, event_record
 from pabal.errors import StoreRefused, StoreUnavailable
+from pabal.guard import DEFAULT_GUARD, GuardSettings
 from pabal.notification import Delivery, DeliveryEvent, EventKind, event_id
 from pabal.recorder.reading import recorded_topics
 from pabal.recorder.recorder import GROUP, Recorder
@@ -86,7 +87,11 @@ class Lab:
 
     @contextlib.asynccontextmanager
     async def recording(
-        self, *, follow: Follow | None = None, retention: timedelta = timedelta(days=30)
+        self,
+        *,
+        follow: Follow | None = None,
+        retention: timedelta = timedelta(days=30),
+        guard: GuardSettings = DEFAULT_GUARD,
     ) -> AsyncIterator[WatchedRecorder]:
         """A recorder that runs until the end."""
         recorder = WatchedRecorder(
@@ -96,6 +101,7 @@ class Lab:
             retention=retention,
             clock=self.clock,
             follow=follow,
+            guard=guard,
         )
         stopping = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -137,12 +143,17 @@ class Lab:
     async def accept_and_send(self, **changes: Any) -> Delivery:
         """The records of a delivery that was sent."""
         delivery = self.a_delivery(**changes)
-        await self.append(delivery_record(delivery), event_record(self.event(delivery, "sent")))
+        self.last_event = self.event(delivery, "sent")
+        await self.append(delivery_record(delivery), event_record(self.last_event))
         return delivery
 
     async def view(self, delivery: Delivery) -> DeliveryView | None:
         """The delivery as it is recorded."""
         return await self.store.delivery(delivery.id, tenant=delivery.tenant)
+
+    async def committed(self, topic: str) -> Mapping[TopicPartition, int]:
+        """Where the group stands in a topic."""
+        return await self.broker.admin().committed(GROUP, [topic])
 
     async def uncommitted(self) -> int:
         """Records that the group has not committed."""

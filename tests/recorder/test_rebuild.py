@@ -36,7 +36,7 @@ async def test_a_new_store_is_filled_from_the_log(tmp_path: Path) -> None:
 
         result = await rebuilt(lab, progress)
 
-        assert result == Rebuilt(records=7, undecodable=1, refused=0, released=0)
+        assert result == Rebuilt(records=7, set_aside=1, taken_up=0, released=0)
         assert progress[0] == (0, 7)
         assert progress[-1] == (7, 7)
         for delivery in sent:
@@ -61,6 +61,28 @@ async def test_what_the_log_has_forgotten_stays_in_the_store(tmp_path: Path) -> 
             view = await lab.view(delivery)
             assert view is not None
             assert view.status == "sent"
+
+
+async def test_what_was_set_aside_is_taken_up_when_it_can_be_folded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Lab.opened(tmp_path) as lab:
+        sent = await lab.accept_and_send()
+        await lab.append(NewRecord(topic=EVENTS_TOPIC, key=None, value=b"\xff"))
+        with monkeypatch.context() as patching:
+            patching.setattr(lab.store, "refuses", lambda fact: fact == lab.last_event)
+            first = await rebuilt(lab)
+        before = [each.error for each in await lab.store.aside(limit=9)]
+
+        second = await rebuilt(lab)
+
+        left = await lab.store.aside(limit=9)
+        view = await lab.view(sent)
+        assert (first.set_aside, first.taken_up, len(before)) == (2, 0, 2)
+        assert (second.set_aside, second.taken_up) == (1, 1)
+        assert [(each.topic, each.start, each.size) for each in left] == [(EVENTS_TOPIC, b"\xff", 1)]
+        assert view is not None
+        assert view.status == "sent"
 
 
 async def test_twice_comes_to_the_same(tmp_path: Path) -> None:

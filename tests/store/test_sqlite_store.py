@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from pabal.clock import ManualClock
 from pabal.errors import ConfigError, StoreUnavailable
 from pabal.store import queries, schema
-from pabal.store.port import DeliveryFilter, Store
+from pabal.store.port import DeliveryFilter, SetAside, Store
 from pabal.store.schema import REVISION
 from pabal.store.sql import SqlStore
 from pabal.testing import StoreContract, StoreDatabase
@@ -157,6 +157,8 @@ async def test_forgetting_leaves_nothing_behind(path: Path) -> None:
     sent = an_event(delivery, "sent", provider_id="m-1")
     async with opened(path) as store:
         await store.fold([delivery, sent, a_receipt("delivered", provider_id="m-1"), a_dead_letter(None)])
+        record = SetAside(topic="t", partition=0, offset=1, at=NOW, error="not JSON", size=1, start=b"{")
+        await store.set_aside([record])
         before = {table: query(path, f"SELECT count(*) FROM {table}") for table in schema.metadata.tables}
 
         await store.prune(before=at(10_000))

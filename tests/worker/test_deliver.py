@@ -364,3 +364,20 @@ async def test_where_nobody_traces_the_callers_trace_goes_on_as_it_came(
     await lab.run(provider, a_delivery(traceparent=given[0], tracestate=given[1]))
 
     assert provider.traces == [carried]
+
+
+@pytest.mark.parametrize("error", [IndexError("no part"), RecursionError("too deep"), LookupError("no such charset")])
+async def test_content_that_fails_to_render_in_any_way_needs_a_person(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(self: object, delivery: Delivery, content: Content) -> Rendered:
+        raise error
+
+    monkeypatch.setattr(type(CHANNELS["webhook"]), "render", fail)
+    provider = Scripted(Accepted)
+
+    await lab.run(provider, a_delivery())
+
+    [dead] = await lab.records("pabal.dead.webhook")
+    assert (provider.calls, dead.header("x-error-class")) == (0, b"unrenderable")
+    assert dead.header("x-error-message") == str(error).encode()

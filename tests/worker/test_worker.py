@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pabal.brakes import BrakeState, brake_record
 from pabal.broker._sqlite_consumer import SqliteConsumer
 from pabal.broker.port import NewRecord, Position, TopicPartition
 from pabal.codec import delivery_record, read_delivery
 from pabal.errors import OwnerEnded
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Unknown
-from pabal.worker.braking import BrakeState, brake_record
 from tests.waiting import eventually
 from tests.worker.lab import WEBHOOK_TOPIC, Hanging, Provider, WorkerLab, a_delivery
 

@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from pabal.broker._kafka_log import OnceInAWhile
 from pabal.broker.port import Headers, NewRecord, Record
 from pabal.errors import ConfigError, LogError, LogUnavailable, NotAssigned, UnknownTopic
+from pabal.notification import LAST_INSTANT
 
 logger = logging.getLogger("pabal.broker.kafka")
 """librdkafka's own log lines and the adapter's."""
@@ -300,18 +301,23 @@ def commit_error(error: KafkaError) -> LogError:
     return log_error(error, doing="cannot commit")
 
 
+_LAST_STAMP_MS = int(LAST_INSTANT.timestamp() * 1000)
+"""A topic that somebody else made may keep the time that its writers claim (CreateTime): any 64 bits."""
+
+
 def to_records(messages: Iterable[Message]) -> list[Record]:
     """Confluent's messages (without errors) as the port's records."""
     records: list[Record] = []
     append = records.append
     for message in messages:
         headers = message.headers()
+        stamp = message.timestamp()[1]
         append(
             Record(
                 topic=message.topic(),  # type: ignore[arg-type] # None only in messages of other origin
                 partition=message.partition(),  # type: ignore[arg-type]
                 offset=message.offset(),  # type: ignore[arg-type]
-                timestamp=message.timestamp()[1] / 1000,
+                timestamp=stamp / 1000 if 0 <= stamp < _LAST_STAMP_MS else 0.0,
                 key=message.key(),
                 value=message.value(),
                 headers=_to_headers(headers) if headers else (),

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from pabal.audit import AuditFact, audit_id, audit_record
+from pabal.brakes import RECORDER, BrakeState, brake_key, brake_record, how_to_release, read_brake
 from pabal.broker.port import Broker, TopicPartition
 from pabal.cli.compose import open_parts
 from pabal.cli.options import (
@@ -22,9 +23,9 @@ from pabal.cli.options import (
     with_clear_errors,
 )
 from pabal.clock import Clock, SystemClock
-from pabal.errors import ConfigError
-from pabal.notification import CLASSES, OPS_TOPIC, Fact, Instant
-from pabal.worker.braking import BrakeState, brake_key, brake_record, how_to_release, read_brake
+from pabal.errors import ConfigError, DecodeError
+from pabal.notification import CLASSES, OPS_TOPIC, Fact, Instant, deliveries_topic
+from pabal.unreadable import Unreadable
 
 RELEASED: Final = "brake.released"
 
@@ -67,7 +68,7 @@ def list_brakes(log_url: str | None, config: Path | None, data: Path) -> None:
 
 @brake.command()
 @click.argument("channel")
-@click.argument("class_", metavar="CLASS", type=click.Choice(CLASSES))
+@click.argument("class_", metavar="CLASS")
 @reason_option
 @by_option
 @click.option(
@@ -94,10 +95,15 @@ def release(
     """Let a class go on: what cannot be read goes to the dead topic as it is.
 
     Where a deploy was undone instead, release as well: the records are read again by what can read them.
+
+    `pabal brake release recorder TOPIC` lets the recorder go on with a topic: what it can neither decode nor fold is
+    set aside (pabal store set-aside). Start a recorder that can fold it first, if there is one.
     """
     settings = settings_here(config, data)
-    if channel not in settings.channels:
+    if channel != RECORDER and channel not in settings.channels:
         raise ConfigError(f"there is no channel {channel!r} here; there are: {', '.join(settings.channels)}")
+    if channel != RECORDER and class_ not in CLASSES:
+        raise ConfigError(f"there is no class {class_!r}; there are: {', '.join(CLASSES)}")
     url, who = url_here(log_url, settings, data), who_of(by)
 
     async def run() -> None:
@@ -126,11 +132,17 @@ async def read_brakes(broker: Broker) -> Mapping[str, BrakeState]:
     """What was said last of each class, by `<channel> <class>`."""
     reader = broker.reader()
     states: dict[str, BrakeState] = {}
+    unreadable = Unreadable("brakes")
     try:
         async for batch in reader.read(TopicPartition(OPS_TOPIC, 0)):
             for record in batch:
-                if (state := read_brake(record)) is not None and record.key is not None:
-                    states[record.key.decode().removeprefix("brake/").replace("/", " ")] = state
+                try:
+                    state = read_brake(record)
+                except DecodeError as error:
+                    unreadable.note(record, error)
+                    continue
+                if state is not None and record.key is not None:
+                    states[record.key.decode(errors="replace").removeprefix("brake/").replace("/", " ")] = state
     finally:
         await reader.close()
     return states
@@ -145,7 +157,8 @@ async def release_brake(
         ConfigError: it is not braked.
         LogError: the log does not answer; releasing once more does no harm.
     """
-    before = (await read_brakes(broker)).get(f"{channel} {class_}")
+    brakes = await read_brakes(broker)
+    before = brakes.get(f"{channel} {class_}")
     if before is None or before.state != "braked":
         raise ConfigError(f"{channel} {class_} is not braked: there is nothing to release (pabal brake list)")
     now = clock.now()
@@ -166,6 +179,11 @@ async def release_brake(
     try:
         # The fact first: nothing is released of which nobody knows by whom.
         await producer.append([audit_record(fact)])
-        await producer.append([brake_record(channel, class_, state)])
+        released = [brake_record(channel, class_, state)]
+        # What a worker may dead-letter, the recorder need not hold.
+        topic = deliveries_topic(channel, class_)
+        if (held := brakes.get(f"{RECORDER} {topic}")) is not None and held.state == "braked":
+            released.append(brake_record(RECORDER, topic, state))
+        await producer.append(released)
     finally:
         await producer.close()

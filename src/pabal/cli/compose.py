@@ -388,6 +388,7 @@ async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | Non
             retention=timedelta(seconds=settings.store.retention_seconds),
             clock=parts.clock,
             follow=Suppressor(store=store, producer=producer).follow,
+            guard=settings.guard,
             name=name,
         )
         store_place = without_password(store_url(settings.store.url, data=parts.data))

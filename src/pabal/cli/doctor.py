@@ -23,7 +23,7 @@ from pabal.doctor.finding import Finding, fail, ok, warn
 from pabal.doctor.log import compare_topics, newest_record, recorded_ledger
 from pabal.doctor.machine import check_configuration_file, check_descriptors, check_disk, check_files
 from pabal.errors import ConfigError, LogError, PabalError
-from pabal.ledger_identity import LedgerRecord
+from pabal.ledger_identity import Recorded
 from pabal.notification import EVENTS_TOPIC, OPS_TOPIC
 from pabal.outcome import Accepted
 from pabal.places import is_postgres, without_password
@@ -102,10 +102,10 @@ async def _check_configuration(settings: Settings, *, config: Path | None) -> li
     return findings or [ok("configuration", f"{config or 'the defaults'} can be used")]
 
 
-async def _check_log(url: str, *, settings: Settings) -> tuple[list[Finding], LedgerRecord | None, datetime | None]:
+async def _check_log(url: str, *, settings: Settings) -> tuple[list[Finding], Recorded, datetime | None]:
     place = without_password(url)
     create = f"pabal topics create --log {place}"
-    recorded, appended = None, None
+    recorded, appended = Recorded(), None
     try:
         began = time.perf_counter()
         async with look_at_log(url, settings=settings, clock=SystemClock()) as log:
@@ -127,7 +127,7 @@ def _first_step(url: str) -> str:
 
 
 async def _check_ledger(
-    settings: Settings, data: Path, *, recorded: LedgerRecord | None, others: dict[str, tuple[datetime, datetime]]
+    settings: Settings, data: Path, *, recorded: Recorded, others: dict[str, tuple[datetime, datetime]]
 ) -> Finding:
     setting = ledger_setting(settings, data)
     place = without_password(setting)
@@ -137,7 +137,7 @@ async def _check_ledger(
         return fail("ledger", str(error))
     if looked is not None and looked.now is not None and looked.asked_at is not None:
         others["the ledger's PostgreSQL"] = (looked.now, looked.asked_at)
-    return judge_ledger(looked, place=place, recorded=recorded)
+    return judge_ledger(looked, place=place, said=recorded)
 
 
 async def _check_store(settings: Settings, data: Path, *, others: dict[str, tuple[datetime, datetime]]) -> Finding:

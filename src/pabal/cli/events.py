@@ -14,14 +14,20 @@ import msgspec
 from pabal.broker.port import Record
 from pabal.cli.compose import open_parts
 from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
+from pabal.codec import decoded
 from pabal.dlq.desk import Tail
-from pabal.errors import ConfigError, LogUnavailable
+from pabal.errors import ConfigError, DecodeError, LogUnavailable
 from pabal.notification import EVENTS_TOPIC, EventKind, ReceiptKind
 from pabal.runtime import run
+from pabal.unreadable import Unreadable
 
 _ASK_AGAIN_SECONDS: Final = 0.5
 _KINDS: Final = sorted({*get_args(EventKind), *get_args(ReceiptKind)})
+_MOST_OF_A_WORD: Final = 1000
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,10 +114,10 @@ def events(
     async def main(stopping: asyncio.Event) -> None:
         async with open_parts(settings, log_url=url, data=data) as parts:
             tail = Tail(EVENTS_TOPIC, reader=parts.broker.reader(), admin=parts.broker.admin(), start=start)
-            shown = Shown()
+            shown, unreadable = Shown(), Unreadable("events")
             while True:
                 try:
-                    await _show_new(tail, wanted, shown=shown, as_json=as_json)
+                    await _show_new(tail, wanted, shown=shown, unreadable=unreadable, as_json=as_json)
                 except LogUnavailable as error:
                     if once:
                         raise
@@ -124,13 +130,13 @@ def events(
     run(main)
 
 
-async def _show_new(tail: Tail, wanted: Wanted, *, shown: Shown, as_json: bool) -> None:
+async def _show_new(tail: Tail, wanted: Wanted, *, shown: Shown, unreadable: Unreadable, as_json: bool) -> None:
     """Show what was appended since the last look, partitions merged by time."""
     new: list[Told] = []
     async for record in tail.read():
         event = read_event(record)
         if event is None:
-            click.echo(f"not an event: {record.topic}/{record.partition}@{record.offset}", err=True)
+            unreadable.note(record, "not an event")
         elif wanted.takes(event) and shown.is_new(event):
             new.append(event)
     for event in sorted(new, key=lambda event: event.time):
@@ -152,7 +158,7 @@ def read_event(record: Record) -> Told | None:
     """The CloudEvent in a record; None when it is none."""
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
     try:
-        data = msgspec.json.decode(record.value or b"", type=dict[str, Any])
+        data = decoded(_decode, record.value, what="an object")
         return Told(
             id=headers["ce_id"],
             type=headers["ce_type"],
@@ -160,7 +166,7 @@ def read_event(record: Record) -> Told | None:
             time=headers["ce_time"],
             data=data,
         )
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+    except (DecodeError, KeyError):
         return None
 
 
@@ -181,9 +187,9 @@ def render_line(event: Told) -> str:
         data.get("tenant"),
         data.get("address"),
         f"attempt {data['attempt']}" if "attempt" in data else None,
-        f"{latency * 1000:.0f} ms" if isinstance(latency := data.get("latency_seconds"), int | float) else None,
+        f"{latency * 1000:.0f} ms" if isinstance(latency := data.get("latency_seconds"), float) else None,
         f"due {data['due']}" if data.get("due") else None,
         data.get("detail"),
     ]
-    line = "  ".join(str(word) for word in said if word)
+    line = "  ".join(str(word)[:_MOST_OF_A_WORD] for word in said if word)
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

@@ -10,8 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pabal.cli.compose import check_topics, open_existing_store, open_parts, open_store, run_recorder
 from pabal.cli.options import common_options, run_role, settings_of, url_of, with_clear_errors
 from pabal.clock import SystemClock
+from pabal.dlq.letter import hex_dump
 from pabal.recorder.rebuild import Rebuilt, rebuild
-from pabal.store.port import DeliveryView
+from pabal.store.port import DeliveryView, SetAside
 from pabal.store.sql import SqlStore
 
 _MOST_SHOWN = 100
@@ -69,8 +70,10 @@ def rebuild_command(log_url: str | None, config: Path | None, data: Path) -> Non
 
     rebuilt = asyncio.run(run())
     click.echo(f"{rebuilt.records} records were read into the store")
-    if rebuilt.undecodable or rebuilt.refused:
-        click.echo(f"{rebuilt.undecodable} could not be read, {rebuilt.refused} not be stored; they were skipped")
+    if rebuilt.set_aside:
+        click.echo(f"{rebuilt.set_aside} can be neither decoded nor folded and are set aside: pabal store set-aside")
+    if rebuilt.taken_up:
+        click.echo(f"{rebuilt.taken_up} that were set aside are recorded now")
     if rebuilt.released:
         click.echo(f"on {rebuilt.released} partitions unread records are gone; recorders go on with what is left")
 
@@ -135,6 +138,38 @@ def unaccounted(log_url: str | None, config: Path | None, data: Path) -> None:
         )
     count = f"more than {_MOST_SHOWN}" if len(found) > _MOST_SHOWN else str(len(found))
     raise click.ClickException(f"{count} deliveries are unaccounted")
+
+
+@store.command("set-aside")
+@common_options
+@click.option(
+    "--limit", type=click.IntRange(min=1, max=10_000), default=_MOST_SHOWN, show_default=True, help="At most."
+)
+@click.option("--bytes", "with_bytes", is_flag=True, help="Show how each record begins (4 KB of it are kept).")
+@with_clear_errors
+def set_aside_command(log_url: str | None, config: Path | None, data: Path, limit: int, *, with_bytes: bool) -> None:
+    """List records that could be neither decoded nor folded, the oldest first.
+
+    The recorder went on without them. `pabal recorder rebuild` tries them again, with a newer Pabal perhaps.
+    """
+    del log_url
+    settings = settings_of(config)
+
+    async def run() -> list[SetAside]:
+        opened = open_existing_store(settings, data)
+        try:
+            return list(await opened.aside(limit=limit + 1))
+        finally:
+            await opened.close()
+
+    found = asyncio.run(run())
+    for each in found[:limit]:
+        place = f"{each.topic}/{each.partition}@{each.offset}"
+        click.echo(f"{place}  {each.at:%Y-%m-%d %H:%M:%S}Z  {each.size} bytes  {each.error}")
+        if with_bytes:
+            click.echo(hex_dump(each.start))
+    count = f"more than {limit}" if len(found) > limit else str(len(found))
+    click.echo(f"{count} records are set aside" if found else "nothing is set aside")
 
 
 def _progress() -> Progress:

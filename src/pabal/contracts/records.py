@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from pabal.audit import AUDIT_SCHEMA, AuditFact
+from pabal.brakes import BRAKE_SCHEMA, BrakeState
 from pabal.codec import DELIVERY_SCHEMA, EVENT_SCHEMA, RECEIPT_SCHEMA, SUPPRESSION_SCHEMA
 from pabal.dlq.claim import CLAIM_SCHEMA, TopicClaim
 from pabal.ledger_identity import LEDGER_SCHEMA, LedgerRecord
@@ -13,7 +14,6 @@ from pabal.notification import Delivery, DeliveryEvent, Receipt, Suppression
 from pabal.recoveries import RECOVERY_SCHEMA, Recovery
 from pabal.template import TemplateSource
 from pabal.templates import TEMPLATE_SCHEMA
-from pabal.worker.braking import BRAKE_SCHEMA, BrakeState
 
 
 class RecordType(msgspec.Struct, frozen=True, kw_only=True):

@@ -278,6 +278,13 @@ TOPICS: Final[Sequence[Topic]] = (
                 schema="brake/1",
             ),
             Message(
+                name="recorderBrake",
+                about="Whether the recorder holds partitions of a topic, most of whose records it cannot fold.",
+                key="`brake/recorder/` and the topic's name",
+                headers=(_schema("brake/1"),),
+                schema="brake/1",
+            ),
+            Message(
                 name="recovery",
                 about="A provider, host or tenant answers again: what was parked for it before need not wait longer.",
                 key="`recovery/`, the channel, `/` and the name of who answers",

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 
 from pabal.broker.port import Broker, NewRecord, Record, TopicPartition
 from pabal.clock import Clock
@@ -12,6 +13,7 @@ from pabal.delayline.returning import Returns
 from pabal.delayline.shelf import Held, Shelf, released
 from pabal.errors import DecodeError, LogUnavailable, RecordRefused, UnknownTopic
 from pabal.notification import CLASSES, RUNGS_SECONDS, UNKNOWN_CHANNEL, delay_topic
+from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.progress import Progress
 from pabal.recoveries import Recovery
 from pabal.retry import Wait
@@ -26,6 +28,8 @@ _POLL_SECONDS = 1.0
 _GATHER_SECONDS = 0.05
 """Between two releases: what falls due meanwhile leaves in one append."""
 _BATCH = 500
+_LONGEST_WAIT = MAX_SEND_AHEAD + MAX_TIME_TO_LIVE + timedelta(days=1)
+"""A record that says more would go round for ever, and never be said to have expired."""
 _MOST_HELD = 2000
 """Per partition; beyond it the partition waits in the log. Bounds memory, not the line."""
 _MOST_AHEAD = 20_000
@@ -127,7 +131,10 @@ class DelayLine:
             delivery = read_delivery(record)
             if delivery.channel not in self._channels:
                 raise DecodeError(f"there is no channel {delivery.channel!r} here", error_class="misplaced")
-            return Held(record=record, wait=read_wait(record), following=delivery)
+            wait = read_wait(record)
+            if wait.due - self._clock.now() > _LONGEST_WAIT:
+                raise DecodeError(f"x-due: nothing waits until {wait.due}", error_class="undecodable")
+            return Held(record=record, wait=wait, following=delivery)
         except DecodeError as error:
             now = self._clock.now()
             logger.warning("dead-lettered %s/%d@%d: %s", *record.topic_partition, record.offset, error)

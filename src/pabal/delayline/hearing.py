@@ -13,6 +13,7 @@ from pabal.guard import LONGEST_PARK_SECONDS
 from pabal.notification import OPS_TOPIC
 from pabal.ops import LOOK_EVERY_SECONDS, OpsTail
 from pabal.recoveries import Recovery, is_about_recovery, read_recovery, relapse_record
+from pabal.unreadable import Unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Hearing:
         tell: Callable[[Mapping[bytes, Recovery | None]], None],
     ) -> None:
         """`tell` is given the recoveries by key, None where one was taken back (`DelayLine.hear`)."""
+        self.unreadable = Unreadable("recoveries")
         self._ops = OpsTail(reader)
         self._producer = producer
         self._clock = clock
@@ -62,7 +64,7 @@ class Hearing:
                 try:
                     recovery = read_recovery(record)
                 except DecodeError as error:
-                    logger.warning("%s@%d: %s", OPS_TOPIC, record.offset, error)
+                    self.unreadable.note(record, error)
                     continue
                 if recovery is not None and record.key in heard and heard[record.key] is None:
                     self._tell(heard)  # That it had failed in between must not get lost: its steps begin anew.

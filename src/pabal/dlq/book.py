@@ -13,12 +13,15 @@ from uuid import UUID
 
 import msgspec
 
-from pabal.audit import AuditFact, audit_id
+from pabal.audit import AuditFact, audit_id, read_audit
+from pabal.broker.port import Record
 from pabal.dlq.marks import REDRIVEN, Mark
 from pabal.dlq.plan import Plan
 from pabal.dlq.redrive import ENDED, INTERRUPTED, STARTED, Ending, Start
 from pabal.dlq.stepping import Pace
 from pabal.dlq.views import RedriveView
+from pabal.errors import DecodeError
+from pabal.unreadable import Unreadable
 
 REQUESTED: Final = "redrive.requested"
 CANCELLED: Final = "redrive.cancelled"
@@ -91,15 +94,35 @@ class Entry:
 
 
 class Book:
-    """The redrives that are known, by plan. Facts are taken in the order of the log; those about other things change
-    nothing."""
+    """The redrives that are known, by plan. Facts are taken in the order of the log, each once, however often it stands
+    there; those about other things change nothing.
 
-    def __init__(self) -> None:
+    `since`: facts from before are not known here, so that the copy of one is not taken for a new one.
+    """
+
+    def __init__(self, *, since: datetime | None = None) -> None:
         self.entries: dict[str, Entry] = {}
+        self.unreadable = Unreadable("redrives")
+        self._since = since
+        self._taken: set[UUID] = set()
         self._redriven: Counter[str] = Counter()
+
+    def read(self, record: Record) -> None:
+        """Take in the fact in a record of `pabal.audit`. One that cannot be read (it may be of a later version) is no
+        fact about redrives as they are known here."""
+        try:
+            self.take(read_audit(record))
+        except DecodeError as error:
+            self.unreadable.note(record, error)
 
     def take(self, fact: AuditFact) -> None:
         """Take a fact in. Raises DecodeError when its detail is not one that is known here."""
+        if fact.id in self._taken or (self._since is not None and fact.at < self._since):
+            return
+        self._take(fact)
+        self._taken.add(fact.id)
+
+    def _take(self, fact: AuditFact) -> None:
         if fact.action in (REQUESTED, STARTED):
             start = fact.detail_as(Start)
             entry = self.entries.setdefault(start.plan.id, Entry(fact, start))

@@ -12,12 +12,17 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pabal.broker.port import NewRecord, Record
-from pabal.codec import SCHEMA_HEADER
+from pabal.codec import SCHEMA_HEADER, check_schema, decoded
+from pabal.errors import DecodeError
 from pabal.notification import OPS_TOPIC, Fact, Instant
+from pabal.unreadable import Unreadable
 
 CLAIM_SCHEMA: Final = b"redrive-claim/1"
 LEASE_SECONDS: Final = 15.0
 """How long a claim holds without a word; it is renewed three times as often."""
+
+LONGEST_LEASE_SECONDS: Final = 3600.0
+"""No claim is held for longer: one that a stranger wrote must not hold a topic for ever."""
 
 _KEY_PREFIX: Final = b"redrive/"
 
@@ -61,6 +66,7 @@ class Claims:
     """The claims on dead letters as the log orders them."""
 
     def __init__(self) -> None:
+        self.unreadable = Unreadable("redrives' claims")
         self._held: dict[Place, tuple[TopicClaim, float]] = {}
 
     def take(self, record: Record) -> None:
@@ -73,13 +79,12 @@ class Claims:
         if record.value is None:
             self._held.pop(place, None)
             return
-        if record.header(SCHEMA_HEADER) != CLAIM_SCHEMA:
-            return
         try:
-            claim = msgspec.json.decode(record.value, type=TopicClaim)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return  # Made by a version that says it otherwise: it cannot be held against anyone here.
-        if claim.place == place and all(
+            claim = _read(record, place=place)
+        except DecodeError as error:
+            self.unreadable.note(record, error)
+            return  # It cannot be held against anyone.
+        if all(
             rival.token == claim.token or record.timestamp - at > rival.lease_seconds
             for held, (rival, at) in self._held.items()
             if held.meets(place)
@@ -109,6 +114,20 @@ class Claims:
 
 def _left(claim: TopicClaim, at: float, *, now: datetime) -> float:
     return max(0.0, at + claim.lease_seconds - now.timestamp())
+
+
+_decode = msgspec.json.Decoder(TopicClaim).decode
+
+
+def _read(record: Record, *, place: Place) -> TopicClaim:
+    check_schema(record, CLAIM_SCHEMA)
+    claim = decoded(_decode, record.value, what="a redrive's claim")
+    if claim.place != place or not 0 < claim.lease_seconds <= LONGEST_LEASE_SECONDS:
+        raise DecodeError(
+            "not a redrive's claim: of other letters than its key names, or for longer than any holds",
+            error_class="misplaced",
+        )
+    return claim
 
 
 def claim_record(claim: TopicClaim) -> NewRecord:

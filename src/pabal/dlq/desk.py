@@ -315,8 +315,10 @@ def read_from(since: datetime | None) -> datetime | None:
 async def take_marks(tail: Tail, marks: Marks) -> None:
     """Take in what was said about letters since the last look."""
     async for record in tail.read():
-        with contextlib.suppress(DecodeError):  # Facts of later versions are about other things.
+        try:
             marks.take(read_audit(record))
+        except DecodeError as error:
+            marks.unreadable.note(record, error)  # Of a later version, perhaps: then about other things.
 
 
 def discard_records(letter: Letter, *, by: str, at: datetime, reason: str) -> list[NewRecord]:

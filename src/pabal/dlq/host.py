@@ -8,7 +8,6 @@ the batch it had in hand: the same attempts of the same deliveries, which the le
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import socket
@@ -18,15 +17,15 @@ from uuid import UUID
 
 import msgspec
 
-from pabal.audit import audit_record, read_audit
+from pabal.audit import audit_record
 from pabal.dlq.book import REDRIVE_ACTIONS, Book, Entry, Order, cancel_fact, request_fact
 from pabal.dlq.claim import LEASE_SECONDS, Claims, TopicClaim
-from pabal.dlq.desk import DeadLetters, Tail
+from pabal.dlq.desk import CLOCK_SKEW, DeadLetters, Tail
 from pabal.dlq.hold import places_of
 from pabal.dlq.plan import Plan
 from pabal.dlq.redrive import Redrive, Watcher, Who
 from pabal.dlq.stepping import Pace
-from pabal.errors import ConfigError, DecodeError, LetterRefused, PabalError, RedriveHeld
+from pabal.errors import ConfigError, LetterRefused, PabalError, RedriveHeld
 from pabal.notification import AUDIT_TOPIC, OPS_TOPIC
 from pabal.runtime import insist
 
@@ -118,7 +117,7 @@ class RedriveHost:
     async def follow(self) -> None:
         """Go on with what is left, until cancelled."""
         ops, audit = self.desk.tail(OPS_TOPIC, start=None), self._audit()
-        book, claims = Book(), Claims()
+        book, claims = self._new_book(), Claims()
         try:
             while True:
                 # Claims before facts: who lets go has told the end before, and is not taken for one who is gone.
@@ -144,9 +143,16 @@ class RedriveHost:
             if (entry := book.entries.get(plan_id)) is not None and entry.cancelled == run.order:
                 run.stopping.set()
         now = self.desk.clock.now()
-        for order in book.orders():
-            is_here = order.plan.id in self._runs or order.id in self._defective
-            if not is_here and all(claims.holder(place, now=now) is None for place in places_of(order.plan)):
+        for order in list(book.orders()):
+            if order.plan.id in self._runs or order.id in self._defective:
+                continue
+            try:
+                is_free = all(claims.holder(place, now=now) is None for place in places_of(order.plan))
+            except Exception:  # A plan that no Pabal made; the orders of others go on.
+                logger.exception("redrive %s cannot be carried out", order.plan.id)
+                self._defective.add(order.id)
+                continue
+            if is_free:
                 logger.info("redrive %s of %s goes on here", order.plan.id, order.by)
                 self._start(order)
 
@@ -182,9 +188,12 @@ class RedriveHost:
             del self._runs[order.plan.id]
 
     async def _entry(self, plan_id: str) -> Entry | None:
-        book = Book()
+        book = self._new_book()
         await _take_facts(self._audit(), book)
         return book.entries.get(plan_id)
+
+    def _new_book(self) -> Book:
+        return Book(since=self.desk.clock.now() - REMEMBERED - CLOCK_SKEW)
 
     def _audit(self) -> Tail:
         return self.desk.tail(AUDIT_TOPIC, start=self.desk.clock.now() - REMEMBERED)
@@ -198,5 +207,4 @@ async def _take_claims(ops: Tail, claims: Claims) -> None:
 async def _take_facts(audit: Tail, book: Book) -> None:
     async for record in audit.read():
         if (record.header("x-action") or b"").decode(errors="replace") in REDRIVE_ACTIONS:
-            with contextlib.suppress(DecodeError):  # A fact of a later version.
-                book.take(read_audit(record))
+            book.read(record)

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pabal.broker.port import Record
-from pabal.codec import read_delivery
+from pabal.codec import read_delivery, read_instant
 from pabal.errors import ConfigError, DecodeError
 from pabal.notification import Delivery, dead_topic
 
@@ -123,7 +123,6 @@ def _text(record: Record, name: str) -> str:
 
 def _instant(record: Record, name: str) -> datetime | None:
     try:
-        instant = datetime.fromisoformat(_text(record, name))
+        return read_instant(record.header(name))
     except ValueError:
         return None
-    return instant if instant.tzinfo else None

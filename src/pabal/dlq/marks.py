@@ -15,6 +15,7 @@ from pabal.audit import AuditFact, audit_id
 from pabal.dlq.letter import Letter
 from pabal.errors import DecodeError
 from pabal.notification import Fact
+from pabal.unreadable import Unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Marks:
-    """The facts about letters, in the order of the log; the first word on a letter's state holds."""
+    """The facts about letters, in the order of the log, each once; the first word on a letter's state holds.
+
+    `unreadable` counts facts that cannot be read: they say nothing about letters.
+    """
 
     def __init__(self) -> None:
+        self.unreadable = Unreadable("facts about dead letters")
+        self._edits_taken: set[UUID] = set()
         self._standings: dict[str, Standing] = {}
         self._edits: dict[str, Edit] = {}
 
@@ -75,8 +81,9 @@ class Marks:
                 # By its place too: bytes that nobody could read when they were discarded may become readable.
                 for name in {mark.matter, fact.subject}:
                     self._standings.setdefault(name, standing)
-            elif fact.action == EDITED:
+            elif fact.action == EDITED and fact.id not in self._edits_taken:
                 edit = fact.detail_as(Edit)
+                self._edits_taken.add(fact.id)
                 self._edits[edit.matter] = merge_edits(self._edits.get(edit.matter), edit)
         except DecodeError as error:
             logger.warning("a fact in the audit log is left out: %s", error)

@@ -1,14 +1,11 @@
 """How redrives stand and stood, told from the facts in `pabal.audit` and the claims in `pabal.ops`."""
 
-import contextlib
 from datetime import datetime
 
-from pabal.audit import read_audit
 from pabal.dlq.book import Book
 from pabal.dlq.claim import Claims
-from pabal.dlq.desk import DeadLetters
+from pabal.dlq.desk import CLOCK_SKEW, DeadLetters
 from pabal.dlq.views import RedriveView
-from pabal.errors import DecodeError
 from pabal.notification import AUDIT_TOPIC, OPS_TOPIC
 
 
@@ -17,10 +14,9 @@ async def list_redrives(desk: DeadLetters, *, since: datetime | None, plan: str 
     claims = Claims()
     async for record in desk.tail(OPS_TOPIC, start=None).read():
         claims.take(record)
-    book = Book()
+    book = Book(since=since - CLOCK_SKEW if since else None)
     async for record in desk.tail(AUDIT_TOPIC, start=since).read():
-        with contextlib.suppress(DecodeError):  # A fact of a later version is none about redrives as we know them.
-            book.take(read_audit(record))
+        book.read(record)
     running = {claim.plan for claim in claims.holders(now=desk.clock.now())}
     views = [book.view(name, is_running=name in running) for name in book.entries if plan in (None, name)]
     return sorted(views, key=lambda view: view.started_at, reverse=True)

@@ -1,6 +1,5 @@
 """What letters are judged against, read from the log and kept up to date: marks, suppressions, what was sent."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -13,6 +12,7 @@ from pabal.dlq.plan import World
 from pabal.dlq.selection import Selection
 from pabal.errors import DecodeError
 from pabal.notification import AUDIT_TOPIC, EVENTS_TOPIC, SUPPRESSIONS_TOPIC, DeliveryEvent
+from pabal.unreadable import Unreadable
 
 
 class Surroundings:
@@ -20,6 +20,7 @@ class Surroundings:
 
     def __init__(self, desk: DeadLetters, *, since: datetime) -> None:
         self.marks = Marks()
+        self.unreadable = Unreadable("answers to a redrive")
         self._desk = desk
         self._candidates: set[bytes] = set()
         self._suppressed: set[bytes] = set()
@@ -56,11 +57,14 @@ class Surroundings:
         """Take in what is new. `on_fact` hears every audit fact, then `on_event` every event of the letters'
         deliveries; returns whether `on_event` said yes to any."""
         async for record in self._audit.read():
-            with contextlib.suppress(DecodeError):  # A fact of a later version says nothing about letters.
+            try:
                 fact = read_audit(record)
-                self.marks.take(fact)
-                if on_fact is not None:
-                    on_fact(fact)
+            except DecodeError as error:
+                self.marks.unreadable.note(record, error)  # Of a later version, perhaps: then about other things.
+                continue
+            self.marks.take(fact)
+            if on_fact is not None:
+                on_fact(fact)
         async for record in self._suppressions.read():
             if record.key is not None:
                 (self._suppressed.discard if record.value is None else self._suppressed.add)(record.key)
@@ -87,8 +91,9 @@ class Surroundings:
                     self._sent.add(delivery.hex)
                 return False
             event = read_event(record)
-        except DecodeError:
-            return False  # A record of a later version.
+        except DecodeError as error:
+            self.unreadable.note(record, error)
+            return False
         if event.kind == "sent":
             self._sent.add(event.delivery_id.hex)
         return on_event(event) if on_event is not None else False

@@ -1,12 +1,19 @@
 """Ledger and store: whether they are there, of this version, and the log's own. Pure."""
 
 from pabal.doctor.finding import Finding, fail, ok, warn
-from pabal.ledger_identity import LedgerRecord
+from pabal.ledger_identity import Recorded
 from pabal.store.looking import Looked
 
 
-def judge_ledger(looked: Looked | None, *, place: str, recorded: LedgerRecord | None) -> Finding:
-    """What is to be said of a ledger (None: it is not there) and the one that the log belongs to (None: to none)."""
+def judge_ledger(looked: Looked | None, *, place: str, said: Recorded) -> Finding:
+    """What is to be said of a ledger (None: it is not there) and the one that the log says it belongs to."""
+    recorded = said.holds
+    if recorded is None and said.wrong is not None:
+        return fail(
+            "ledger",
+            f"which one the log belongs to cannot be read ({said.wrong}); workers refuse to start. With the one "
+            "that it was sent by: pabal ledger adopt",
+        )
     if looked is None and recorded is None:
         return warn("ledger", f"there is none at {place} yet; the first worker makes it")
     if looked is None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pabal.broker.port import Record, TopicPartition, TopicSpec, Watermarks
 from pabal.doctor.finding import Finding, fail, ok, warn
-from pabal.ledger_identity import LedgerRecord, fold
+from pabal.ledger_identity import Recorded, fold
 from pabal.notification import EVENTS_TOPIC, OPS_TOPIC
 from pabal.topics.spec import topics_for
 
@@ -88,8 +88,8 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-async def recorded_ledger(log: LooksAtLog) -> LedgerRecord | None:
-    """The ledger that the log belongs to; None: no worker has run on it yet. Raises LogError."""
+async def recorded_ledger(log: LooksAtLog) -> Recorded:
+    """The ledger that the log belongs to. Raises LogError."""
     records = [
         record
         for partition in await log.watermarks(OPS_TOPIC)

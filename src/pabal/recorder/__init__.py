@@ -10,10 +10,11 @@ come twice, late, and in any order over topics, partitions and recorders; a cras
 about a second's worth again.
 
 Failure. A store that does not answer is waited for: the recorder stays a member of its group and goes on by itself.
-Bytes that cannot be read are counted, named in the log of the process, and skipped (the log still has them); on a dead
-topic they are recorded as a dead letter without a delivery. A fact that the database will never take is found by
-halving the batch, and skipped likewise. Unread records that retention deleted end the role: `pabal recorder rebuild`
-reads what there is, and lets the group go on from there.
+A record that can be neither decoded nor folded is found by halving the batch, and set aside in the store with the
+reason and its start; `pabal recorder rebuild` tries it again. On a dead topic what cannot be read is recorded as a dead
+letter without a delivery. Where most of what a partition brings cannot be folded, the partition is held (`holding.py`):
+that looks like a defect, perhaps of ours, and is not committed past. Unread records that retention deleted end the
+role: `pabal recorder rebuild` reads what there is, and lets the group go on from there.
 
 Upkeep. Now and then it looks for deliveries whose time is over and of which no record says how they ended
 (*unaccounted*: an alarm, it would be a loss), and forgets those that ended long ago.

@@ -1,54 +1,106 @@
-"""From records to the store: decode, fold, and find what can be neither decoded nor folded."""
+"""From records to the store: decode, fold, and find which can be neither decoded nor folded.
+
+That is asked of pure code and of what a database will never take. A store, a log or a system that fails is waited for,
+or ends the role: no record is to blame.
+"""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
 
 from pabal.broker.port import Record
 from pabal.errors import DecodeError, StoreRefused
 from pabal.recorder.reading import read_fact
-from pabal.store.port import Store, StoredFact
+from pabal.store.port import Place, SetAside, Store, StoredFact
 
 logger = logging.getLogger(__name__)
 
+Follow = Callable[[Sequence[StoredFact]], Awaitable[None]]
+
+KEPT_BYTES: Final = 4096
+"""Of the value of a record that is set aside."""
+
+_KEPT_CHARACTERS: Final = 1000
+
+
+class Poison(NamedTuple):
+    """A record that can be neither decoded nor folded, and why."""
+
+    record: Record
+    why: str
+
+
+class _Told(NamedTuple):
+    record: Record
+    fact: StoredFact
+
 
 class Folder:
-    """Folds records into a store; counts what it has skipped: `undecodable` records and `refused` facts."""
+    """Folds records into a store, and has `follow` act on what was folded."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, follow: Follow | None = None) -> None:
         self._store = store
-        self.undecodable = 0
-        self.refused = 0
+        self._follow = follow
 
-    def decode(self, records: Iterable[Record]) -> list[StoredFact]:
-        """The facts of the records that can be read."""
-        facts: list[StoredFact] = []
-        unread: list[tuple[Record, DecodeError]] = []
-        for record in records:
-            try:
-                facts.append(read_fact(record))
-            except DecodeError as error:
-                unread.append((record, error))
-        if unread:
-            self.undecodable += len(unread)
-            first, why = unread[0]
-            logger.warning(
-                "%d records cannot be read and are not recorded; the first is %s/%d@%d: %s",
-                len(unread),
-                *first.topic_partition,
-                first.offset,
-                why,
-            )
-        return facts
+    async def fold(self, records: Iterable[Record]) -> list[Poison]:
+        """Fold records, and return those that cannot be; all others are folded and followed.
 
-    async def fold(self, facts: Sequence[StoredFact]) -> None:
-        """Fold facts; those that the store will never take are skipped. Raises StoreUnavailable."""
+        Raises StoreUnavailable, and what `follow` raises: it is unknown what was folded, folding again is safe.
+        """
+        told, poison = _decode(records)
+        poison += await self._narrow(self._store.fold, told)
+        if self._follow is not None and told:
+            refused = {place(each.record) for each in poison}
+            poison += await self._narrow(self._follow, [each for each in told if place(each.record) not in refused])
+        return poison
+
+    async def _narrow(
+        self, take: Callable[[Sequence[StoredFact]], Awaitable[None]], told: Sequence[_Told]
+    ) -> list[Poison]:
+        """Have all taken but those that are refused, which are found by halving: some twenty tries in a thousand."""
+        if not told:
+            return []
         try:
-            await self._store.fold(facts)
+            await take([each.fact for each in told])
         except StoreRefused as error:
-            if len(facts) > 1:
-                middle = len(facts) // 2
-                await self.fold(facts[:middle])
-                await self.fold(facts[middle:])
-                return
-            self.refused += 1
-            logger.error("not recorded: %s (%r)", error, facts[0])
+            if len(told) == 1:
+                return [Poison(told[0].record, str(error))]
+            middle = len(told) // 2
+            return [*await self._narrow(take, told[:middle]), *await self._narrow(take, told[middle:])]
+        return []
+
+
+def place(record: Record) -> Place:
+    """Where a record stands."""
+    return Place(record.topic, record.partition, record.offset)
+
+
+def set_aside(poison: Poison) -> SetAside:
+    """What is kept of it."""
+    record, value = poison.record, poison.record.value or b""
+    return SetAside(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        at=datetime.fromtimestamp(record.timestamp, UTC),
+        error=poison.why[:_KEPT_CHARACTERS],
+        size=len(value),
+        start=value[:KEPT_BYTES],
+    )
+
+
+def _decode(records: Iterable[Record]) -> tuple[list[_Told], list[Poison]]:
+    told: list[_Told] = []
+    poison: list[Poison] = []
+    for record in records:
+        try:
+            told.append(_Told(record, read_fact(record)))
+        except DecodeError as error:
+            poison.append(Poison(record, str(error)))
+        except MemoryError:
+            raise
+        except Exception as error:  # Decoding is pure: it fails by these bytes, and others are read all the same.
+            logger.exception("%s/%d@%d met a defect", *place(record))
+            poison.append(Poison(record, f"{type(error).__name__}: {error}"))
+    return told, poison

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from pabal.broker.port import Record
-from pabal.codec import RECEIPT_SCHEMA, SCHEMA_HEADER, read_delivery, read_event, read_receipt
+from pabal.codec import RECEIPT_SCHEMA, SCHEMA_HEADER, read_delivery, read_event, read_instant, read_receipt
 from pabal.errors import DecodeError
 from pabal.notification import CLASSES, EVENTS_TOPIC, UNKNOWN_CHANNEL, Delivery, dead_topic, deliveries_topic
 from pabal.store.port import DeadLettered, StoredFact
@@ -53,10 +53,9 @@ def _read_dead_letter(record: Record) -> DeadLettered:
 
 def _failed_at(record: Record) -> datetime:
     try:
-        at = datetime.fromisoformat(_text(record, "x-failed-at"))
+        return read_instant(record.header("x-failed-at"))
     except ValueError:
-        at = None
-    return at if at is not None and at.tzinfo is not None else datetime.fromtimestamp(record.timestamp, UTC)
+        return datetime.fromtimestamp(record.timestamp, UTC)
 
 
 def _text(record: Record, header: str) -> str:

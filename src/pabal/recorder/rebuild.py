@@ -3,30 +3,30 @@
 It runs beside recorders or without any; both may fold the same records at once.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from pabal.broker.port import Admin, Broker, TopicPartition, Watermarks
+from pabal.broker.port import Admin, Broker, Record, TopicPartition, Watermarks
 from pabal.errors import UnknownTopic
-from pabal.recorder.folding import Folder
+from pabal.recorder.folding import Folder, place, set_aside
 from pabal.recorder.reading import recorded_topics
 from pabal.recorder.recorder import GROUP
-from pabal.store.port import Store, StoredFact
+from pabal.store.port import Store
 
 _BATCH: Final = 1000
 
 
 class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read: `records`, of which some could not be read (`undecodable`) or not be folded (`refused`).
+    """What was read: `records`, of which some are `set_aside`; others that were so by then are folded (`taken_up`).
 
     `released`: partitions of which unread records were deleted, and whose group may go on now.
     """
 
     records: int
-    undecodable: int
-    refused: int
+    set_aside: int
+    taken_up: int
     released: int
 
 
@@ -41,28 +41,48 @@ async def rebuild(
     try:
         marks = await _watermarks(admin, channels)
         total = sum(mark.high - mark.low for mark in marks.values())
-        folder = Folder(store)
         read = 0
-        facts: list[StoredFact] = []
+        taking = _Taking(store)
         on_progress(0, total)
         for partition, mark in marks.items():
             done = mark.low
             async for records in reader.read(partition, stop=mark.high):
                 read += len(records)
-                facts += folder.decode(records)
-                if len(facts) >= _BATCH:
-                    await folder.fold(facts)
-                    facts = []
+                await taking.take(records)
                 done = records[-1].offset + 1
                 on_progress(read, total)
             total -= mark.high - done  # what retention or compaction has removed
-        await folder.fold(facts)
+        await taking.end()
         on_progress(read, total)
         released = await _release(admin, marks)
-        return Rebuilt(records=read, undecodable=folder.undecodable, refused=folder.refused, released=released)
+        return Rebuilt(records=read, set_aside=taking.set_aside, taken_up=taking.taken_up, released=released)
     finally:
         await reader.close()
         await admin.close()
+
+
+class _Taking:
+    """Folds records by the thousand, sets aside those that cannot be, and takes up those that could not be before."""
+
+    def __init__(self, store: Store) -> None:
+        self.set_aside = 0
+        self.taken_up = 0
+        self._store = store
+        self._folder = Folder(store)
+        self._records: list[Record] = []
+
+    async def take(self, records: Sequence[Record]) -> None:
+        self._records += records
+        if len(self._records) >= _BATCH:
+            await self.end()
+
+    async def end(self) -> None:
+        records, self._records = self._records, []
+        poison = await self._folder.fold(records)
+        await self._store.set_aside([set_aside(each) for each in poison])
+        self.set_aside += len(poison)
+        aside = {place(each.record) for each in poison}
+        self.taken_up += await self._store.take_up([at for record in records if (at := place(record)) not in aside])
 
 
 async def _watermarks(admin: Admin, channels: Collection[str]) -> Mapping[TopicPartition, Watermarks]:

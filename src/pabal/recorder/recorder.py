@@ -2,18 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
 from pabal.broker.port import Broker, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.errors import LogUnavailable, OffsetOutOfRange, StoreUnavailable, UnknownTopic
+from pabal.guard import DEFAULT_GUARD, GuardSettings
 from pabal.progress import Progress
-from pabal.recorder.folding import Folder
+from pabal.recorder.folding import Folder, Follow, Poison, place, set_aside
+from pabal.recorder.holding import Holding
 from pabal.recorder.reading import recorded_topics
 from pabal.runtime import commit_progress, unless_revoked
-from pabal.store.port import Store, StoredFact
+from pabal.store.port import Place, Store
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,10 @@ for 20, so this bounds what a trickle costs: ten transactions a second. It is al
 
 BATCH: Final = 1000
 """Records in one transaction: some 40 ms of a thread's work."""
+
+HELD_EVERY_SECONDS: Final = 1.0
+TRY_HELD_EVERY_SECONDS: Final = 60.0
+"""How often a release is looked for while a partition is held, and how often what is held is tried again."""
 
 PRUNE_EVERY_SECONDS: Final = 600.0
 LOOK_EVERY_SECONDS: Final = 60.0
@@ -49,15 +55,25 @@ class Recorder:
         channels: Collection[str],
         retention: timedelta,
         clock: Clock,
-        follow: Callable[[Sequence[StoredFact]], Awaitable[None]] | None = None,
+        follow: Follow | None = None,
         name: str | None = None,
+        guard: GuardSettings = DEFAULT_GUARD,
     ) -> None:
         """`follow` is called with facts that were folded, before their offsets count; it may be called again with the
-        same. `retention` is how long what ended is remembered."""
+        same. `retention` is how long what ended is remembered; `guard` says when a partition is held."""
         self.unaccounted = 0
+        self.set_aside = 0
         self._store = store
-        self._folder = Folder(store)
-        self._follow = follow
+        self._folder = Folder(store, follow=follow)
+        self._reader, self._producer = broker.reader(), broker.producer()
+        self._holding = Holding(
+            reader=self._reader,
+            producer=self._producer,
+            clock=clock,
+            ratio=guard.brake_ratio,
+            records=guard.brake_records,
+        )
+        self._held: list[tuple[Poison, Progress]] = []
         self._retention = retention
         self._clock = clock
         self._pending: list[tuple[Record, Progress]] = []
@@ -70,15 +86,15 @@ class Recorder:
         self._consumer = broker.consumer(GROUP, recorded_topics(channels), self, instance=name)
 
     @property
-    def undecodable(self) -> int:
-        """Records that could not be read since the start."""
-        return self._folder.undecodable
+    def held(self) -> Collection[TopicPartition]:
+        """Partitions that wait for a person: most of what they bring can be neither decoded nor folded."""
+        return frozenset(self._holding.held)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Record until `stopping` is set, then commit and leave. Raises OffsetOutOfRange: unread records are gone."""
         try:
             async with asyncio.TaskGroup() as group:
-                upkeep = [group.create_task(each()) for each in (self._prune, self._look)]
+                upkeep = [group.create_task(each()) for each in (self._prune, self._look, self._look_at_held)]
                 while not stopping.is_set():
                     await self._record_some(stopping)
                 for task in upkeep:
@@ -88,16 +104,20 @@ class Recorder:
                 await commit_progress(self._consumer, self._progress, group=GROUP)
             finally:
                 await self._consumer.close()
+                await self._producer.close()
+                await self._reader.close()
 
     def assigned(self, partitions: Collection[TopicPartition]) -> None:
         """See `Assignment.assigned`."""
         for partition in partitions:
             self._progress[partition] = Progress()
             self._paused.discard(partition)
+        self._forget_held(partitions)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """See `Assignment.revoked`: what is not folded yet is read again by the next owner."""
         self._paused.difference_update(partitions)
+        self._forget_held(partitions)
         given_up = {partition: self._progress.pop(partition, None) for partition in partitions}
         return {
             partition: offset
@@ -144,18 +164,89 @@ class Recorder:
                 self._pending.append((record, progress))
 
     async def _fold(self) -> None:
-        facts = self._folder.decode(record for record, _ in self._pending)
-        await self._folder.fold(facts)
-        if self._follow is not None:
-            await self._follow(facts)
-        for record, progress in self._pending:
-            progress.done(record.offset)
-        self._pending.clear()
+        pending = list(self._pending)
+        poison = {place(each.record): each for each in await self._folder.fold(record for record, _ in pending)}
+        if poison:
+            await self._deal_with(poison, pending)
+        else:
+            self._holding.note((record.topic_partition for record, _ in pending), ())
+        for record, progress in pending:
+            if place(record) not in poison:
+                progress.done(record.offset)
+        del self._pending[: len(pending)]
+
+    async def _deal_with(self, poison: Mapping[Place, Poison], read: Sequence[tuple[Record, Progress]]) -> None:
+        """Set aside what cannot be folded, unless its partition is to be held."""
+        await self._holding.hear()
+        newly = self._holding.note((record.topic_partition for record, _ in read), list(poison.values()))
+        pairs = [(each, progress) for record, progress in read if (each := poison.get(place(record))) is not None]
+        held = [pair for pair in pairs if pair[0].record.topic_partition in self._holding.held]
+        await self._set_aside([pair for pair in pairs if pair[0].record.topic_partition not in self._holding.held])
+        self._held += held
+        if newly:
+            await unless_revoked(self._consumer.pause(set(newly) - self._paused))
+            self._paused.difference_update(newly)  # What the store's return lets flow again.
+
+    async def _set_aside(self, pairs: Sequence[tuple[Poison, Progress]]) -> None:
+        if not pairs:
+            return
+        await self._store.set_aside([set_aside(poison) for poison, _ in pairs])
+        for poison, progress in pairs:
+            progress.done(poison.record.offset)
+        self.set_aside += len(pairs)
+        first = pairs[0][0]
+        logger.warning(
+            "%d records can be neither decoded nor folded and are set aside (pabal store set-aside); the first is "
+            "%s/%d@%d: %s",
+            len(pairs),
+            *place(first.record),
+            first.why,
+        )
+
+    def _forget_held(self, partitions: Collection[TopicPartition]) -> None:
+        self._holding.forget(partitions)
+        self._held = [pair for pair in self._held if pair[0].record.topic_partition not in partitions]
+
+    async def _look_at_held(self) -> None:
+        """What is held goes on when a person says so, or when it can be folded after all."""
+        tried_at = self._clock.boot_seconds()
+        while True:
+            await asyncio.sleep(HELD_EVERY_SECONDS)
+            if not self._holding.held:
+                continue
+            try:
+                released = await self._holding.hear()
+                await self._let_go(released)
+                now = self._clock.boot_seconds()
+                if now - tried_at >= TRY_HELD_EVERY_SECONDS:
+                    tried_at = now
+                    await self._try_held()
+            except StoreUnavailable as error:
+                logger.warning("what is held waits for the store: %s", error)
+                continue
+            free = self._holding.held - {poison.record.topic_partition for poison, _ in self._held}
+            for partition in free:
+                self._holding.let_go(partition)
+            await unless_revoked(self._consumer.resume(free - self._paused))
+
+    async def _try_held(self) -> None:
+        pairs = list(self._held)
+        poison = {place(each.record) for each in await self._folder.fold(each.record for each, _ in pairs)}
+        for each, progress in pairs:
+            if place(each.record) not in poison:
+                progress.done(each.record.offset)
+        self._held = [pair for pair in self._held if place(pair[0].record) in poison]
+
+    async def _let_go(self, partitions: Collection[TopicPartition]) -> None:
+        pairs = [pair for pair in self._held if pair[0].record.topic_partition in partitions]
+        await self._set_aside(pairs)
+        gone = {place(poison.record) for poison, _ in pairs}
+        self._held = [pair for pair in self._held if place(pair[0].record) not in gone]
 
     async def _hold_back(self, error: StoreUnavailable) -> None:
         self._outage_seconds = min(max(self._outage_seconds * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         logger.warning("waiting %.1f s: %s", self._outage_seconds, error)
-        flowing = self._progress.keys() - self._paused
+        flowing = self._progress.keys() - self._paused - self._holding.held
         await unless_revoked(self._consumer.pause(flowing))
         self._paused |= flowing
 

@@ -10,9 +10,10 @@ from sqlalchemy.exc import ArgumentError
 from pabal.errors import StoreUnavailable
 from pabal.notification import Receipt
 from pabal.store import queries, reprocessing
+from pabal.store._aside import aside, set_aside, take_up
 from pabal.store._database import Database
 from pabal.store._writing import Statements, write
-from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, Reprocessed, StoredFact
+from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, Place, Reprocessed, SetAside, StoredFact
 from pabal.store.projection import Gathered
 
 
@@ -52,6 +53,18 @@ class ConnectedStore:
                 connection, wanted, tenant=tenant, limit=limit, cursor=cursor, cutoff=cutoff
             )
         )
+
+    def set_aside(self, records: Sequence[SetAside]) -> None:
+        """See `Store.set_aside`."""
+        self._database.write(lambda connection: set_aside(connection, records))
+
+    def take_up(self, places: Sequence[Place]) -> int:
+        """See `Store.take_up`."""
+        return self._database.write(lambda connection: take_up(connection, places))
+
+    def aside(self, *, limit: int) -> Sequence[SetAside]:
+        """See `Store.aside`."""
+        return self._database.read(lambda connection: aside(connection, limit=limit))
 
     def unaccounted(self, *, limit: int, cutoff: float) -> list[DeliveryView]:
         """See `Store.unaccounted`."""

@@ -35,6 +35,10 @@ STATEMENT_SECONDS: Final = 30.0
 SILENT_SECONDS: Final = STATEMENT_SECONDS + 5.0
 """How long a server may be silent before we do: one that works would have given up the statement."""
 
+_LIMIT_EXCEEDED: Final = "54"
+"""PostgreSQL's class of errors for values beyond its limits, such as a text too long for its index: waiting mends none
+of them (PostgreSQL, Appendix A)."""
+
 _MIGRATION_LOCK: Final = 0x7061626D
 """An advisory lock of PostgreSQL: one migrates, the others wait and find it done."""
 
@@ -111,6 +115,8 @@ class Database:
         except (exc.DataError, exc.IntegrityError, OverflowError, UnicodeError) as error:
             raise StoreRefused(f"the store at {self._place()} does not take it: {_first_line(error)}") from error
         except exc.DBAPIError as error:
+            if str(getattr(error.orig, "sqlstate", "")).startswith(_LIMIT_EXCEEDED):
+                raise StoreRefused(f"the store at {self._place()} does not take it: {_first_line(error)}") from error
             # A connection may be lost because it is an old one; a server that is silent would be silent again.
             is_lost = error.connection_invalidated and not _is_silence(error)
             raise (_ConnectionLost if is_lost else StoreUnavailable)(

@@ -16,7 +16,7 @@ built again from what the log still holds.
 
 from collections.abc import Awaitable, Collection, Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -176,6 +176,27 @@ class DeadLettered(Fact, frozen=True, kw_only=True):
     delivery: Delivery | None = None
 
 
+class Place(NamedTuple):
+    """Where a record stands in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class SetAside(Fact, frozen=True, kw_only=True):
+    """A record that could be neither decoded nor folded: where it stands, since when, why, how large its value is, and
+    how that begins (at most 4 KB)."""
+
+    topic: str
+    partition: int
+    offset: int
+    at: datetime
+    error: str
+    size: int
+    start: bytes
+
+
 StoredFact = Delivery | DeliveryEvent | Receipt | DeadLettered
 """What the recorder folds. A `Delivery` is one as it stands in `pabal.deliveries.*`."""
 
@@ -233,12 +254,28 @@ class Store(Protocol):
         """A page of deliveries. Raises InvalidCursor for a cursor that this did not give out."""
         ...
 
+    async def set_aside(self, records: Sequence[SetAside]) -> None:
+        """Keep what could be neither decoded nor folded, by topic, partition and offset. Safe to repeat; what is said
+        last of a record holds."""
+        ...
+
+    async def take_up(self, places: Sequence[Place]) -> int:
+        """These records were folded: none of them is set aside any more. Returns how many were."""
+        ...
+
+    async def aside(self, *, limit: int) -> Sequence[SetAside]:
+        """Records that are set aside, the oldest first."""
+        ...
+
     async def unaccounted(self, *, now: datetime, limit: int) -> Sequence[DeliveryView]:
         """Deliveries past their expiry without a final fact, oldest expiry first."""
         ...
 
     async def prune(self, *, before: datetime) -> int:
-        """Forget deliveries that expired and were last heard of before an instant, in small steps; returns how many."""
+        """Forget deliveries that expired and were last heard of before an instant, in small steps; returns how many.
+
+        What was appended before it and is set aside is forgotten too.
+        """
         ...
 
     async def close(self) -> None:

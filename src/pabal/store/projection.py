@@ -23,7 +23,15 @@ from uuid import UUID
 
 import msgspec
 
-from pabal.notification import Delivery, DeliveryEvent, EventKind, Receipt, ReceiptKind
+from pabal.notification import (
+    FIRST_INSTANT,
+    LAST_INSTANT,
+    Delivery,
+    DeliveryEvent,
+    EventKind,
+    Receipt,
+    ReceiptKind,
+)
 from pabal.plan import MAX_TIME_TO_LIVE
 from pabal.store.port import DeadLettered, DeliveryStatus, StoredFact, TimelineEntry
 
@@ -67,6 +75,9 @@ _SENT_RANKS: Final[Mapping[ReceiptKind, tuple[int, DeliveryStatus]]] = {
     "complained": (3, "complained"),
 }
 """Rank and status of what a receipt says; every receipt says that the provider took it."""
+
+_FIRST_SECONDS: Final = FIRST_INSTANT.timestamp()
+_LAST_SECONDS: Final = LAST_INSTANT.timestamp()
 
 _encode = msgspec.json.Encoder().encode
 _read_entry = msgspec.json.Decoder(TimelineEntry).decode
@@ -253,8 +264,9 @@ def read_tags(tags: str) -> tuple[str, ...]:
 
 
 def instant(seconds: float) -> datetime:
-    """An instant as it is stored."""
-    return datetime.fromtimestamp(seconds, UTC)
+    """An instant as it is stored. What lies near an end of the calendar is brought to where it can be reckoned with:
+    a provider may date a receipt as it likes, and seconds in a double round it past the last year."""
+    return datetime.fromtimestamp(min(max(seconds, _FIRST_SECONDS), _LAST_SECONDS), UTC)
 
 
 def stored_text(text: str) -> str:

@@ -108,6 +108,7 @@ def prune(connection: sa.Connection, *, before: float, limit: int) -> int:
     if len(old) < limit:
         connection.execute(sa.delete(schema.receipts).where(schema.receipts.c.at < before))
         connection.execute(sa.delete(schema.dead_letters).where(schema.dead_letters.c.at < before))
+        connection.execute(sa.delete(schema.set_aside).where(schema.set_aside.c.at < before))
     return len(old)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The newest migration. Kept here so that a start that has nothing to migrate need not load Alembic."""
 
 _Text = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
@@ -139,3 +139,17 @@ dead_letters = sa.Table(
 )
 """Records of the dead topics, also those whose bytes cannot be read (without `delivery_id`)."""
 sa.Index("dead_letters_by_time", dead_letters.c.at)
+
+set_aside = sa.Table(
+    "set_aside",
+    metadata,
+    sa.Column("topic", _Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True),
+    sa.Column("offset", sa.BigInteger, primary_key=True),
+    sa.Column("at", _Seconds, nullable=False),
+    sa.Column("error", _Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("start", sa.LargeBinary, nullable=False),
+)
+"""Records that could be neither decoded nor folded; `start` is the first 4 KB of a value of `size` bytes."""
+sa.Index("set_aside_by_time", set_aside.c.at)

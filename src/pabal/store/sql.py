@@ -15,10 +15,10 @@ from uuid import UUID
 
 from pabal.clock import Clock
 from pabal.database_thread import DatabaseThread
-from pabal.errors import ConfigError, StoreUnavailable
+from pabal.errors import ConfigError, StoreRefused, StoreUnavailable
 from pabal.notification import Receipt
-from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, Reprocessed, StoredFact
-from pabal.store.projection import UNACCOUNTED_GRACE_SECONDS, gather
+from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, Place, Reprocessed, SetAside, StoredFact
+from pabal.store.projection import UNACCOUNTED_GRACE_SECONDS, Gathered, gather
 
 if TYPE_CHECKING:
     from pabal.store._connected import ConnectedStore
@@ -50,7 +50,7 @@ class SqlStore:
     async def fold(self, facts: Sequence[StoredFact]) -> None:
         """See `Store.fold`."""
         if facts:
-            await self._ask(lambda store: store.fold(gather(facts)))
+            await self._ask(lambda store: store.fold(_gathered(facts)))
 
     async def reported(self, facts: Sequence[StoredFact]) -> Sequence[tuple[Receipt, DeliveryView]]:
         """See `Store.reported`."""
@@ -75,6 +75,19 @@ class SqlStore:
         return await self._ask(
             lambda store: store.deliveries(wanted, tenant=tenant, limit=limit, cursor=cursor, cutoff=cutoff)
         )
+
+    async def set_aside(self, records: Sequence[SetAside]) -> None:
+        """See `Store.set_aside`."""
+        if records:
+            await self._ask(lambda store: store.set_aside(records))
+
+    async def take_up(self, places: Sequence[Place]) -> int:
+        """See `Store.take_up`."""
+        return await self._ask(lambda store: store.take_up(places)) if places else 0
+
+    async def aside(self, *, limit: int) -> Sequence[SetAside]:
+        """See `Store.aside`."""
+        return await self._ask(lambda store: store.aside(limit=limit))
 
     async def unaccounted(self, *, now: datetime, limit: int) -> Sequence[DeliveryView]:
         """See `Store.unaccounted`."""
@@ -149,6 +162,16 @@ class SqlStore:
 
     def _cutoff(self) -> float:
         return self._clock.now().timestamp() - UNACCOUNTED_GRACE_SECONDS
+
+
+def _gathered(facts: Sequence[StoredFact]) -> Gathered:
+    """Merging is pure: where it fails, one of the facts is at fault. Raises StoreRefused."""
+    try:
+        return gather(facts)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise StoreRefused(f"it cannot be folded: {type(error).__name__}: {error}") from error
 
 
 def store_url(url: str | None, *, data: Path) -> str:

@@ -1,8 +1,9 @@
 """Laws about folding: any order, any number of times, any pieces; receipts; what cannot be taken."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4, uuid5
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from pabal.errors import StoreRefused
 from pabal.notification import Delivery, EventKind, ReceiptKind
-from pabal.store.port import DeliveryFilter, Store, StoredFact
+from pabal.store.port import DeliveryFilter, Place, SetAside, Store, StoredFact
 from pabal.testing._store_lab import (
     NOW,
     TENANT,
@@ -184,6 +185,31 @@ class FoldLaws(StoreHarness):
 
         assert await store.delivery(delivery.id, tenant=TENANT) is None
 
+    @pytest.mark.parametrize("instant", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+    async def test_facts_from_an_end_of_the_calendar_are_folded_and_shown(self, store: Store, instant: str) -> None:
+        delivery, when = a_delivery(), datetime.fromisoformat(instant)
+        event = msgspec.structs.replace(an_event(delivery, "scheduled", due=when), at=when)
+        receipt = msgspec.structs.replace(a_receipt("delivered", delivery_id=delivery.id), at=when)
+
+        await store.fold([delivery, event, receipt])
+
+        assert [view.status for _, view in await store.reported([receipt])] == ["delivered"]
+        assert (await view_of(store, delivery)).timeline[0].at == when
+        assert len((await store.deliveries(DeliveryFilter(), tenant=TENANT, limit=9)).deliveries) == 1
+        assert await store.unaccounted(now=at(10), limit=9) == []
+
+    async def test_texts_of_any_length_are_folded_or_refused(self, store: Store) -> None:
+        # Not all alike: PostgreSQL compresses what it files.
+        huge = "".join(uuid4().hex for _ in range(4000))
+        delivery = a_delivery(to=huge, tags=(huge,))
+        facts: list[StoredFact] = [delivery, an_event(delivery, "sent", provider_id=huge), a_delivery()]
+
+        for fact in facts:
+            with contextlib.suppress(StoreRefused):
+                await store.fold([fact])
+
+        assert await status_of(store, facts[2]) == "accepted"  # type: ignore[arg-type]
+
     async def test_texts_with_nul_are_folded(self, store: Store) -> None:
         delivery = a_delivery(to="https://example.com/\0", tags=("\0",))
         event = an_event(delivery, "sent", response="200 \0", provider_id="m\0")
@@ -284,6 +310,86 @@ class ReportedLaws(StoreHarness):
 
         assert list(await store.reported([delivery, an_event(delivery, "sent", provider_id="m-1")])) == []
         assert list(await store.reported([a_receipt("bounced", provider_id="never seen")])) == []
+
+
+class SetAsideLaws(StoreHarness):
+    """What could be neither decoded nor folded."""
+
+    async def test_what_is_set_aside_is_kept_once_by_its_place_and_listed_oldest_first(self, store: Store) -> None:
+        first, second = _aside(offset=2, seconds=1), _aside(offset=1, seconds=2)
+
+        await store.set_aside([second, first])
+        await store.set_aside([first])
+
+        assert list(await store.aside(limit=9)) == [first, second]
+        assert list(await store.aside(limit=1)) == [first]
+
+    async def test_what_is_said_last_of_a_record_holds(self, store: Store) -> None:
+        first = _aside(offset=2)
+        await store.set_aside([first])
+
+        await store.set_aside([msgspec.structs.replace(first, error="another")])
+
+        assert [each.error for each in await store.aside(limit=9)] == ["another"]
+
+    async def test_any_bytes_and_any_words_are_kept(self, store: Store) -> None:
+        kept = [
+            _aside(offset=1, start=b"\0\xff" * 2048, size=2**40, error="x" * 1000),
+            _aside(offset=2**62, start=b"", size=0, error="\0"),
+        ]
+
+        await store.set_aside(kept)
+
+        found = list(await store.aside(limit=9))
+        assert found == [kept[0], msgspec.structs.replace(kept[1], error="\ufffd")]
+
+    async def test_what_is_taken_up_is_set_aside_no_more_and_nothing_else(self, store: Store) -> None:
+        await store.set_aside([_aside(offset=offset) for offset in (1, 2, 3)])
+        await store.set_aside([_aside(offset=2, partition=1)])
+        places = [Place("pabal.events", 0, offset) for offset in (0, 1, 2, 9)]
+
+        taken = await store.take_up(places)
+        again = await store.take_up(places)
+
+        assert (taken, again) == (2, 0)
+        assert [(each.partition, each.offset) for each in await store.aside(limit=9)] == [(0, 3), (1, 2)]
+
+    async def test_two_that_set_aside_the_same_at_once_do_not_wait_in_a_circle(
+        self, stores: tuple[Store, Store]
+    ) -> None:
+        kept = [_aside(offset=offset) for offset in range(50)]
+
+        await asyncio.gather(stores[0].set_aside(kept), stores[1].set_aside(kept[::-1]))
+
+        assert len(await stores[0].aside(limit=99)) == 50
+
+    async def test_what_was_set_aside_long_ago_is_forgotten(self, store: Store) -> None:
+        old, fresh = _aside(offset=1, seconds=0), _aside(offset=2, seconds=5000)
+        await store.set_aside([old, fresh])
+
+        await store.prune(before=at(4000))
+
+        assert list(await store.aside(limit=9)) == [fresh]
+
+
+def _aside(
+    *,
+    offset: int,
+    partition: int = 0,
+    seconds: float = 0,
+    error: str = "not a delivery event",
+    size: int = 3,
+    start: bytes = b"{no",
+) -> SetAside:
+    return SetAside(
+        topic="pabal.events",
+        partition=partition,
+        offset=offset,
+        at=at(seconds),
+        error=error,
+        size=size,
+        start=start,
+    )
 
 
 class PruneLaws(StoreHarness):

@@ -5,11 +5,11 @@ every law. tests/store/test_sqlite_store.py is a whole one.
 """
 
 from pabal.testing._store_answers import AnswerLaws, ListLaws, UnaccountedLaws
-from pabal.testing._store_folding import FoldLaws, PruneLaws, ReportedLaws
+from pabal.testing._store_folding import FoldLaws, PruneLaws, ReportedLaws, SetAsideLaws
 from pabal.testing._store_lab import StoreDatabase
 
 __all__ = ["StoreContract", "StoreDatabase"]
 
 
-class StoreContract(AnswerLaws, ListLaws, UnaccountedLaws, FoldLaws, ReportedLaws, PruneLaws):
+class StoreContract(AnswerLaws, ListLaws, UnaccountedLaws, FoldLaws, ReportedLaws, SetAsideLaws, PruneLaws):
     """What `pabal.store.port.Store` promises, law by law."""

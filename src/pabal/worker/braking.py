@@ -7,71 +7,27 @@ well. `pabal brake release` writes the answer under the same key. A worker that 
 import asyncio
 import logging
 from collections.abc import Collection
-from typing import Literal
 
-import msgspec
-
-from pabal.broker.port import NewRecord, Producer, Reader, Record
+from pabal.brakes import BrakeState, brake_key, brake_record, how_to_release, read_brake
+from pabal.broker.port import NewRecord, Producer, Reader
 from pabal.clock import Clock
 from pabal.errors import DecodeError, LogError
-from pabal.notification import OPS_TOPIC, Fact, Instant
+from pabal.notification import OPS_TOPIC
 from pabal.ops import LOOK_EVERY_SECONDS, OpsTail
 from pabal.runtime import insist
+from pabal.unreadable import Unreadable
 from pabal.worker.dispatch import Dispatch
 from pabal.worker.intake import Intake
 
 logger = logging.getLogger(__name__)
 
-BRAKE_SCHEMA = b"brake/1"
-
-
-class BrakeState(Fact, frozen=True, kw_only=True):
-    """What holds for one class of one channel (schema `brake/1`). `released`: not to be braked before `until`."""
-
-    state: Literal["braked", "released"]
-    at: Instant
-    reason: str
-    until: Instant | None = None
-
-
-def brake_key(channel: str, class_: str) -> bytes:
-    """The key of its record in `pabal.ops`."""
-    return f"brake/{channel}/{class_}".encode()
-
-
-def brake_record(channel: str, class_: str, state: BrakeState) -> NewRecord:
-    """The record that says so."""
-    return NewRecord(
-        topic=OPS_TOPIC,
-        key=brake_key(channel, class_),
-        value=msgspec.json.encode(state),
-        headers=(("schema", BRAKE_SCHEMA),),
-    )
-
-
-def read_brake(record: Record) -> BrakeState | None:
-    """What a record of `pabal.ops` says about a brake; None when it speaks of something else, or says nothing."""
-    if record.header("schema") != BRAKE_SCHEMA or record.value is None:
-        return None
-    try:
-        return msgspec.json.decode(record.value, type=BrakeState)
-    except msgspec.DecodeError as error:
-        logger.warning("%s@%d is not a brake's state: %s", OPS_TOPIC, record.offset, error)
-        return None
-
-
-def how_to_release(name: str) -> str:
-    """What a person does about the brake of `<channel> <class>`: the words of the alert and of `pabal brake list`."""
-    return (
-        "Undo what was deployed, then let it go on, or let what cannot be read be dead-lettered, with: "
-        f"pabal brake release {name} --reason WHY"
-    )
-
 
 class Braking:
-    """Tells and hears the brakes of one worker."""
+    """Tells and hears the brakes of one worker. `unreadable` counts what says nothing of a brake under a brake's key:
+    what was said before holds."""
 
     def __init__(self, *, reader: Reader, producer: Producer, clock: Clock) -> None:
+        self.unreadable = Unreadable("brakes")
         self._ops = OpsTail(reader)
         self._producer = producer
         self._clock = clock
@@ -101,7 +57,11 @@ class Braking:
         heard: dict[bytes, BrakeState] = {}
         try:
             async for record in self._ops.read_on():
-                state = read_brake(record)
+                try:
+                    state = read_brake(record)
+                except DecodeError as error:
+                    self.unreadable.note(record, error)
+                    continue
                 if state is not None and record.key in self._intakes:
                     heard[record.key] = state
         finally:  # Also when the log went away in the middle: it is not read again.

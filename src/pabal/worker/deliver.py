@@ -238,9 +238,12 @@ class Deliverer:
             return DeadLetter(error_class="template", message=str(content))
         try:
             return self._channel.render(delivery, content)
-        except (ValueError, TypeError) as error:
-            # Content that the API would not have accepted, from a record of somebody else's.
-            return DeadLetter(error_class="unrenderable", message=str(error))
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Content that the API would not have accepted, from a record of somebody else's: to render it is pure, and
+            # a mail library has many ways to fail.
+            return DeadLetter(error_class="unrenderable", message=str(error) or type(error).__name__)
 
     def _claim(self, delivery: Delivery, *, carrier: Carrier, refusal: Verdict | None) -> Claim:
         now = self._clock.now()

@@ -1,0 +1,29 @@
+"""What a reader passes over because it cannot be read: counted, and said without filling the log."""
+
+import logging
+from typing import Final
+
+from pabal.broker.port import Record
+
+logger = logging.getLogger(__name__)
+
+SAID_ONE_BY_ONE: Final = 8
+"""So many are named each; from then on one at each doubling, so that a flood of them costs a few dozen lines."""
+
+
+class Unreadable:
+    """The records of one reader that it cannot read. `reader` is who passes over them, in a word or two.
+
+    A record that a reader comes to again (it reads a topic whole from time to time) is counted again.
+    """
+
+    def __init__(self, reader: str) -> None:
+        self.count = 0
+        self._reader = reader
+
+    def note(self, record: Record, why: object) -> None:
+        """One more."""
+        self.count += 1
+        if self.count <= SAID_ONE_BY_ONE or self.count.bit_count() == 1:
+            place = f"{record.topic}/{record.partition}@{record.offset}"
+            logger.warning("%s: %s cannot be read (%d so far): %s", self._reader, place, self.count, why)

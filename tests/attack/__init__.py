@@ -1,0 +1,1 @@
+"""What an attacker, a foreign client and the field really send."""
