@@ -24,7 +24,8 @@ from pabal.notification import (
     delivery_id,
     notification_id,
 )
-from pabal.template import Template
+from pabal.sandbox.budget import WORK_HERE
+from pabal.template import Template, TooMuchWork
 
 MAX_DELIVERIES: Final = 500
 """Recipients of one notification. A larger audience is several requests."""
@@ -169,10 +170,14 @@ def plan_deliveries(
     rules: Rules,
     traceparent: str | None = None,
     tracestate: str | None = None,
+    rendered: Content | TemplateError | None = None,
 ) -> Plan | tuple[Flaw, ...]:
     """The deliveries of a request, or everything that is wrong with it (at least one flaw).
 
-    `traceparent` and `tracestate` are the trace that the request belongs to.
+    `traceparent` and `tracestate` are the trace that the request belongs to. `rendered` is what became of its template
+    where that was rendered before.
+
+    Raises TooMuchWork when the template is too large to be rendered here: to be rendered apart, and planned again.
     """
     if len(request.to) > MAX_DELIVERIES:
         # Alone: looking at thousands of addresses to say more would cost what the cap is there to save.
@@ -183,7 +188,7 @@ def plan_deliveries(
         return (Flaw(path="$.to", code="too_many_deliveries", message=message),)
     flaws: list[Flaw] = []
     recipients = _read_recipients(request.to, channels=rules.channels, flaws=flaws)
-    said, template = _read_content(request, recipients=recipients, rules=rules, flaws=flaws)
+    said, template = _read_content(request, recipients=recipients, rules=rules, rendered=rendered, flaws=flaws)
     send_at, expires_at = _read_times(request, now=now, time_to_live=rules.times_to_live[request.class_], flaws=flaws)
     if flaws:
         return tuple(flaws)
@@ -232,7 +237,12 @@ def _read_recipients(
 
 
 def _read_content(
-    request: NotificationRequest, *, recipients: Collection[Address], rules: Rules, flaws: list[Flaw]
+    request: NotificationRequest,
+    *,
+    recipients: Collection[Address],
+    rules: Rules,
+    rendered: Content | TemplateError | None,
+    flaws: list[Flaw],
 ) -> tuple[Content | None, TemplateRef | None]:
     """What will be said, checked for every channel asked, and the template that it comes from if any."""
     said: Content | None
@@ -250,7 +260,9 @@ def _read_content(
     else:
         assert request.template is not None
         where = "$.template"
-        said, template = _read_template(request.template, request.data or {}, templates=rules.templates, flaws=flaws)
+        said, template = _read_template(
+            request.template, request.data or {}, templates=rules.templates, rendered=rendered, flaws=flaws
+        )
     if said is not None:
         problems = (rules.channels[channel].check(said) for channel in {to.channel: None for to in recipients})
         flaws += [Flaw(path=where, code="unusable_content", message=problem) for problem in problems if problem]
@@ -272,7 +284,12 @@ def _read_plain(content: RequestedContent, *, flaws: list[Flaw]) -> Content:
 
 
 def _read_template(
-    name: str, data: dict[str, Any], *, templates: Mapping[str, Template], flaws: list[Flaw]
+    name: str,
+    data: dict[str, Any],
+    *,
+    templates: Mapping[str, Template],
+    rendered: Content | TemplateError | None,
+    flaws: list[Flaw],
 ) -> tuple[Content | None, TemplateRef | None]:
     """Render once, now, so that a template that lacks data is the caller's error and not a dead letter."""
     template = templates.get(name)
@@ -283,12 +300,17 @@ def _read_template(
         return None, None
     if not _check_nesting(data, path="$.data", flaws=flaws):
         return None, None
-    try:
-        said = template.render(data)
-    except TemplateError as error:
-        flaws.append(Flaw(path="$.data", code="template_failed", message=str(error)))
+    if rendered is None:
+        try:
+            rendered = template.render(data, work=WORK_HERE)
+        except TooMuchWork:
+            raise
+        except TemplateError as error:
+            rendered = error
+    if isinstance(rendered, TemplateError):
+        flaws.append(Flaw(path="$.data", code="template_failed", message=str(rendered)))
         return None, None
-    return said, TemplateRef(name=name, hash=template.hash, data=data)
+    return rendered, TemplateRef(name=name, hash=template.hash, data=data)
 
 
 def _read_times(

@@ -67,7 +67,7 @@ class BatchEndpoint:
         load = _Load()
         for index, item in enumerate(items):
             root = f"$.notifications[{index}]"
-            self._judge(item, root=root, tenant=tenant, trace=trace, load=load)
+            await self._judge(item, root=root, tenant=tenant, trace=trace, load=load)
             # A batch is up to half a second of work; the requests beside it must not wait for all of it.
             await asyncio.sleep(0)
         if load.deliveries:
@@ -85,7 +85,7 @@ class BatchEndpoint:
         status = 202 if all(result.status == 202 for result in load.results) else 207
         return Answer(status=status, body=BatchAnswer(results=tuple(load.results)))
 
-    def _judge(self, item: msgspec.Raw, *, root: str, tenant: str, trace: Trace, load: "_Load") -> None:
+    async def _judge(self, item: msgspec.Raw, *, root: str, tenant: str, trace: Trace, load: "_Load") -> None:
         key: str | None = None
         try:
             if (size := len(memoryview(item))) > MAX_BODY_BYTES:
@@ -97,7 +97,9 @@ class BatchEndpoint:
                 key = self._new_key()
             else:
                 key = check_idempotency_key(request.idempotency_key, path=path)
-            prepared = self._acceptance.prepare(request, tenant=tenant, idempotency_key=key, trace=trace, root=root)
+            prepared = await self._acceptance.prepare(
+                request, tenant=tenant, idempotency_key=key, trace=trace, root=root
+            )
             load.take(prepared, key=key, root=root)
         except Refused as refused:
             problem = refused.problem()

@@ -43,7 +43,7 @@ class NotificationsEndpoint:
             )
             check_json(head)
             request = decode(self._decoder, await read_body(receive, head, limit=MAX_BODY_BYTES))
-            prepared = self._acceptance.prepare(
+            prepared = await self._acceptance.prepare(
                 request, tenant=caller.tenant, idempotency_key=key, trace=caller_trace(scope, head)
             )
             self._acceptance.admit(caller.tenant, deliveries=len(prepared.accepted.deliveries))
