@@ -164,6 +164,8 @@ def test_whatever_the_texts_are_the_reader_gets_them_and_nothing_else(
         "Shop",
         "Shop, Inc.",
         'The "Shop"',
+        'Bo "The Shop" Inc., Ltd.',
+        r"A \ B",
         "back\\slash",
         "Müller, Söhne & Co",
         "한국 상점",
