@@ -1,6 +1,7 @@
 import pytest
 
 from pabal.channels.email import MAX_SUBJECT, Email
+from pabal.errors import InvalidAddress
 from pabal.notification import Content, EmailContent
 
 
@@ -29,3 +30,19 @@ def test_a_long_title_is_no_matter_where_the_mail_has_a_subject_of_its_own() -> 
 
 def test_a_subject_of_blanks_is_none() -> None:
     assert Email().check(Content(title=" \n ", body="b")) == "an e-mail needs a title, or email.subject"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("a@example.0x7f", "a@256.256.256.256", "a@foo.123", "a@a..b.example", "a@a!b.example", "a@-a.example"),
+        *("a@xn--zz.example", "a@☃.example", "a@[1.2.3.4]", f"a@{'x' * 64}.example", "a@example.com."),
+    ],
+)
+def test_a_domain_that_cannot_exist_is_refused(address: str) -> None:
+    with pytest.raises(InvalidAddress):
+        Email().canonical(address)
+
+
+def test_an_internationalised_domain_is_taken() -> None:
+    assert Email().canonical("a@BÜCHER.example") == Email().canonical("a@bücher.example")

@@ -1,5 +1,6 @@
 """E-mail: a subject, a text and perhaps an HTML part, to one mailbox."""
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -8,6 +9,8 @@ from email_validator import EmailNotValidError, validate_email
 from pabal.channels.port import Rendered
 from pabal.errors import InvalidAddress
 from pabal.notification import Content, Delivery
+
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 MAX_SUBJECT: Final = 998
 """Characters of a subject: the longest line of RFC 5322 §2.1.1. A longer one can be sent folded, but who unfolds it
@@ -59,6 +62,10 @@ def _subject(content: Content) -> str:
 def _canonical(address: str) -> str:
     # Checking one address costs about as much as the rest of an accept; callers repeat addresses.
     try:
-        return validate_email(address, check_deliverability=False).normalized
+        checked = validate_email(address, check_deliverability=False)
     except EmailNotValidError as error:
         raise InvalidAddress(str(error)) from None
+    top_level = checked.ascii_domain.rpartition(".")[2]
+    if _NUMBER.fullmatch(top_level):
+        raise InvalidAddress(f"The part after the @-sign ends in a number: there is no top-level domain {top_level!r}.")
+    return checked.normalized
