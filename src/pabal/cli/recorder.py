@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pabal.cli.compose import check_topics, open_existing_store, open_parts, open_store, run_recorder
 from pabal.cli.options import common_options, run_role, settings_of, url_of, with_clear_errors
+from pabal.cli.terminal import Terminal, say
 from pabal.clock import SystemClock
 from pabal.recorder.rebuild import Rebuilt, rebuild
 from pabal.store.port import DeliveryView
@@ -68,11 +69,11 @@ def rebuild_command(log_url: str | None, config: Path | None, data: Path) -> Non
             await store.close()
 
     rebuilt = asyncio.run(run())
-    click.echo(f"{rebuilt.records} records were read into the store")
+    say(f"{rebuilt.records} records were read into the store")
     if rebuilt.undecodable or rebuilt.refused:
-        click.echo(f"{rebuilt.undecodable} could not be read, {rebuilt.refused} not be stored; they were skipped")
+        say(f"{rebuilt.undecodable} could not be read, {rebuilt.refused} not be stored; they were skipped")
     if rebuilt.released:
-        click.echo(f"on {rebuilt.released} partitions unread records are gone; recorders go on with what is left")
+        say(f"on {rebuilt.released} partitions unread records are gone; recorders go on with what is left")
 
 
 @click.group()
@@ -102,7 +103,7 @@ def migrate(log_url: str | None, config: Path | None, data: Path) -> None:
 
     before = asyncio.run(run())
     came_from = f"they were at {before}" if before else "there were none"
-    click.echo(f"the store's tables are up to date ({came_from})")
+    say(f"the store's tables are up to date ({came_from})")
 
 
 @store.command()
@@ -125,11 +126,11 @@ def unaccounted(log_url: str | None, config: Path | None, data: Path) -> None:
 
     found = asyncio.run(run())
     if not found:
-        click.echo("every delivery is accounted for")
+        say("every delivery is accounted for")
         return
     for view in found[:_MOST_SHOWN]:
         expired = f"{view.expires_at:%Y-%m-%d %H:%M:%S}" if view.expires_at else "at an unknown time"
-        click.echo(
+        say(
             f"{view.id}  {view.tenant}  {view.channel}.{view.class_}  attempt {view.attempt}  "
             f"last heard of {view.updated_at:%Y-%m-%d %H:%M:%S}  expired {expired}"
         )
@@ -139,5 +140,10 @@ def unaccounted(log_url: str | None, config: Path | None, data: Path) -> None:
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Terminal(),
+        transient=True,
     )
