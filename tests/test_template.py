@@ -93,6 +93,98 @@ def test_a_template_can_neither_leave_the_sandbox_nor_crash_the_program(text: st
         template.render({"x": [1]})
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (True, "true"),
+        (False, "false"),
+        (17, "17"),
+        (10**30, "1" + "0" * 30),
+        (1.5, "1.5"),
+        (1.0, "1.0"),
+        (1e22, "1e22"),
+        (1e-7, "1e-7"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize(
+    "blank",
+    ["{{ x }}", "{{ '' ~ x }}", "{{ [x] | join }}", "{{ x | string }}", "{{ x | trim }}", "{{ '{}'.format(x) }}"],
+)
+def test_people_read_a_value_as_json_spells_it(blank: str, value: object, says: str) -> None:
+    if blank == "{{ '{}'.format(x) }}" and isinstance(value, float):
+        says = str(value)  # what formats numbers formats them in its own way
+
+    assert parse(f'title = "a{blank}"').render({"x": value}).title == f"a{says}"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (None, r"null where a text is wanted; give a text, or say what stands for it: default"),
+        ([], "a list where a text is wanted; loop over it"),
+        (["a", "b"], "a list where a text is wanted; loop over it"),
+        ({"a": 1}, "an object where a text is wanted; name one of its fields"),
+    ],
+)
+@pytest.mark.parametrize(
+    "blank",
+    [
+        *("{{ x }}", "{{ '' ~ x }}", "{{ [x] | join }}", "{{ x | string }}", "{{ x | upper }}", "{{ x | trim }}"),
+        *("{{ '%s' | format(x) }}", "{{ '%s' % (x,) }}", "{{ '%(x)s' % {'x': x} }}", "{{ '{}'.format(x) }}"),
+        *(
+            "{{ 'a' | replace('a', x) }}",
+            "{% set y %}{{ x }}{% endset %}{{ y }}",
+            "{{ x | e }}",
+            "{{ [[x]] | first | join }}",
+        ),
+    ],
+)
+@pytest.mark.parametrize("part", ["title", "email.html"])
+def test_null_lists_and_objects_never_reach_people_as_python_spells_them(
+    part: str, blank: str, value: object, says: str
+) -> None:
+    template = parse(f'{part} = "{blank}"')
+
+    with pytest.raises(TemplateError, match=f"{part}: does not render with this data: {says}"):
+        template.render({"x": value})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{{ x }}", "null where a text is wanted"),
+        ("{{ x + 'a' }}", "null where"),
+        ("{{ 'a' + x }}", "null where"),
+        ("{{ 2 + 'a' }}", "put together with ~"),
+        ("{% for a in x %}{% endfor %}", "null where a list is wanted"),
+        ("{{ x | join }}", "null where a list is wanted"),
+        ("{{ x | length }}", "null has no length"),
+        ("{{ 1e308 * 10 }}", "a calculation came to inf"),
+        ("{{ y.a.b }}", "has no attribute 'a'"),
+        ("{{ range }}", "a function where a text is wanted"),
+        ("{{ '%r' % 'a' }}", "writes Python"),
+        ("{{ '{!r}'.format('a') }}", "writes Python"),
+    ],
+)
+def test_what_is_no_text_is_said_in_json_s_words(text: str, says: str) -> None:
+    with pytest.raises(TemplateError, match=says):
+        parse(f'title = "{text}"').render({"x": None, "y": {}})
+
+
+def test_null_may_have_a_text_that_stands_for_it() -> None:
+    template = parse("title = \"Hello {{ name | default('there', true) }}\"\nwebhook.payload = '{{ name | tojson }}'")
+
+    content = template.render({"name": None})
+
+    assert content == Content(title="Hello there", webhook=WebhookContent(payload=None))
+
+
+def test_an_error_names_the_line_of_a_part_that_has_several() -> None:
+    with pytest.raises(TemplateError, match=r"^body, line 2: does not render with this data: 'b' is undefined"):
+        parse("body = 'a\\n{{ b }}'".replace("'", '"')).render({})
+
+
 @pytest.mark.parametrize("text", ["{{ lipsum() }}", "{{ [1, 2] | random }}"])
 def test_nothing_in_a_template_draws_lots(text: str) -> None:
     with pytest.raises((ConfigError, TemplateError)):

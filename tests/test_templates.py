@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from pabal.broker.sqlite import SqliteBroker, SqliteReader
 from pabal.clock import SystemClock
 from pabal.errors import ConfigError, OffsetOutOfRange, TemplateError, UnknownTopic
 from pabal.notification import OPS_TOPIC, Content, TemplateRef
+from pabal.rendering import RenderingProcess, RenderingStopped
 from pabal.template import Template, parse_template
 from pabal.templates import TemplateLibrary, load_templates, publish_templates, template_record
 
@@ -51,7 +53,7 @@ class CountingReader:
 
 def library(broker: SqliteBroker, *own: Template) -> tuple[TemplateLibrary, CountingReader]:
     reader = CountingReader(broker.reader())
-    return TemplateLibrary(own, reader=reader, admin=broker.admin()), reader
+    return TemplateLibrary(own, reader=reader, admin=broker.admin(), apart=RenderingProcess()), reader
 
 
 def test_every_toml_file_of_the_folder_is_a_template(tmp_path: Path) -> None:
@@ -146,7 +148,9 @@ class ForgetfulReader(CountingReader):
 
 async def test_a_log_that_was_cut_off_meanwhile_is_read_from_where_it_begins_now(broker: SqliteBroker) -> None:
     first, second = template("1"), template("2")
-    elsewhere = TemplateLibrary([], reader=ForgetfulReader(broker.reader()), admin=broker.admin())
+    elsewhere = TemplateLibrary(
+        [], reader=ForgetfulReader(broker.reader()), admin=broker.admin(), apart=RenderingProcess()
+    )
 
     await publish_templates([first], producer=broker.producer())
     assert (await elsewhere.render(pin(first))).title == "1"
@@ -192,6 +196,53 @@ async def test_when_the_log_cannot_be_asked_the_error_is_the_logs(tmp_path: Path
     with pytest.raises(UnknownTopic):
         await elsewhere.render(pin(template("Hello")))
     await broker.close()
+
+
+LARGE = "{% for row in rows %}{{ row.name | upper }} {% endfor %}"
+ROWS = [{"name": "a lamp"}] * 20_000
+"""More than may be rendered in an event loop."""
+
+
+class Stopping:
+    """A process for large templates that is stopped at its first renderings."""
+
+    def __init__(self, *, times: int) -> None:
+        self.asked = 0
+        self._times = times
+
+    async def render(self, template: Template, data: Mapping[str, Any]) -> Content:
+        self.asked += 1
+        if self.asked <= self._times:
+            raise RenderingStopped("too slow")
+        return template.render(data)
+
+
+async def test_a_large_template_whose_rendering_is_stopped_once_is_rendered_once_more(broker: SqliteBroker) -> None:
+    large, apart = template(LARGE), Stopping(times=1)
+    here = TemplateLibrary([large], reader=broker.reader(), admin=broker.admin(), apart=apart)
+
+    content = await here.render(pin(large, rows=ROWS))
+
+    assert content.title is not None
+    assert content.title.startswith("A LAMP")
+    assert apart.asked == 2
+
+
+async def test_a_large_template_whose_rendering_is_stopped_twice_is_an_error(broker: SqliteBroker) -> None:
+    large, apart = template(LARGE), Stopping(times=2)
+    here = TemplateLibrary([large], reader=broker.reader(), admin=broker.admin(), apart=apart)
+
+    with pytest.raises(TemplateError, match="too slow"):
+        await here.render(pin(large, rows=ROWS))
+
+
+async def test_a_small_template_does_not_go_to_the_process_for_large_ones(broker: SqliteBroker) -> None:
+    small, apart = template(LARGE), Stopping(times=0)
+    here = TemplateLibrary([small], reader=broker.reader(), admin=broker.admin(), apart=apart)
+
+    await here.render(pin(small, rows=ROWS[:20]))
+
+    assert apart.asked == 0
 
 
 async def test_publishing_nothing_appends_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
     ├── InvalidAddress         an address its channel cannot carry
     ├── DecodeError            bytes of a record that we cannot read (its `error_class` is a stable word)
     ├── TemplateError          a template that is unknown, does not compile or does not render
+    ├── RenderingUnavailable   a large template cannot be rendered now: trying again is safe
     ├── LogError               the log (Kafka or the embedded one)
     │   ├── LogUnavailable     it did not answer in time: the outcome is unknown, trying again is safe
     │   ├── UnknownTopic       a topic does not exist; the message names the command that creates it
@@ -49,6 +50,10 @@ class DecodeError(PabalError):
 
 class TemplateError(PabalError):
     """A template is unknown, does not compile or does not render with the data given."""
+
+
+class RenderingUnavailable(PabalError):
+    """The process for large templates cannot be started, or too many wait for it. Says nothing about the template."""
 
 
 class LogError(PabalError):

@@ -24,7 +24,8 @@ from pabal.notification import (
     delivery_id,
     notification_id,
 )
-from pabal.template import Template
+from pabal.sandbox.budget import WORK_HERE
+from pabal.template import Template, TooMuchWork
 
 MAX_DELIVERIES: Final = 500
 """Recipients of one notification. A larger audience is several requests."""
@@ -170,11 +171,15 @@ def plan_deliveries(
     traceparent: str | None = None,
     tracestate: str | None = None,
     recipients: Sequence[Address | Flaw] | None = None,
+    rendered: Content | TemplateError | None = None,
 ) -> Plan | tuple[Flaw, ...]:
     """The deliveries of a request, or everything that is wrong with it (at least one flaw).
 
     `traceparent` and `tracestate` are the trace that the request belongs to. `recipients` are what `read_recipients`
-    made of them, for a caller that did so step by step.
+    made of them, for a caller that did so step by step; `rendered` is what became of its template where that was
+    rendered before.
+
+    Raises TooMuchWork when the template is too large to be rendered here: to be rendered apart, and planned again.
     """
     if len(request.to) > MAX_DELIVERIES:
         # Alone: looking at thousands of addresses to say more would cost what the cap is there to save.
@@ -191,7 +196,7 @@ def plan_deliveries(
             flaws.append(each)
         else:
             once[each] = None
-    said, template = _read_content(request, recipients=once, rules=rules, flaws=flaws)
+    said, template = _read_content(request, recipients=once, rules=rules, rendered=rendered, flaws=flaws)
     send_at, expires_at = _read_times(request, now=now, time_to_live=rules.times_to_live[request.class_], flaws=flaws)
     if flaws:
         return tuple(flaws)
@@ -236,7 +241,12 @@ def read_recipients(to: Iterable[Recipient], *, channels: Mapping[str, Channel])
 
 
 def _read_content(
-    request: NotificationRequest, *, recipients: Collection[Address], rules: Rules, flaws: list[Flaw]
+    request: NotificationRequest,
+    *,
+    recipients: Collection[Address],
+    rules: Rules,
+    rendered: Content | TemplateError | None,
+    flaws: list[Flaw],
 ) -> tuple[Content | None, TemplateRef | None]:
     """What will be said, checked for every channel asked, and the template that it comes from if any."""
     said: Content | None
@@ -254,7 +264,9 @@ def _read_content(
     else:
         assert request.template is not None
         where = "$.template"
-        said, template = _read_template(request.template, request.data or {}, templates=rules.templates, flaws=flaws)
+        said, template = _read_template(
+            request.template, request.data or {}, templates=rules.templates, rendered=rendered, flaws=flaws
+        )
     if said is not None:
         problems = (rules.channels[channel].check(said) for channel in {to.channel: None for to in recipients})
         flaws += [Flaw(path=where, code="unusable_content", message=problem) for problem in problems if problem]
@@ -276,7 +288,12 @@ def _read_plain(content: RequestedContent, *, flaws: list[Flaw]) -> Content:
 
 
 def _read_template(
-    name: str, data: dict[str, Any], *, templates: Mapping[str, Template], flaws: list[Flaw]
+    name: str,
+    data: dict[str, Any],
+    *,
+    templates: Mapping[str, Template],
+    rendered: Content | TemplateError | None,
+    flaws: list[Flaw],
 ) -> tuple[Content | None, TemplateRef | None]:
     """Render once, now, so that a template that lacks data is the caller's error and not a dead letter."""
     template = templates.get(name)
@@ -287,12 +304,17 @@ def _read_template(
         return None, None
     if not _check_nesting(data, path="$.data", flaws=flaws):
         return None, None
-    try:
-        said = template.render(data)
-    except TemplateError as error:
-        flaws.append(Flaw(path="$.data", code="template_failed", message=str(error)))
+    if rendered is None:
+        try:
+            rendered = template.render(data, work=WORK_HERE)
+        except TooMuchWork:
+            raise
+        except TemplateError as error:
+            rendered = error
+    if isinstance(rendered, TemplateError):
+        flaws.append(Flaw(path="$.data", code="template_failed", message=str(rendered)))
         return None, None
-    return said, TemplateRef(name=name, hash=template.hash, data=data)
+    return rendered, TemplateRef(name=name, hash=template.hash, data=data)
 
 
 def _read_times(

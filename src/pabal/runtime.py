@@ -10,7 +10,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 from pabal.broker.port import Consumer, TopicPartition
-from pabal.errors import Closed, LedgerUnavailable, LogError, LogUnavailable, NotAssigned, RecordRefused
+from pabal.errors import (
+    Closed,
+    LedgerUnavailable,
+    LogError,
+    LogUnavailable,
+    NotAssigned,
+    RecordRefused,
+    RenderingUnavailable,
+)
 from pabal.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -40,7 +48,7 @@ async def insist(operation: Callable[[], Awaitable[T]]) -> T:
             return await operation()
         except (Closed, RecordRefused):
             raise
-        except (LedgerUnavailable, LogError) as error:
+        except (LedgerUnavailable, LogError, RenderingUnavailable) as error:
             logger.warning("waiting %.1f s: %s", pause, error)
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -3,8 +3,8 @@
 A template is written as a TOML file; what counts is its *source*, in one canonical spelling whose SHA-256 names it.
 A delivery pins that hash, so a retry renders what was accepted, whatever has become of the file since.
 
-Jinja2 in its immutable sandbox: a template sees the data it is given and nothing else, a blank without data is an
-error, and rendering twice gives the same text (no clock, no chance).
+A template sees the data it is given and nothing else, a blank without data is an error, rendering twice gives the
+same text (no clock, no chance), and what it may cost is counted while it runs (`sandbox/`).
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import jinja2
-import jinja2.meta
 import msgspec
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pabal.choices import with_choices
 from pabal.errors import ConfigError, TemplateError
 from pabal.notification import Content, EmailContent, WebhookContent
+from pabal.sandbox.budget import WORK_APART, Meter, OverBudget
+from pabal.sandbox.environment import Compiled, Sandbox
 
 MAX_SOURCE_BYTES: Final = 256 * 1024
 """A template travels as one record, which every worker reads and keeps."""
@@ -85,9 +85,15 @@ class Template:
         self.hash = hashlib.sha256(self.source_json).hexdigest()
         self._parts = {part: _compile(part, text) for part, text in _texts(source).items()}
 
-    def render(self, data: Mapping[str, Any]) -> Content:
-        """What the template says with this data. Raises TemplateError naming the part and what it lacks."""
-        said = {part: _render(part, compiled, data) for part, compiled in self._parts.items()}
+    def render(self, data: Mapping[str, Any], *, work: int = WORK_APART) -> Content:
+        """What the template says with this data, for at most so much work.
+
+        Raises:
+            TooMuchWork: it would take more work than that.
+            TemplateError: names the part and what it lacks.
+        """
+        meter = Meter(work)
+        said = {part: _render(part, compiled, data, meter=meter) for part, compiled in self._parts.items()}
         email = EmailContent(
             subject=said.get("email.subject"), text=said.get("email.text"), html=said.get("email.html")
         )
@@ -125,7 +131,7 @@ def parse_template(name: str, text: str, *, path: str) -> Template:
         if file.sample is not None:
             template.render(file.sample)
     except _PartError as error:
-        raise ConfigError(f"{path}{_file_line(text, error)}: {error}") from error
+        raise ConfigError(f"{path}{_file_line(text, error)}: {error.told}") from error
     return template
 
 
@@ -139,12 +145,17 @@ def read_template(name: str, source_json: bytes) -> Template:
 
 
 class _PartError(TemplateError):
-    """Which part is at fault, and the line within it (1 is its first) if that is known."""
+    """Which part is at fault, and the line within it (1 is its first) if that is known. `told` leaves the line out."""
 
     def __init__(self, part: str, message: str, *, line: int | None = None) -> None:
-        super().__init__(f"{part}: {message}")
+        super().__init__(f"{part}{'' if line in (None, 1) else f', line {line}'}: {message}")
+        self.told = f"{part}: {message}"
         self.part = part
         self.line = line
+
+
+class TooMuchWork(_PartError):
+    """The template is not wrong, but it would take more work than it was given."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -152,15 +163,8 @@ _decode = msgspec.json.Decoder(TemplateSource).decode
 _decode_json = msgspec.json.Decoder().decode
 
 
-def _environment(*, autoescape: bool) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=autoescape)
-    # A retry must render what was accepted, so nothing that draws lots.
-    del environment.globals["lipsum"], environment.filters["random"]
-    return environment
-
-
-_PLAIN = _environment(autoescape=False)
-_HTML = _environment(autoescape=True)
+_PLAIN = Sandbox(autoescape=False)
+_HTML = Sandbox(autoescape=True)
 
 
 def _texts(source: TemplateSource) -> dict[str, str]:
@@ -177,22 +181,27 @@ def _texts(source: TemplateSource) -> dict[str, str]:
     return {part: text for part, text in parts.items() if text is not None}
 
 
-def _compile(part: str, text: str) -> jinja2.Template:
-    environment = _HTML if part == "email.html" else _PLAIN
+def _compile(part: str, text: str) -> Compiled:
     try:
-        if any(True for _ in jinja2.meta.find_referenced_templates(environment.parse(text))):
-            raise _PartError(part, "include, import and extends are not supported: a template stands alone")
-        return environment.from_string(text)
+        return Compiled(_HTML if part == "email.html" else _PLAIN, text)
     except jinja2.TemplateSyntaxError as error:
         raise _PartError(part, error.message or "does not compile", line=error.lineno) from None
-    except (RecursionError, SyntaxError):
+    except (RecursionError, SyntaxError, MemoryError):
         # Jinja2 translates to Python, which has limits of its own: 20 nested loops, 100 levels, 200 parentheses.
         raise _PartError(part, "is nested too deeply") from None
+    except ValueError as error:
+        raise _PartError(part, f"does not compile: {error}") from None
 
 
-def _render(part: str, compiled: jinja2.Template, data: Mapping[str, Any]) -> str:
+def _render(part: str, compiled: Compiled, data: Mapping[str, Any], *, meter: Meter) -> str:
     try:
-        said = compiled.render(data)
+        said = compiled.render(data, meter=meter)
+    except OverBudget as error:
+        message = "takes more work than a template may: it repeats too much, or says too much, with this data"
+        raise TooMuchWork(part, message, line=_line_in_template(error)) from None
+    except MemoryError:
+        # Not the template's failure alone: it depends on what else the process holds.
+        raise
     except Exception as error:  # A template is a program: it can fail in any way that its data makes it fail.
         message = str(error) or type(error).__name__
         raise _PartError(part, f"does not render with this data: {message}", line=_line_in_template(error)) from None

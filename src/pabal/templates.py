@@ -7,16 +7,21 @@ folder or years later, renders what was accepted by asking its library for the h
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pabal.broker.port import Admin, NewRecord, Producer, Reader, Record, TopicPartition
 from pabal.codec import SCHEMA_HEADER, check_schema
 from pabal.errors import ConfigError, DecodeError, OffsetOutOfRange, TemplateError
 from pabal.notification import OPS_TOPIC, Content, TemplateRef
-from pabal.template import Template, parse_template, read_template
+from pabal.rendering import RenderingStopped, Renders
+from pabal.sandbox.budget import WORK_HERE
+from pabal.template import Template, TooMuchWork, parse_template, read_template
 from pabal.unreadable import Unreadable
+
+logger = logging.getLogger(__name__)
 
 TEMPLATE_SCHEMA: Final = b"template/1"
 _KEY_PREFIX: Final = b"template/"
@@ -63,12 +68,16 @@ async def publish_templates(templates: Collection[Template], *, producer: Produc
 class TemplateLibrary:
     """Renders pinned templates, whoever loaded them. Belongs to one event loop; any number of tasks may ask."""
 
-    def __init__(self, templates: Collection[Template], *, reader: Reader, admin: Admin) -> None:
-        """`templates`: those of this host's own folder (none is fine); the rest comes from the log when asked for."""
+    def __init__(self, templates: Collection[Template], *, reader: Reader, admin: Admin, apart: Renders) -> None:
+        """`templates`: those of this host's own folder (none is fine); the rest comes from the log when asked for.
+
+        `apart` renders what is too large for an event loop.
+        """
         self.unreadable = Unreadable("templates")
         self._templates = {template.hash: template for template in templates}
         self._reader = reader
         self._admin = admin
+        self._apart = apart
         self._read_up_to: dict[TopicPartition, int] = {}
         self._reading = asyncio.Lock()
 
@@ -78,9 +87,22 @@ class TemplateLibrary:
         Raises:
             TemplateError: nobody ever published this hash, or it does not render: says nothing about the log.
             LogUnavailable, UnknownTopic: the hash is not known here and the log could not be asked; try again.
+            RenderingUnavailable: it is large, and what renders large ones is away; try again.
         """
         template = self._templates.get(pinned.hash) or await self._find(pinned)
-        return template.render(pinned.data)
+        try:
+            return template.render(pinned.data, work=WORK_HERE)
+        except TooMuchWork:
+            return await self._render_apart(template, pinned.data)
+
+    async def _render_apart(self, template: Template, data: Mapping[str, Any]) -> Content:
+        try:
+            return await self._apart.render(template, data)
+        except RenderingStopped as error:
+            # It was rendered when it was accepted. A machine that was slow or short of memory for a moment must not
+            # make a dead letter of it.
+            logger.warning("template %r is rendered once more: %s", template.name, error)
+            return await self._apart.render(template, data)
 
     async def _find(self, pinned: TemplateRef) -> Template:
         async with self._reading:

@@ -24,6 +24,7 @@ from pabal.errors import LedgerUnavailable, RecordRefused
 from pabal.notification import Delivery
 from pabal.policy import DEFAULT_CLASSES
 from pabal.providers.port import TakesReceipts
+from pabal.rendering import Renders
 from pabal.store.port import Ledger, Store
 from pabal.template import Template, parse_template
 
@@ -148,6 +149,7 @@ class Lab:
         store: Store | None = None,
         ledger: Ledger | Exception | None = None,
         clock: ManualClock | None = None,
+        apart: Renders | None = None,
     ) -> None:
         """`broker`: a real log instead of one that only remembers. `ledger`: an error is what opening it raises."""
         self.log = Memory()
@@ -175,6 +177,7 @@ class Lab:
             open_ledger=opened,
             receivers={} if receivers is None else receivers,
             tenants={} if tenants is None else tenants,
+            apart=apart,
         )
 
     async def post(

@@ -74,6 +74,7 @@ from pabal.policy import DEFAULT_CLASSES
 from pabal.recorder.reading import read_fact, recorded_topics
 from pabal.recorder.recorder import GROUP, Recorder
 from pabal.recoveries import is_about_recovery, read_recovery
+from pabal.rendering_process import RenderingProcess
 from pabal.retry import Wait
 from pabal.store.ledger import SqliteLedger
 from pabal.store.projection import gather
@@ -247,7 +248,7 @@ async def worker_sends_the_good_ones(world: World) -> None:
         mutated(schema, world.random, topic=OPS_TOPIC) for schema in RECORDS if schema != "ledger/1" for _ in range(9)
     )
     provider, ledger = Provider(), await SqliteLedger.open(world.folder / "ledger.db", clock=CLOCK, worker="w")
-    library = TemplateLibrary((), reader=world.broker.reader(), admin=world.broker.admin())
+    library = TemplateLibrary((), reader=world.broker.reader(), admin=world.broker.admin(), apart=RenderingProcess())
     worker = Worker(
         broker=world.broker,
         ledger=ledger,
@@ -362,7 +363,7 @@ async def ops_say_what_they_said_before(world: World) -> None:
     await world.append(world.mixed([template_record(template)], topics=[OPS_TOPIC], schemas=schemas))
     await world.append(mutated("ledger/1", world.random, topic=OPS_TOPIC, changes=BROKEN) for _ in range(SIZE))
     await world.append(_bent_template(template, world.random) for _ in range(SIZE))
-    library = TemplateLibrary((), reader=world.broker.reader(), admin=world.broker.admin())
+    library = TemplateLibrary((), reader=world.broker.reader(), admin=world.broker.admin(), apart=RenderingProcess())
     braking = Braking(reader=world.broker.reader(), producer=world.broker.producer(), clock=CLOCK)
 
     rendered = await library.render(TemplateRef(name="hello", hash=template.hash, data={"name": "Ana"}))

@@ -42,3 +42,19 @@ def test_the_longest_address_is_taken() -> None:
     longest = f"{'a' * 64}@{'b' * 63}.{'c' * 63}.{'d' * 58}.de"
 
     assert (len(longest), Email().canonical(longest)) == (254, longest)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("a@example.0x7f", "a@256.256.256.256", "a@foo.123", "a@a..b.example", "a@a!b.example", "a@-a.example"),
+        *("a@xn--zz.example", "a@☃.example", "a@[1.2.3.4]", f"a@{'x' * 64}.example", "a@example.com."),
+    ],
+)
+def test_a_domain_that_cannot_exist_is_refused(address: str) -> None:
+    with pytest.raises(InvalidAddress):
+        Email().canonical(address)
+
+
+def test_an_internationalised_domain_is_taken() -> None:
+    assert Email().canonical("a@BÜCHER.example") == Email().canonical("a@bücher.example")

@@ -4,19 +4,20 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from pabal.api.messages import Accepted, AcceptedDelivery, links_of
-from pabal.api.problems import Refused, log_unavailable, refuse_field, refuse_flaws, topics_missing
+from pabal.api.problems import Refused, log_unavailable, refuse_field, refuse_flaws, refuse_for_now, topics_missing
 from pabal.api.quotas import Quotas
 from pabal.broker.port import NewRecord, Producer
 from pabal.clock import Clock
 from pabal.codec import delay_record, delivery_record, event_record
 from pabal.deadlines import Deadlines
-from pabal.errors import LogError, RecordRefused, UnknownTopic
-from pabal.notification import Address, Delivery, DeliveryEvent, event_id
+from pabal.errors import LogError, RecordRefused, RenderingUnavailable, TemplateError, UnknownTopic
+from pabal.notification import Address, Content, Delivery, DeliveryEvent, event_id
 from pabal.plan import (
     MAX_DELIVERIES,
     MAX_EXPANDED_BYTES,
@@ -28,7 +29,9 @@ from pabal.plan import (
     plan_deliveries,
     read_recipients,
 )
+from pabal.rendering import Renders
 from pabal.retry import place_wait
+from pabal.template import TooMuchWork
 from pabal.tracing.context import NO_TRACE, Trace
 
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -60,14 +63,25 @@ class Acceptance:
     """What happens to every notification between its decoding and its answer."""
 
     def __init__(
-        self, *, rules: Rules, producer: Producer, append_timeout_seconds: float, quotas: Quotas, clock: Clock
+        self,
+        *,
+        rules: Rules,
+        producer: Producer,
+        append_timeout_seconds: float,
+        quotas: Quotas,
+        clock: Clock,
+        apart: Renders | None = None,
     ) -> None:
-        """`append_timeout_seconds` is the producer's own deadline; a request waits a little longer than that."""
+        """`append_timeout_seconds` is the producer's own deadline; a request waits a little longer than that.
+
+        `apart` renders templates that are too large for an event loop (None: they are refused).
+        """
         self._rules = rules
         self._producer = producer
         self._quotas = quotas
         self._deadlines = Deadlines(append_timeout_seconds + APPEND_GRACE_SECONDS)
         self._clock = clock
+        self._apart = apart
 
     async def prepare(
         self,
@@ -78,11 +92,16 @@ class Acceptance:
         trace: Trace = NO_TRACE,
         root: str = "$",
     ) -> Prepared:
-        """Plan and encode. `root` is where the request stands in the body. Raises Refused with every flaw."""
-        many = len(request.to) > AT_ONCE
-        plan = plan_deliveries(
+        """Plan and encode. `root` is where the request stands in the body.
+
+        Raises Refused: every flaw; or rendering_unavailable.
+        """
+        many = AT_ONCE < len(request.to) <= MAX_DELIVERIES
+        recipients = await self._recipients(request.to) if many else None
+        plan_it = partial(
+            plan_deliveries,
             request,
-            recipients=await self._recipients(request.to) if many and len(request.to) <= MAX_DELIVERIES else None,
+            recipients=recipients,
             tenant=tenant,
             idempotency_key=idempotency_key,
             now=self._clock.now(),
@@ -90,6 +109,10 @@ class Acceptance:
             traceparent=trace.traceparent,
             tracestate=trace.tracestate,
         )
+        try:
+            plan = plan_it()
+        except TooMuchWork as error:
+            plan = plan_it(rendered=await self._render_apart(request, error))
         if not isinstance(plan, Plan):
             raise refuse_flaws(plan, root=root)
         records, size = [], 0
@@ -120,6 +143,21 @@ class Acceptance:
             if len(read) % AT_ONCE == 0:
                 await asyncio.sleep(0)
         return read
+
+    async def _render_apart(self, request: NotificationRequest, error: TooMuchWork) -> Content | TemplateError:
+        """What becomes of a template that is too large for an event loop. Raises Refused: rendering_unavailable."""
+        if self._apart is None:
+            return error
+        assert request.template is not None
+        try:
+            return await self._apart.render(self._rules.templates[request.template], request.data or {})
+        except TemplateError as failure:
+            return failure
+        except RenderingUnavailable as failure:
+            logger.warning("not accepted: %s", failure)
+            raise refuse_for_now(
+                "rendering_unavailable", "the template is a large one, and none can be rendered now; nothing was taken"
+            ) from None
 
     def admit(self, tenant: str, *, deliveries: int) -> None:
         """Count against the tenant's quota. Raises Refused: quota_exceeded, with the time to come back."""

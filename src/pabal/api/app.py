@@ -40,6 +40,7 @@ from pabal.notification import CLASSES, EVENTS_TOPIC, NotificationClass, deliver
 from pabal.plan import Rules
 from pabal.policy import ClassSettings
 from pabal.providers.port import TakesReceipts
+from pabal.rendering import Renders
 from pabal.store.port import Ledger, Store
 from pabal.suppressions import SuppressionList
 from pabal.template import Template
@@ -63,6 +64,7 @@ def create_app(
     tenants: Mapping[str, TenantSettings],
     tracing: Tracing | None = None,
     redrives: RedriveHost | None = None,
+    apart: Renders | None = None,
 ) -> ASGIApp:
     """The API as an ASGI application; it owns nothing that it is handed.
 
@@ -77,6 +79,8 @@ def create_app(
     `redrives` runs redrives and knows the dead letters; whoever made it lets it follow the log, and closes it (None:
     they end with this process, and no letter can be given another provider).
 
+    `apart` renders templates that are too large for an event loop (None: they are refused).
+
     Raises ConfigError for keys that cannot be told apart.
     """
     keyring = Keyring(settings.keys)
@@ -90,6 +94,7 @@ def create_app(
         append_timeout_seconds=settings.append_timeout_seconds,
         quotas=Quotas(tenants),
         clock=clock,
+        apart=apart,
     )
     topics = [deliveries_topic(channel, class_) for channel in sorted(channels) for class_ in CLASSES]
     projection = Projection(store, admin=admin, topics=[*topics, EVENTS_TOPIC], clock=clock)

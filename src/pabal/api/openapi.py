@@ -48,6 +48,7 @@ _NOTIFICATION_CODES: Final[tuple[Code, ...]] = (
     "invalid_send_at",
     "quota_exceeded",
     "record_refused",
+    "rendering_unavailable",
     "template_failed",
     "too_many_deliveries",
     "unknown_channel",

@@ -41,6 +41,7 @@ Code = (
         "receipt_refused",
         "redrive_held",
         "record_refused",
+        "rendering_unavailable",
         "store_unavailable",
         "topics_missing",
         "unknown_field",
@@ -179,6 +180,12 @@ KINDS: Final[Mapping[Code, Kind]] = {
         409,
         "Another redrive works on these dead letters",
         "One at a time. Wait for it to end, or cancel it if it is yours.",
+    ),
+    "rendering_unavailable": Kind(
+        503,
+        "Large templates cannot be rendered now",
+        "Nothing was taken. Too many wait to be rendered, or the process that does it cannot be started. Send the "
+        "same request again after `Retry-After`. Small templates do not need that process.",
     ),
     "store_unavailable": Kind(
         503, "The store did not answer", "Accepting and sending do not need it. Ask again after `Retry-After`."

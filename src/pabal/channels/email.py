@@ -1,5 +1,6 @@
 """E-mail: a subject, a text and perhaps an HTML part, to one mailbox."""
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -12,6 +13,7 @@ from pabal.notification import Content, Delivery
 MAX_ADDRESS: Final = 254
 """Characters of a mailbox: RFC 5321 §4.5.3.1.3, without the angle brackets. Looked at first, since checking thousands
 takes milliseconds."""
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 MAX_SUBJECT: Final = 998
 """Characters of a subject: the longest line of RFC 5322 §2.1.1. A longer one can be sent folded, but who unfolds it
@@ -65,6 +67,10 @@ def _subject(content: Content) -> str:
 def _canonical(address: str) -> str:
     # Checking one address costs about as much as the rest of an accept; callers repeat addresses.
     try:
-        return validate_email(address, check_deliverability=False).normalized
+        checked = validate_email(address, check_deliverability=False)
     except EmailNotValidError as error:
         raise InvalidAddress(str(error)) from None
+    top_level = checked.ascii_domain.rpartition(".")[2]
+    if _NUMBER.fullmatch(top_level):
+        raise InvalidAddress(f"The part after the @-sign ends in a number: there is no top-level domain {top_level!r}.")
+    return checked.normalized

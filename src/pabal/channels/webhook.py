@@ -1,11 +1,13 @@
 """Webhooks: a JSON document posted to a URL."""
 
 import ipaddress
+import re
 from datetime import datetime
 from functools import lru_cache
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import idna
 import msgspec
 
 from pabal.channels.port import Rendered
@@ -13,6 +15,10 @@ from pabal.errors import InvalidAddress
 from pabal.notification import Content, Delivery
 
 _MAX_URL = 2048
+_MAX_HOST = 253  # RFC 1035 §2.3.4, as text
+# Wider than RFC 952 by what is really found in DNS: underscores, and hyphens at either end.
+_LABEL = re.compile(r"[a-z0-9_-]{1,63}")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -36,7 +42,11 @@ class Webhook:
     name = "webhook"
 
     def canonical(self, address: str) -> str:
-        """Scheme and host in lower case, no fragment, no credentials, at most 2,048 characters."""
+        """Scheme and host in lower case, no fragment, no credentials, at most 2,048 characters.
+
+        A host beyond ASCII is written as DNS has it (`bücher.example` is `xn--bcher-kva.example`: IDNA 2008, with the
+        mapping of UTS 46 for capitals and wide forms). A host that cannot exist is refused.
+        """
         return _canonical(address)
 
     def order_key(self, address: str) -> str | None:
@@ -71,8 +81,8 @@ def _canonical(address: str) -> str:
     # As for e-mail: callers repeat addresses, and taking a URL apart costs a quarter of an accept.
     if len(address) > _MAX_URL:
         raise InvalidAddress(f"a webhook URL may have at most {_MAX_URL} characters; this has {len(address)}")
-    if not address.isascii() or any(c <= " " or c == "\x7f" or c in '<>"\\^`{|}' for c in address):
-        raise InvalidAddress("a webhook URL is ASCII without spaces; write other characters percent-encoded")
+    if any(c <= " " or c == "\x7f" or c in '<>"\\^`{|}' for c in address):
+        raise InvalidAddress("a webhook URL has no spaces and no control characters; write them percent-encoded")
     try:
         parts = urlsplit(address)
         port = parts.port
@@ -83,6 +93,8 @@ def _canonical(address: str) -> str:
         raise InvalidAddress(
             "a webhook address is an absolute http:// or https:// URL, such as https://example.com/hook"
         )
+    if not (parts.path.isascii() and parts.query.isascii() and parts.fragment.isascii()):
+        raise InvalidAddress("what follows the host of a webhook URL is ASCII; write other characters percent-encoded")
     if parts.username is not None or parts.password is not None:
         raise InvalidAddress("a webhook URL must not carry credentials; the signature proves who calls")
     netloc = f"[{_ipv6(host)}]" if ":" in host else _dns(host)
@@ -95,12 +107,36 @@ def _canonical(address: str) -> str:
 
 
 def _dns(host: str) -> str:
-    if len(host) > 253 or not all(0 < len(label) <= 63 for label in host.rstrip(".").split(".")):
-        raise InvalidAddress(f"not a host name: {host[:80]!r}")
-    return host
+    """A host name or an IPv4 address as DNS and sockets take it."""
+    if len(host) > _MAX_HOST:
+        raise InvalidAddress(f"a host name has at most {_MAX_HOST} characters; this has {len(host)}")
+    name = host if host.isascii() else _ascii(host)
+    labels = name.removesuffix(".").split(".")
+    if len(name) > _MAX_HOST or not all(_LABEL.fullmatch(label) for label in labels):
+        raise InvalidAddress(
+            f"not a host name: {host[:80]!r}; it is made of labels of letters, digits, '-' and '_', 1 to 63 each"
+        )
+    if _NUMBER.fullmatch(labels[-1]):
+        # WHATWG URL: such a host is an IPv4 address or nothing, and readers differ about the short and octal forms.
+        try:
+            return str(ipaddress.IPv4Address(name))
+        except ValueError:
+            raise InvalidAddress(
+                f"not a host name: {host[:80]!r} ends in a number, and an IPv4 address is four numbers from 0 to 255"
+            ) from None
+    return name
+
+
+def _ascii(host: str) -> str:
+    try:
+        return idna.encode(host, uts46=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise InvalidAddress(f"{host[:80]!r} is not an internationalised host name: {error}") from None
 
 
 def _ipv6(host: str) -> str:
+    if "%" in host:
+        raise InvalidAddress("an IPv6 address with a zone means something on one machine alone")
     try:
         return ipaddress.IPv6Address(host).compressed
     except ValueError as error:

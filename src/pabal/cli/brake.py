@@ -22,6 +22,7 @@ from pabal.cli.options import (
     who_of,
     with_clear_errors,
 )
+from pabal.cli.terminal import say
 from pabal.clock import Clock, SystemClock
 from pabal.errors import ConfigError, DecodeError
 from pabal.notification import CLASSES, OPS_TOPIC, Fact, Instant, deliveries_topic
@@ -63,7 +64,7 @@ def list_brakes(log_url: str | None, config: Path | None, data: Path) -> None:
 
     states = asyncio.run(run())
     for line in describe_brakes(states, now=SystemClock().now()):
-        click.echo(line)
+        say(line)
 
 
 @brake.command()
@@ -113,7 +114,7 @@ def release(
             )
 
     asyncio.run(run())
-    click.echo(f"released {channel} {class_}; workers go on within a second or two")
+    say(f"released {channel} {class_}; workers go on within a second or two")
 
 
 def describe_brakes(states: Mapping[str, BrakeState], *, now: datetime) -> list[str]:

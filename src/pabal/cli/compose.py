@@ -32,6 +32,7 @@ from pabal.places import without_password
 from pabal.providers.port import Provider, ProviderContext, TakesReceipts
 from pabal.providers.registry import create_provider
 from pabal.recorder.recorder import Recorder
+from pabal.rendering import RenderingProcess
 from pabal.store.ledger import SqliteLedger
 from pabal.store.looking import look_at_ledger
 from pabal.store.port import Ledger, Store
@@ -274,6 +275,8 @@ async def run_api(
             closing.push_async_callback(ledger.close)
             return ledger
 
+        apart = RenderingProcess()
+        closing.push_async_callback(apart.close)
         redrives = RedriveHost(_make_desk(parts, producer=producer, store=store))
         closing.push_async_callback(redrives.close)
 
@@ -293,6 +296,7 @@ async def run_api(
             tenants=settings.tenants,
             tracing=parts.tracing,
             redrives=redrives,
+            apart=apart,
         )
         async with asyncio.TaskGroup() as group:
             following = group.create_task(redrives.follow())
@@ -332,7 +336,11 @@ async def run_worker(
             closing.push_async_callback(carrier.provider.close)
         ledger = await open_ledger(parts, worker=name or secrets.token_hex(8))
         closing.push_async_callback(ledger.close)
-        library = TemplateLibrary(templates.values(), reader=parts.broker.reader(), admin=parts.broker.admin())
+        apart = RenderingProcess()
+        closing.push_async_callback(apart.close)
+        library = TemplateLibrary(
+            templates.values(), reader=parts.broker.reader(), admin=parts.broker.admin(), apart=apart
+        )
         worker = Worker(
             broker=parts.broker,
             ledger=ledger,

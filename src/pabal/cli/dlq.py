@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from pabal.cli.dlq_options import json_option, make_console, print_json, selection_options, states_of, with_desk
+from pabal.cli.dlq_options import json_option, selection_options, states_of, with_desk
 from pabal.cli.dlq_redrive import discard, edit, plan, redrive
 from pabal.cli.letter_tables import none_text, show_groups, show_letter, show_letters, show_redrives
 from pabal.cli.options import common_options, with_clear_errors
+from pabal.cli.terminal import Terminal, say_json
 from pabal.clock import SystemClock
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.letter import parse_letter_id
@@ -63,9 +64,9 @@ def list_(
 
     page = with_desk(look, log_url=log_url, config=config, data=data)
     if as_json:
-        print_json(page)
+        say_json(page)
     else:
-        show_letters(make_console(), page, none=none_text(selection, state=state), now=SystemClock().now())
+        show_letters(Terminal(), page, none=none_text(selection, state=state), now=SystemClock().now())
 
 
 @dlq.command()
@@ -83,9 +84,9 @@ def show(log_url: str | None, config: Path | None, data: Path, letter: str, *, a
 
     detail = with_desk(look, log_url=log_url, config=config, data=data)
     if as_json:
-        print_json(detail)
+        say_json(detail)
     else:
-        show_letter(make_console(), detail, now=SystemClock().now())
+        show_letter(Terminal(), detail, now=SystemClock().now())
 
 
 @dlq.command()
@@ -125,10 +126,10 @@ def stats(
 
     groups = with_desk(look, log_url=log_url, config=config, data=data)
     if as_json:
-        print_json(groups)
+        say_json(groups)
     else:
         none = none_text(selection, state=state)
-        show_groups(make_console(), groups, dimensions=dimensions, none=none, now=now)
+        show_groups(Terminal(), groups, dimensions=dimensions, none=none, now=now)
 
 
 @dlq.command()
@@ -148,9 +149,9 @@ def status(
     if plan_id is not None and not views:
         raise ConfigError(f"no redrive of a plan {plan_id!r} has begun since {began:%Y-%m-%d %H:%M}Z")
     if as_json:
-        print_json(views)
+        say_json(views)
     else:
-        show_redrives(make_console(), views)
+        show_redrives(Terminal(), views)
 
 
 for command in (plan, redrive, edit, discard):

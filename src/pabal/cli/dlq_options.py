@@ -3,15 +3,12 @@
 import asyncio
 import contextlib
 import functools
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
 import click
-import msgspec
-from rich.console import Console
 
 from pabal.cli.compose import open_parts, open_store
 from pabal.cli.letters import open_dead_letters
@@ -24,8 +21,6 @@ from pabal.notification import CLASSES
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-
-_PIPE_WIDTH = 200
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
@@ -127,14 +122,3 @@ def with_desk(
 def states_of(state: str) -> Collection[str]:
     """The states that `--state` means; none: any."""
     return () if state == "any" else (state,)
-
-
-def make_console() -> Console:
-    """Where tables go."""
-    # In a pipe nothing is known of a width, and nothing is to be cut.
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_PIPE_WIDTH)
-
-
-def print_json(value: object) -> None:
-    """Print a value as JSON, for programs and for `jq`."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())

@@ -7,19 +7,17 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
 
 from pabal.cli.dlq_options import (
     json_option,
-    make_console,
     open_desk,
-    print_json,
     selection_options,
     with_desk,
 )
 from pabal.cli.letter_tables import show_ending, show_plan
 from pabal.cli.options import by_option, common_options, reason_option, who_of, with_clear_errors
 from pabal.cli.redrive_progress import RedriveProgress
+from pabal.cli.terminal import Terminal, say, say_json
 from pabal.clock import SystemClock
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.letter import parse_letter_id
@@ -92,14 +90,15 @@ def plan(
     if path is not None:
         _write_plan(made, path)
     if as_json:
-        print_json(made)
+        say_json(made)
     else:
-        show_plan(make_console(), made)
+        show_plan(Terminal(), made)
     if made.is_empty:
         written = "no plan was written" if path is None else f"the plan in {path} is empty"
-        click.echo(f"nothing to redrive: {written}", err=as_json)
+        say(f"nothing to redrive: {written}", err=as_json)
     elif not as_json:
-        click.echo(f'\nwritten to {path}; carry it out with:  pabal dlq redrive {path} --reason "…"')
+        say("")
+        say(f'written to {path}; carry it out with:  pabal dlq redrive {path} --reason "…"')
 
 
 @click.command()
@@ -159,7 +158,7 @@ def redrive(
     made = read_plan(plan_file)
     who = Who(by=who_of(by), host=socket.gethostname(), reason=reason, token=secrets.token_hex(8))
     pace = Pace(canary=canary, per_second=rate, max_return_ratio=max_return, patience_seconds=patience)
-    console = Console(stderr=True, highlight=False)
+    console = Terminal(stderr=True)
     endings: list[Ending] = []
 
     async def main(stopping: asyncio.Event) -> None:
@@ -170,7 +169,7 @@ def redrive(
     run(main)
     [ending] = endings
     if as_json:
-        print_json(ending)
+        say_json(ending)
     else:
         show_ending(console, ending)
     if ending.ended != "completed":
@@ -205,7 +204,7 @@ def edit(
     )
     delivery = filed.letter.delivery
     assert delivery is not None
-    click.echo(
+    say(
         f"{letter_id} will go to {delivery.address}"
         + (f" by {delivery.provider}" if delivery.provider else "")
         + f" under the key {delivery.idempotency_key}; send it with: pabal dlq plan --letter {letter_id}"
@@ -251,7 +250,7 @@ def discard(
         return done
 
     done = with_desk(discard_chosen, log_url=log_url, config=config, data=data)
-    click.echo(f"{done:,} discarded")
+    say(f"{done:,} discarded")
 
 
 def _write_plan(made: Plan, path: Path) -> None:

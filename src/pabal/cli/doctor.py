@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
 from pabal.cli.compose import check_settings, ledger_setting, look_at_log, make_carriers
 from pabal.cli.options import common_options, settings_here, with_clear_errors
 from pabal.cli.starter import DEVELOPMENT_SENDER
+from pabal.cli.terminal import Terminal, say_json
 from pabal.cli.up import needs_inbox
 from pabal.clock import SystemClock
 from pabal.config import Settings
@@ -47,9 +47,9 @@ def doctor(log_url: str | None, config: Path | None, data: Path, *, as_json: boo
     findings = asyncio.run(_examine(log_url, config=config, data=data))
     if as_json:
         is_well = all(each.level != "fail" for each in findings)
-        click.echo(msgspec.json.format(msgspec.json.encode({"ok": is_well, "findings": findings}), indent=2).decode())
+        say_json({"ok": is_well, "findings": findings})
     else:
-        console = Console(highlight=False, soft_wrap=True)
+        console = Terminal(soft_wrap=True)
         for each in findings:
             console.print(Text.assemble((f"{each.level:<5}", _STYLES[each.level]), f"{each.check:<14}{each.text}"))
     if any(each.level == "fail" for each in findings):

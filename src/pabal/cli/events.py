@@ -14,6 +14,7 @@ import msgspec
 from pabal.broker.port import Record
 from pabal.cli.compose import open_parts
 from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
+from pabal.cli.terminal import harmless, say, say_json_line
 from pabal.codec import decoded
 from pabal.dlq.desk import Tail
 from pabal.errors import ConfigError, DecodeError, LogUnavailable
@@ -121,7 +122,7 @@ def events(
                 except LogUnavailable as error:
                     if once:
                         raise
-                    click.echo(f"waiting: {error}", err=True)
+                    say(f"waiting: {error}", err=True)
                 if once or stopping.is_set():
                     return
                 with contextlib.suppress(TimeoutError):
@@ -140,7 +141,10 @@ async def _show_new(tail: Tail, wanted: Wanted, *, shown: Shown, unreadable: Unr
         elif wanted.takes(event) and shown.is_new(event):
             new.append(event)
     for event in sorted(new, key=lambda event: event.time):
-        click.echo(render_json(event) if as_json else render_line(event))
+        if as_json:
+            say_json_line(render_json(event))
+        else:
+            say(render_line(event))
 
 
 def read_since(text: str, *, now: datetime) -> datetime:
@@ -170,14 +174,14 @@ def read_event(record: Record) -> Told | None:
         return None
 
 
-def render_json(event: Told) -> str:
-    """The event in CloudEvents' JSON format (§3), on one line."""
+def render_json(event: Told) -> dict[str, Any]:
+    """The event in CloudEvents' JSON format (§3)."""
     own = msgspec.structs.asdict(event)
-    return msgspec.json.encode({"specversion": "1.0", "datacontenttype": "application/json", **own}).decode()
+    return {"specversion": "1.0", "datacontenttype": "application/json", **own}
 
 
 def render_line(event: Told) -> str:
-    """The event for a person, on one line, without what could steer a terminal."""
+    """The event for a person, in words for one line."""
     data = event.data
     said = [
         event.time.replace("+00:00", "Z"),
@@ -191,5 +195,4 @@ def render_line(event: Told) -> str:
         f"due {data['due']}" if data.get("due") else None,
         data.get("detail"),
     ]
-    line = "  ".join(str(word)[:_MOST_OF_A_WORD] for word in said if word)
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+    return harmless("  ".join(str(word)[:_MOST_OF_A_WORD] for word in said if word))

@@ -14,6 +14,7 @@ from pabal.cli.starter import (
     production_starter,
     write_private,
 )
+from pabal.cli.terminal import say, say_lines
 from pabal.errors import ConfigError
 
 
@@ -54,26 +55,26 @@ def _write_development(file: Path, *, data: Path, force: bool) -> None:
     text, key = (made.text, made.key) if pair is None else pair
     write_private(file, text)
     write_private(key_file, f"{key}\n")
-    click.echo(f"wrote {file} (the configuration) and {key_file} (the API key; keep it out of version control)")
+    say(f"wrote {file} (the configuration) and {key_file} (the API key; keep it out of version control)")
     if pair is not None:
-        click.echo(f"with all that stands in {source}: the same key, the same webhook secret")
-    click.echo(f"\nTake it over:\n\n  pabal up --config {file}")
+        say(f"with all that stands in {source}: the same key, the same webhook secret")
+    say_lines(f"\nTake it over:\n\n  pabal up --config {file}")
 
 
 def _write_production(file: Path, *, force: bool) -> None:
     _refuse_to_replace(file, force=force)
     starter = production_starter()
     write_private(file, starter.text)
-    click.echo(f"wrote {file} (the configuration, without a secret)\n")
-    click.echo(f"API key, shown once (the file has its hash): {starter.key}\n")
-    click.echo("Every process reads these variables; the webhook secret was made now and is shown once:\n")
+    say_lines(f"wrote {file} (the configuration, without a secret)\n")
+    say_lines(f"API key, shown once (the file has its hash): {starter.key}\n")
+    say_lines("Every process reads these variables; the webhook secret was made now and is shown once:\n")
     for name, example in starter.variables.items():
-        click.echo(f"  {name}={example}")
-    click.echo("\nThen, once:\n")
-    click.echo(f"  pabal topics create --config {file} --replication 3\n  pabal store migrate --config {file}")
-    click.echo("\nAnd as many of each as needed:\n")
+        say(f"  {name}={example}")
+    say_lines("\nThen, once:\n")
+    say_lines(f"  pabal topics create --config {file} --replication 3\n  pabal store migrate --config {file}")
+    say_lines("\nAnd as many of each as needed:\n")
     for role in ("api", "worker", "delayline", "recorder"):
-        click.echo(f"  pabal {role} --config {file}")
+        say(f"  pabal {role} --config {file}")
 
 
 def _refuse_to_replace(*files: Path, force: bool) -> None:

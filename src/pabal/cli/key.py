@@ -6,6 +6,7 @@ from typing import get_args
 
 import click
 
+from pabal.cli.terminal import say
 from pabal.config import ApiKey, Scope
 from pabal.webhook_secret import write_secret
 
@@ -32,8 +33,9 @@ def new(tenant: str, scopes: tuple[Scope, ...]) -> None:
     The key has 256 random bits, so its plain SHA-256 cannot be reversed by guessing.
     """
     made, entry = make_key(tenant, scopes=scopes)
-    click.echo(f"key (shown once, give it to the caller): {made}", err=True)
-    click.echo(as_toml(entry))
+    say(f"key (shown once, give it to the caller): {made}", err=True)
+    for line in as_toml(entry).splitlines():
+        say(line)
 
 
 @key.command(name="webhook-secret")
@@ -43,7 +45,7 @@ def webhook_secret() -> None:
     It goes into `[tenants.NAME] webhook_secrets` or a provider's `receipt_secrets`, best as `env:NAME` or `file:PATH`,
     and to whoever verifies the signatures.
     """
-    click.echo(make_webhook_secret())
+    say(make_webhook_secret())
 
 
 def make_webhook_secret() -> str:

@@ -7,6 +7,7 @@ import click
 
 from pabal.cli.compose import adopt_ledger, check_topics, open_parts
 from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
+from pabal.cli.terminal import say
 
 
 @click.group()
@@ -35,4 +36,4 @@ def adopt(log_url: str | None, config: Path | None, data: Path, *, yes: bool) ->
             await check_topics(parts)
             return str(await adopt_ledger(parts))
 
-    click.echo(f"the log belongs to ledger {asyncio.run(run())} from now on")
+    say(f"the log belongs to ledger {asyncio.run(run())} from now on")

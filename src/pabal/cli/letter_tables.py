@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-import msgspec
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from pabal.cli.terminal import PlainTable, Terminal
 from pabal.dlq.plan import FATES, MEANINGS, Plan
 from pabal.dlq.redrive import Ending
 from pabal.dlq.selection import Dimension, Selection
@@ -34,7 +32,7 @@ def none_text(selection: Selection, *, state: str = "any") -> str:
     return f"there are no {what}" if selection == Selection() else f"no {what} fit the filters"
 
 
-def show_letters(console: Console, page: LetterPage, *, none: str, now: datetime) -> None:
+def show_letters(console: Terminal, page: LetterPage, *, none: str, now: datetime) -> None:
     """A list, with how many there are beyond it; `none` when it is empty."""
     if not page.letters:
         console.print(none)
@@ -58,18 +56,18 @@ def show_letters(console: Console, page: LetterPage, *, none: str, now: datetime
         console.print(f"the newest {len(page.letters):,} of {page.total:,}; --limit shows more", style="dim")
 
 
-def show_letter(console: Console, detail: LetterDetail, *, now: datetime) -> None:
+def show_letter(console: Terminal, detail: LetterDetail, *, now: datetime) -> None:
     """One letter: what, why, where from, what was done, and its history."""
     view = detail.summary
     console.print(Text.assemble((view.letter, "bold"), "  ", _state(view.state), f"  {age_text(now - view.at)} old"))
     console.print(_facts(view, detail))
     if detail.delivery is not None:
-        console.print("\ndelivery", style="bold")
-        console.print_json(msgspec.json.encode(detail.delivery).decode(), indent=2)
+        _head(console, "delivery")
+        console.print_value_as_json(detail.delivery)
     if detail.value_hex is not None:
-        console.print("\nvalue", style="bold")
+        _head(console, "value")
         console.print(Text(detail.value_hex))
-    console.print("\nheaders", style="bold")
+    _head(console, "headers")
     headers = _table()
     for name, value in detail.headers.items():
         headers.add_row(name, Text(value))
@@ -78,7 +76,7 @@ def show_letter(console: Console, detail: LetterDetail, *, now: datetime) -> Non
         _show_history(console, detail)
 
 
-def _facts(view: LetterView, detail: LetterDetail) -> Table:
+def _facts(view: LetterView, detail: LetterDetail) -> PlainTable:
     facts = _table()
     for name, value in (
         ("given up", f"{_time(view.at)} by {view.provider or 'nobody (no provider was asked)'}"),
@@ -97,8 +95,8 @@ def _facts(view: LetterView, detail: LetterDetail) -> Table:
     return facts
 
 
-def _show_history(console: Console, detail: LetterDetail) -> None:
-    console.print("\nhistory", style="bold")
+def _show_history(console: Terminal, detail: LetterDetail) -> None:
+    _head(console, "history")
     if not detail.history:
         console.print("nothing is kept of it any more: the events' retention has passed, and no store recorded it")
         return
@@ -116,7 +114,7 @@ def _show_history(console: Console, detail: LetterDetail) -> None:
 
 
 def show_groups(
-    console: Console, groups: Sequence[LetterGroup], *, dimensions: Sequence[Dimension], none: str, now: datetime
+    console: Terminal, groups: Sequence[LetterGroup], *, dimensions: Sequence[Dimension], none: str, now: datetime
 ) -> None:
     """Counts, the most frequent first; `none` when there is nothing to count."""
     if not groups:
@@ -131,7 +129,7 @@ def show_groups(
     console.print(f"{total:,} letter{'' if total == 1 else 's'}", style="dim")
 
 
-def show_plan(console: Console, plan: Plan) -> None:
+def show_plan(console: Terminal, plan: Plan) -> None:
     """What a redrive would do, and why not more."""
     if not plan.counts:
         console.print(none_text(plan.selection))
@@ -148,7 +146,7 @@ def show_plan(console: Console, plan: Plan) -> None:
         console.print(f"would be sent again: {errors}")
 
 
-def show_redrives(console: Console, views: Sequence[RedriveView]) -> None:
+def show_redrives(console: Terminal, views: Sequence[RedriveView]) -> None:
     """The redrives, newest first."""
     if not views:
         console.print("no redrives in that time")
@@ -170,7 +168,7 @@ def show_redrives(console: Console, views: Sequence[RedriveView]) -> None:
         console.print(views[0].ending.message)
 
 
-def show_ending(console: Console, ending: Ending) -> None:
+def show_ending(console: Terminal, ending: Ending) -> None:
     """How a run ended, in counts."""
     tally = ending.tally
     parts = [
@@ -202,6 +200,11 @@ def age_text(age: timedelta) -> str:
     return f"{seconds} s"
 
 
+def _head(console: Terminal, words: str) -> None:
+    console.print()
+    console.print(words, style="bold")
+
+
 def _state(word: str) -> Text:
     return Text(word, style=_STYLES.get(word, "yellow"))
 
@@ -210,8 +213,9 @@ def _time(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=any(columns), header_style="dim")
-    for name in columns:
-        table.add_column(name, justify="right" if name == "letters" else "left", no_wrap=name == "letter")
+def _table(*columns: str) -> PlainTable:
+    table = PlainTable(*columns)
+    for column in table.columns:
+        column.justify = "right" if column.header == "letters" else "left"
+        column.no_wrap = column.header == "letter"
     return table

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from pabal.cli.starter import DEVELOPMENT_FILE
+from pabal.cli.terminal import harmless, log_to_terminal
 from pabal.config import Settings, load_settings
 from pabal.errors import ConfigError, PabalError
 from pabal.runtime import run
@@ -100,7 +101,7 @@ def who_of(by: str | None) -> str:
 
 def run_role(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a role until a signal, with logging; a PabalError becomes one line and exit status 1."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    log_to_terminal()
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     with clear_errors():
         run(main)
@@ -117,7 +118,9 @@ class clear_errors:  # noqa: N801 - reads as a verb where it is used
         del kind, traceback
         found = () if error is None else _leaves(error)
         if found and all(isinstance(each, PabalError) for each in found):
-            raise click.ClickException("\nError: ".join(dict.fromkeys(map(str, found)))) from error
+            raise click.ClickException(
+                "\nError: ".join(dict.fromkeys(harmless(str(each)) for each in found))
+            ) from error
 
 
 def _leaves(error: BaseException) -> Sequence[BaseException]:

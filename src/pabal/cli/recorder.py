@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pabal.cli.compose import check_topics, open_existing_store, open_parts, open_store, run_recorder
 from pabal.cli.options import common_options, run_role, settings_of, url_of, with_clear_errors
+from pabal.cli.terminal import Terminal, say
 from pabal.clock import SystemClock
 from pabal.dlq.letter import hex_dump
 from pabal.recorder.rebuild import Rebuilt, rebuild
@@ -69,13 +70,13 @@ def rebuild_command(log_url: str | None, config: Path | None, data: Path) -> Non
             await store.close()
 
     rebuilt = asyncio.run(run())
-    click.echo(f"{rebuilt.records} records were read into the store")
+    say(f"{rebuilt.records} records were read into the store")
     if rebuilt.set_aside:
-        click.echo(f"{rebuilt.set_aside} can be neither decoded nor folded and are set aside: pabal store set-aside")
+        say(f"{rebuilt.set_aside} can be neither decoded nor folded and are set aside: pabal store set-aside")
     if rebuilt.taken_up:
-        click.echo(f"{rebuilt.taken_up} that were set aside are recorded now")
+        say(f"{rebuilt.taken_up} that were set aside are recorded now")
     if rebuilt.released:
-        click.echo(f"on {rebuilt.released} partitions unread records are gone; recorders go on with what is left")
+        say(f"on {rebuilt.released} partitions unread records are gone; recorders go on with what is left")
 
 
 @click.group()
@@ -105,7 +106,7 @@ def migrate(log_url: str | None, config: Path | None, data: Path) -> None:
 
     before = asyncio.run(run())
     came_from = f"they were at {before}" if before else "there were none"
-    click.echo(f"the store's tables are up to date ({came_from})")
+    say(f"the store's tables are up to date ({came_from})")
 
 
 @store.command()
@@ -128,11 +129,11 @@ def unaccounted(log_url: str | None, config: Path | None, data: Path) -> None:
 
     found = asyncio.run(run())
     if not found:
-        click.echo("every delivery is accounted for")
+        say("every delivery is accounted for")
         return
     for view in found[:_MOST_SHOWN]:
         expired = f"{view.expires_at:%Y-%m-%d %H:%M:%S}" if view.expires_at else "at an unknown time"
-        click.echo(
+        say(
             f"{view.id}  {view.tenant}  {view.channel}.{view.class_}  attempt {view.attempt}  "
             f"last heard of {view.updated_at:%Y-%m-%d %H:%M:%S}  expired {expired}"
         )
@@ -165,14 +166,19 @@ def set_aside_command(log_url: str | None, config: Path | None, data: Path, limi
     found = asyncio.run(run())
     for each in found[:limit]:
         place = f"{each.topic}/{each.partition}@{each.offset}"
-        click.echo(f"{place}  {each.at:%Y-%m-%d %H:%M:%S}Z  {each.size} bytes  {each.error}")
+        say(f"{place}  {each.at:%Y-%m-%d %H:%M:%S}Z  {each.size} bytes  {each.error}")
         if with_bytes:
-            click.echo(hex_dump(each.start))
+            say(hex_dump(each.start))
     count = f"more than {limit}" if len(found) > limit else str(len(found))
-    click.echo(f"{count} records are set aside" if found else "nothing is set aside")
+    say(f"{count} records are set aside" if found else "nothing is set aside")
 
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Terminal(),
+        transient=True,
     )

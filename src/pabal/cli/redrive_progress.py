@@ -3,9 +3,9 @@
 import asyncio
 from typing import Final, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from pabal.cli.terminal import Terminal, harmless
 from pabal.dlq.answers import Tally
 from pabal.dlq.claim import TopicClaim
 from pabal.dlq.plan import Plan
@@ -22,15 +22,15 @@ _WORDS: Final = {
 class RedriveProgress(Watcher):
     """A context; `stopping` is only looked at."""
 
-    def __init__(self, console: Console, plan: Plan, *, stopping: asyncio.Event) -> None:
+    def __init__(self, console: Terminal, plan: Plan, *, stopping: asyncio.Event) -> None:
         self._console = console
         self._stopping = stopping
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[tally]}"),
+            TextColumn("{task.fields[tally]}", markup=False),
             TimeElapsedColumn(),
             console=console,
             transient=True,
@@ -65,7 +65,8 @@ class RedriveProgress(Watcher):
 
     def waiting_for_former_run(self, holder: TopicClaim, seconds: float) -> None:
         """See `Watcher.waiting_for_former_run`."""
-        words = f"the former run ({holder.by} on {holder.host}) ended without a word; its claim ends within"
+        former = f"the former run ({harmless(holder.by)} on {harmless(holder.host)})"
+        words = f"{former} ended without a word; its claim ends within"
         self._progress.update(self._task, description=f"{words} {seconds:.0f} s")
         self._say(words, f"{words} {seconds:.0f} s")
 

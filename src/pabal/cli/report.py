@@ -5,12 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import click
-import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from pabal.cli.compose import open_existing_store
 from pabal.cli.options import common_options, settings_of, with_clear_errors
+from pabal.cli.terminal import PlainTable, Terminal, say_json
 from pabal.clock import SystemClock
 from pabal.dlq.selection import parse_instant
 from pabal.errors import ConfigError
@@ -54,21 +52,20 @@ def reprocessing(
 
     made = asyncio.run(ask())
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(made)).decode())
+        say_json(made)
     else:
-        _show(Console(highlight=False), made)
+        _show(Terminal(), made)
 
 
-def _show(console: Console, made: ReprocessingReport) -> None:
+def _show(console: Terminal, made: ReprocessingReport) -> None:
     console.print(
         f"first dead-lettered from {made.since:%Y-%m-%d %H:%M} to {made.until:%Y-%m-%d %H:%M} UTC, "
         f"sent within {WITHIN / timedelta(hours=1):g} h",
         soft_wrap=True,
     )
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("channel")
-    for name in ("rate", "sent in time", "of", "discarded", "not yet 24 h", "in all"):
-        table.add_column(name, justify="right")
+    table = PlainTable("channel", "rate", "sent in time", "of", "discarded", "not yet 24 h", "in all")
+    for column in table.columns[1:]:
+        column.justify = "right"
     rows = [*made.channels.items(), ("all", made)]
     for channel, figures in rows if len(rows) > 2 else rows[-1:]:
         rate = "-" if figures.rate is None else f"{figures.rate:.1%}"

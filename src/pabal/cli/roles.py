@@ -10,6 +10,7 @@ from pabal.cli.compose import check_topics, open_parts, run_api, run_delayline, 
 from pabal.cli.key import NO_KEYS
 from pabal.cli.listening import listen
 from pabal.cli.options import PORT, common_options, run_role, settings_of, url_of, with_clear_errors
+from pabal.cli.terminal import say
 
 
 @click.command()
@@ -32,7 +33,9 @@ def api(log_url: str | None, config: Path | None, data: Path, host: str | None, 
             with listen(host or settings.api.host, own_port, option="--port") as listening:
 
                 def ready(line: str) -> None:
-                    click.echo(line if settings.api.keys else f"{line}\n{NO_KEYS}")
+                    say(line)
+                    if not settings.api.keys:
+                        say(NO_KEYS)
 
                 await run_api(parts, stopping, listening=listening, ready=ready)
 

@@ -7,12 +7,12 @@ from random import Random
 
 import click
 import uvloop
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from pabal.cli.listening import Place, listen_on
 from pabal.cli.options import PORT, with_clear_errors
+from pabal.cli.terminal import Terminal
 from pabal.simulator import Schedule, Simulator, load_schedule
 
 _REFRESH_SECONDS = 0.5
@@ -53,7 +53,7 @@ def simulator(
     runs. It counts what it received by idempotency key (webhook-id, Message-ID), so that lost and twice are
     numbers. Ctrl-C prints the totals and ends it.
     """
-    console = Console(highlight=False)
+    console = Terminal()
     schedule = load_schedule(schedule_file) if schedule_file is not None else None
     chosen = (("--port", port), ("--smtp-port", smtp_port), ("--control-port", control_port))
     # The simulator opens and closes its listeners itself; this only says of all at once which cannot be.
@@ -75,7 +75,7 @@ def simulator(
 
 
 async def _serve(
-    console: Console, *, host: str, ports: tuple[int, int, int], schedule: Schedule | None, keep: int, random: Random
+    console: Terminal, *, host: str, ports: tuple[int, int, int], schedule: Schedule | None, keep: int, random: Random
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -101,7 +101,7 @@ async def _serve(
         console.print(_totals(running))
 
 
-async def _show_until(stop: asyncio.Event, running: Simulator, *, console: Console) -> None:
+async def _show_until(stop: asyncio.Event, running: Simulator, *, console: Terminal) -> None:
     """A line that counts, until the end is asked for."""
     with Live(console=console, transient=True, auto_refresh=False) as live:
         before = running.received

@@ -7,6 +7,7 @@ import click
 
 from pabal.cli.compose import create_topics, open_parts
 from pabal.cli.options import common_options, settings_of, url_of, with_clear_errors
+from pabal.cli.terminal import say
 
 
 @click.group()
@@ -40,5 +41,5 @@ def create(log_url: str | None, config: Path | None, data: Path, partitions: int
 
     made = asyncio.run(run())
     for name in made:
-        click.echo(f"created {name}")
-    click.echo(f"{len(made)} topics created" if made else "every topic exists already")
+        say(f"created {name}")
+    say(f"{len(made)} topics created" if made else "every topic exists already")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
+from rich.text import Text
 
 from pabal.cli.compose import (
     EMBEDDED_PARTITIONS,
@@ -39,6 +39,7 @@ from pabal.cli.starter import (
     prepare_development,
     quicken,
 )
+from pabal.cli.terminal import Terminal, say
 from pabal.clock import SystemClock
 from pabal.config import Settings
 from pabal.errors import ConfigError
@@ -77,7 +78,7 @@ def up(
         with usable(data):
             make_private_folder(data)
             held.enter_context(_only_one(data))
-            own = prepare_development(data, tell=click.echo) if config is None else config
+            own = prepare_development(data, tell=say) if config is None else config
         settings = settings_of(own)
         key, key_file = key_beside(own, settings), key_file_of(own).absolute()
         if port is not None:
@@ -154,28 +155,32 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
 
     def show(self) -> None:
         """Print it."""
-        console = Console(highlight=False, soft_wrap=True)
-        console.print(f"[bold]Pabal is up[/bold] on {self.log_url}")
+        console = Terminal(soft_wrap=True)
+        console.print(Text.assemble(("Pabal is up", "bold"), f" on {self.log_url}"))
         console.print(f"  API    {self.api_url}   (documentation: {self.api_url}/docs)")
         if self.inbox_url:
             console.print(
                 f"  inbox  {self.inbox_url}   (all mail; and webhooks sent to {self.inbox_url}/hook/anything)"
             )
-        console.print(f"  config {self.config}", markup=False)
+        console.print(f"  config {self.config}")
         if self.fast:
             every = " s, then ".join(map(str, FAST_LADDER_SECONDS))
             console.print(
-                f"  [bold red]fast   every class tries again after {every} s, then gives up (--fast): for trying out, "
-                "never for anything that matters[/bold red]"
+                f"  fast   every class tries again after {every} s, then gives up (--fast): for trying out, "
+                "never for anything that matters",
+                style="bold red",
             )
         if self.key:
             console.print(f"  key    {self.key}   (for development)")
-            console.print("\nSend the first notification:\n")
-            console.print(self.first_command(key=self.key), markup=False)
+            console.print()
+            console.print("Send the first notification:")
+            console.print()
+            console.print(self.first_command(key=self.key))
         elif not self.has_keys:
             console.print(f"  key    {NO_KEYS}")
             console.print("         or begin with a configuration that has one:  pabal init")
-        console.print("\nCtrl-C ends it; nothing accepted is lost.")
+        console.print()
+        console.print("Ctrl-C ends it; nothing accepted is lost.")
 
     def first_command(self, *, key: str) -> str:
         """A line to paste into a terminal, with `key` or what the shell puts in its place."""
@@ -267,4 +272,4 @@ async def _prepare_topics(parts: Parts) -> None:
 
 async def _say_stopping(stopping: asyncio.Event) -> None:
     await stopping.wait()
-    click.echo("stopping: finishing what is under way …")
+    say("stopping: finishing what is under way …")

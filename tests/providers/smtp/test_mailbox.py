@@ -63,6 +63,16 @@ def test_no_text_at_all_becomes_a_mailbox_that_could_end_a_command(text: str) ->
         ("<noreply@example.com>", "", "noreply@example.com"),
         ("Shop <noreply@example.com>", "Shop", "noreply@example.com"),
         ('"Shop, Inc." <noreply@example.com>', "Shop, Inc.", "noreply@example.com"),
+        (r'"Bo \"The Shop\" Inc., Ltd." <bo@example.com>', 'Bo "The Shop" Inc., Ltd.', "bo@example.com"),
+        (r'"A \\ B" <bo@example.com>', r"A \ B", "bo@example.com"),
+        ('"A <B>" <bo@example.com>', "A <B>", "bo@example.com"),
+        ('Bo "The Shop" Inc. <bo@example.com>', "Bo The Shop Inc.", "bo@example.com"),
+        ('"" <bo@example.com>', "", "bo@example.com"),
+        ("Bo (Shop) <bo@example.com>", "Bo (Shop)", "bo@example.com"),
+        ("=?utf-8?q?B=C3=BCcher?= <bo@example.com>", "Bücher", "bo@example.com"),
+        ("=?utf-8?b?QsO8Y2hlcg==?= =?utf-8?q?_Gmb?= <bo@example.com>", "Bücher Gmb", "bo@example.com"),
+        ('"=?utf-8?q?B=C3=BCcher?=" <bo@example.com>', "=?utf-8?q?B=C3=BCcher?=", "bo@example.com"),
+        ("O'Neill & Söhne 🎉 <bo@example.com>", "O'Neill & Söhne 🎉", "bo@example.com"),
         ("Shop, Inc. <noreply@example.com>", "Shop, Inc.", "noreply@example.com"),
         (" 한국 상점  < shop@bücher.example > ", "한국 상점", "shop@xn--bcher-kva.example"),
     ],
@@ -73,7 +83,21 @@ def test_a_sender_may_have_a_name(text: str, name: str, address: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "Shop", "Shop <noreply@example.com", "Shop <>", "A\r\nB <a@example.com>", "a@example.com, b@example.com"],
+    [
+        "",
+        "Shop",
+        "Shop <noreply@example.com",
+        "Shop <>",
+        "A\r\nB <a@example.com>",
+        "a@example.com, b@example.com",
+        '"Bo <a@example.com>',
+        'B"o <a@example.com>',
+        r'"Bo\" <a@example.com>',
+        "=?utf-8?q?a=0D=0Ab?= <a@example.com>",
+        "=?nope-8?q?a?= <a@example.com>",
+        "=?utf-8?b?a?= <a@example.com>",
+        '"a\\\x00b" <a@example.com>',
+    ],
 )
 def test_a_sender_that_is_no_single_mailbox_is_refused(text: str) -> None:
     with pytest.raises(InvalidAddress):

@@ -164,6 +164,8 @@ def test_whatever_the_texts_are_the_reader_gets_them_and_nothing_else(
         "Shop",
         "Shop, Inc.",
         'The "Shop"',
+        'Bo "The Shop" Inc., Ltd.',
+        r"A \ B",
         "back\\slash",
         "Müller, Söhne & Co",
         "한국 상점",
@@ -195,3 +197,13 @@ def test_an_internationalised_local_part_stands_in_the_head_as_utf8() -> None:
 def test_a_channel_cannot_set_a_head_field_that_is_ours_or_is_none(name: str) -> None:
     with pytest.raises(ValueError, match="head field"):
         written(Rendered(subject="s", body="b", headers={name: "x"}))
+
+
+@pytest.mark.parametrize("body", ["a line\n" * 20_000, "ü" * 100_000, "x" * 100_000, ".\n" * 50_000])
+def test_a_large_text_is_written_in_the_encoding_that_costs_least_and_arrives_whole(body: str) -> None:
+    data = written(Rendered(subject="s", body=body))
+
+    message = read(data)
+    assert message["Content-Transfer-Encoding"] == "base64"
+    assert max(map(len, data.split(b"\r\n"))) <= 78
+    assert text_of(message, subtype="plain") == one_end(body)

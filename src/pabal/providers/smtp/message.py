@@ -21,6 +21,9 @@ from pabal.providers.smtp.mailbox import Mailbox
 
 _LINE = 78  # RFC 5322 §2.1.1: SHOULD; 998 is the MUST
 _MAX_LINE = 998
+_LARGE = 64 * 1024
+"""Bytes of a part beyond which no other encoding is tried: to look at each character of a megabyte, line by line, would
+hold the event loop for a tenth of a second and more."""
 _MAX_ATOM = 200  # a Message-ID cannot be folded
 _ENCODED_WORD_OCTETS = 39  # as base64 52 characters; with `=?utf-8?b?…?=` and a field name within RFC 2047's 76
 
@@ -74,14 +77,22 @@ def _part(text: str, *, subtype: str) -> bytes:
     if not lines.endswith("\n"):
         lines += "\n"
     data = lines.encode("utf-8", "replace")
-    if _PLAIN_TEXT.fullmatch(lines) and max(map(len, lines.split("\n"))) <= _LINE:
+    if len(data) > _LARGE:
+        encoding, content = "base64", _base64_lines(data.replace(b"\n", b"\r\n"))
+    elif _PLAIN_TEXT.fullmatch(lines) and max(map(len, lines.split("\n"))) <= _LINE:
         encoding, content = "7bit", data
     else:
         encoding, content = "quoted-printable", binascii.b2a_qp(data)
         if len(content) > len(data) * 4 // 3:
-            encoding, content = "base64", base64.encodebytes(data.replace(b"\n", b"\r\n"))
+            encoding, content = "base64", _base64_lines(data.replace(b"\n", b"\r\n"))
     head = f"Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
     return head.encode() + content.replace(b"\n", b"\r\n")
+
+
+def _base64_lines(data: bytes) -> bytes:
+    """Lines of 76 characters (RFC 2045 §6.8)."""
+    encoded = binascii.b2a_base64(data, newline=False)
+    return b"".join(encoded[place : place + 76] + b"\n" for place in range(0, len(encoded), 76))
 
 
 def _boundary(seed: str, *, parts: list[bytes]) -> str:
