@@ -74,7 +74,7 @@ from pabal.policy import DEFAULT_CLASSES
 from pabal.recorder.reading import read_fact, recorded_topics
 from pabal.recorder.recorder import GROUP, Recorder
 from pabal.recoveries import is_about_recovery, read_recovery
-from pabal.rendering_process import RenderingProcess
+from pabal.rendering import RenderingProcess
 from pabal.retry import Wait
 from pabal.store.ledger import SqliteLedger
 from pabal.store.projection import gather
