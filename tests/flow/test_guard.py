@@ -164,6 +164,21 @@ async def test_a_provider_that_is_down_pauses_its_channel_and_burns_no_attempts(
         assert by_second[0] < max(by_second.values()) / 2
 
 
+async def test_what_one_recipients_domain_refuses_holds_up_no_other_mail(tmp_path: Path) -> None:
+    refusal = "5.7.9 This mail has been blocked because the sender is unauthenticated."
+    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}") as pabal:
+        told = Told(pabal)
+        await pabal.simulator.behave(SmtpBehaviour(recipient="@strict.example", code=550, text=refusal))
+        strict = [{"channel": "email", "address": f"customer-{number}@strict.example"} for number in range(30)]
+        await asyncio.gather(*(_ask(pabal, to, api_key=OTHER_KEY) for to in strict))
+        await told.until("rejected", count=30)
+
+        await ask_mails(pabal, 20)
+        await told.until("sent", count=20)
+
+        assert Counter(event.kind for event in told.events) == {"rejected": 30, "sent": 20}
+
+
 async def test_what_one_provider_refuses_another_carries_at_once(tmp_path: Path) -> None:
     async with Installation.running(f"sqlite:{tmp_path / 'log.db'}", **_two_mail_providers()) as pabal:
         told = Told(pabal)
