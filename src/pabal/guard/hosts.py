@@ -25,7 +25,7 @@ TENANT_SHARE: Final = 0.9
 """The most of its host's slots that one tenant may hold there, likewise."""
 
 MOST_HOSTS = 10_000
-"""Per provider, a host counting once for each tenant at it. About 3 KB each."""
+"""Per provider, a host counting once for each tenant at it. About 2 KB each."""
 MOST_URLS = 4_096
 """Per provider: URLs that refused and have not accepted since. About 2 KB each."""
 
