@@ -44,7 +44,7 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) ->
     provider           a provider that takes 20 ms
     main-job           API, worker and delay line in one process on the embedded log
     embedded           the same with the recorder: pabal up
-    isolation          another's latency beside 5,000 deliveries that wait for a dead endpoint
+    isolation          another's latency beside 5,000 deliveries for a dead endpoint, or for a shared host's bad URL
     waiting-kafka, waiting-embedded  what a million waiting deliveries cost
     """
     unknown = set(names) - MEASURES.keys()

@@ -24,7 +24,12 @@ url = "{url}"
 _CONFIG = """\
 {key}
 
+{neighbour_key}
+
 [tenants.bench]
+webhook_secrets = ["{secret}"]
+
+[tenants.neighbour]
 webhook_secrets = ["{secret}"]
 
 [providers.webhook]
@@ -114,6 +119,8 @@ class Pabal:
 
     name = "pabal"
     api_key: str | None
+    neighbour_key: str
+    """Of a second tenant."""
 
     def __init__(self, lab: Lab, *, log_url: str, data: Path, mail: str = _MAIL, database: str | None = None) -> None:
         """`database`: a PostgreSQL for ledger and store; without it they are files in `data`."""
@@ -122,10 +129,13 @@ class Pabal:
         self._data = data
         self._database = database
         self.api_key, entry = make_key("bench", scopes=("send",))
+        self.neighbour_key, neighbour = make_key("neighbour", scopes=("send",))
         config = data / "pabal.toml"
         secret = f"whsec_{b64encode(bytes(range(32))).decode()}"
         head = _DATABASE.format(url=database) if database else ""
-        config.write_text(head + _CONFIG.format(key=as_toml(entry), secret=secret) + mail)
+        config.write_text(
+            head + _CONFIG.format(key=as_toml(entry), neighbour_key=as_toml(neighbour), secret=secret) + mail
+        )
         self._log_url, self._config = log_url, config
         self._options = ["--log", log_url, "--config", str(config), "--data", str(data)]
         self.run_once("topics", "create")

@@ -44,7 +44,15 @@ tenant = "shop"
 hash = "{key_hash}"
 scopes = ["send", "read", "admin"]
 
+[[api.keys]]
+tenant = "neighbour"
+hash = "{neighbour_hash}"
+scopes = ["send", "read", "admin"]
+
 [tenants.shop]
+webhook_secrets = ["{secret}"]
+
+[tenants.neighbour]
 webhook_secrets = ["{secret}"]
 
 [providers.webhook]
@@ -78,9 +86,17 @@ class Receiver(FarSide):
         phase = {"http": http, "smtp": smtp}
         self._call("PUT", "/behaviour", {medium: [said] for medium, said in phase.items() if said is not None})
 
+    def answer_by_path(self, *behaviours: Mapping[str, object]) -> None:
+        """Behave like this from now on, a URL each; accept everything else at once."""
+        self._call("PUT", "/behaviour", {"http": behaviours})
+
     def arrived(self) -> dict[str, list[int]]:
-        """Per delivery id its arrivals in nanoseconds since the Unix epoch; of mail, by its Message-ID."""
-        return {key.strip("<>").partition("@")[0]: times for key, times in self.arrivals().items()}
+        """Per delivery id its arrivals in nanoseconds since the Unix epoch; of mail, by its Message-ID.
+
+        What was refused by its status has not arrived.
+        """
+        arrivals = self._call("GET", "/arrivals?refused=no")
+        return {key.strip("<>").partition("@")[0]: times for key, times in arrivals.items()}
 
     def by_answer(self) -> dict[str, int]:
         """How many requests were answered how: `http 200`, `smtp 250`."""
@@ -106,6 +122,7 @@ class Installation:
     ) -> None:
         self.port = free_port()
         self.api_key = f"pabal_{secrets.token_urlsafe(16)}"
+        self.neighbour_key = f"pabal_{secrets.token_urlsafe(16)}"
         self.folder = folder
         self.far_side = far_side
         self.log_url = f"sqlite:{folder / 'log.db'}"
@@ -119,6 +136,7 @@ class Installation:
                 ledger=postgres.url() if postgres else f"sqlite:{folder / 'ledger.db'}",
                 store=postgres.url() if postgres else f"sqlite:{folder / 'store.db'}",
                 key_hash=hashlib.sha256(self.api_key.encode()).hexdigest(),
+                neighbour_hash=hashlib.sha256(self.neighbour_key.encode()).hexdigest(),
                 secret=f"whsec_{b64encode(bytes(range(32))).decode()}",
                 smtp_port=far_side.smtp_port,
                 more=setting.config,

@@ -5,7 +5,7 @@ import itertools
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 import aiohttp
@@ -31,6 +31,13 @@ class _Answer(msgspec.Struct):
     deliveries: list[_Made]
 
 
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks: a tenant's key, and until when its deliveries are of use (None: as long as their class says)."""
+
+    api_key: str
+    expires_at: datetime | None = None
+
+
 class Load:
     """Asks for one webhook or mail per request. `begin` as often as wanted, `finish` before it is read."""
 
@@ -42,17 +49,19 @@ class Load:
         self.unhinted = 0
         """Answers 503 and 429 that did not say when to come again."""
         self._url = f"http://127.0.0.1:{port}/v1/notifications"
-        self._authorization = f"Bearer {api_key}"
+        self._api_key = api_key
         self._run = uuid.uuid4().hex[:12]
         self._numbers = itertools.count()
         self._ending = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def burst(self, count: int, *, to: To, connections: int = 32, send_at: datetime | None = None) -> None:
+    def burst(
+        self, count: int, *, to: To, connections: int = 32, send_at: datetime | None = None, as_: Caller | None = None
+    ) -> None:
         """Begin to ask `count` times, as fast as that many callers get answers."""
         turns = iter(range(count))
         for _ in range(min(connections, count)):
-            self._spawn(self._call_in_turn(turns, to=to, send_at=send_at))
+            self._spawn(self._call_in_turn(turns, to=to, send_at=send_at, as_=as_ or Caller(api_key=self._api_key)))
 
     def steady(self, rate: float, *, to: To, callers: int = 64) -> None:
         """Begin to ask `rate` times a second, until `finish`; callers who are all busy ask later."""
@@ -83,15 +92,17 @@ class Load:
         if task.cancelled() or task.exception() is None:
             self._tasks.discard(task)
 
-    async def _call_in_turn(self, turns: Iterator[int], *, to: To, send_at: datetime | None) -> None:
-        async with self._session() as http:
+    async def _call_in_turn(self, turns: Iterator[int], *, to: To, send_at: datetime | None, as_: Caller) -> None:
+        more = {"send_at": send_at, "expires_at": as_.expires_at}
+        times = {name: time.isoformat() for name, time in more.items() if time is not None}
+        async with self._session(as_.api_key) as http:
             for _ in turns:
-                await self._insist(http, next(self._numbers), to=to, send_at=send_at)
+                await self._insist(http, next(self._numbers), to=to, times=times)
 
     async def _pace(self, rate: float, *, to: To, free: asyncio.Semaphore) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        async with self._session() as http, asyncio.TaskGroup() as calls:
+        async with self._session(self._api_key) as http, asyncio.TaskGroup() as calls:
 
             async def call(number: int) -> None:
                 try:
@@ -106,14 +117,11 @@ class Load:
                 await free.acquire()
                 calls.create_task(call(next(self._numbers)))
 
-    async def _insist(
-        self, http: aiohttp.ClientSession, number: int, *, to: To, send_at: datetime | None = None
-    ) -> None:
+    async def _insist(self, http: aiohttp.ClientSession, number: int, *, to: To, times: Mapping[str, str] = {}) -> None:
         """One request until it is accepted."""
         first_asked = time.time_ns()
         body = {"to": [to(number)], "class": "standard", "content": {"title": f"Order {number}", "body": "shipped"}}
-        if send_at is not None:
-            body["send_at"] = send_at.isoformat()
+        body |= times
         headers = {"idempotency-key": f"{self._run}-{number:08d}"}
         while True:
             try:
@@ -138,9 +146,9 @@ class Load:
         self.refused[str(answer.status)] += 1
         self.unhinted += "Retry-After" not in answer.headers
 
-    def _session(self) -> aiohttp.ClientSession:
+    def _session(self, api_key: str) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            headers={"authorization": self._authorization},
+            headers={"authorization": f"Bearer {api_key}"},
             timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS),
             connector=aiohttp.TCPConnector(limit=0),
         )

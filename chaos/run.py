@@ -89,7 +89,7 @@ class Run:
         return self.pabal.far_side
 
     def webhook(self, number: int) -> dict[str, str]:
-        """Whom request `number` is for: one URL for all."""
+        """Whom request `number` is for: a URL for all."""
         del number
         return {"channel": "webhook", "address": self.far_side.hook}
 

@@ -10,7 +10,7 @@ from pabal.errors import DecodeError
 from pabal.notification import EVENTS_TOPIC
 from pabal.store.port import DeliveryFilter, Store
 
-TENANT = "shop"
+TENANTS = ("shop", "neighbour")
 _PAGE = 500
 
 
@@ -81,12 +81,14 @@ class Witness:
 
 
 async def recorded_statuses(store: Store) -> dict[str, str]:
-    """Per delivery id of the one tenant what the store says of it. Raises StoreUnavailable."""
+    """Per delivery id what the store says of it. Raises StoreUnavailable."""
     statuses: dict[str, str] = {}
-    cursor = None
-    while True:
-        page = await store.deliveries(DeliveryFilter(), tenant=TENANT, limit=_PAGE, cursor=cursor)
-        statuses |= {str(view.id): view.status for view in page.deliveries}
-        cursor = page.next_cursor
-        if cursor is None:
-            return statuses
+    for tenant in TENANTS:
+        cursor = None
+        while True:
+            page = await store.deliveries(DeliveryFilter(), tenant=tenant, limit=_PAGE, cursor=cursor)
+            statuses |= {str(view.id): view.status for view in page.deliveries}
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+    return statuses

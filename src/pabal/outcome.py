@@ -17,11 +17,15 @@ class Accepted(_Value, frozen=True, kw_only=True):
 
 
 class Deferred(_Value, frozen=True, kw_only=True):
-    """Known not taken: try later, not before `retry_after_seconds` if the provider named a time."""
+    """Known not taken: try later, not before `retry_after_seconds` if the provider named a time.
+
+    `address_only`: it is this address (a URL, a mailbox) that is refused for now; whoever answered serves others.
+    """
 
     reason: str
     retry_after_seconds: float | None = None
     response: str | None = None
+    address_only: bool = False
 
 
 class Rejected(_Value, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ EMBEDDED = (
     "disk-full",
     "wall-clock",
     "undecodable",
+    "shared-host",
 )
 
 KAFKA = ("worker-in-a-burst", "no-brokers", "zombie-kip-848", "wall-clock")

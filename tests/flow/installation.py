@@ -31,6 +31,8 @@ from pabal.notification import EVENTS_TOPIC, DeliveryEvent
 from pabal.simulator import Simulator
 
 KEY = "pabal_test"
+OTHER_KEY = "pabal_test_other"
+"""Of another tenant, `other`."""
 SCOPES = ("send", "read", "admin")
 SECRETS = tuple(
     f"whsec_{b64encode(text).decode()}" for text in (b"the newer secret of tests", b"the older secret of tests")
@@ -41,8 +43,13 @@ def settings_for(simulator: Simulator, **changes: Any) -> Settings:
     """Settings that send everything to the simulator; `changes` are top-level tables as in the TOML file, and
     further providers."""
     table: dict[str, Any] = {
-        "api": {"keys": [{"tenant": "shop", "hash": hashlib.sha256(KEY.encode()).hexdigest(), "scopes": SCOPES}]},
-        "tenants": {"shop": {"webhook_secrets": SECRETS}},
+        "api": {
+            "keys": [
+                {"tenant": tenant, "hash": hashlib.sha256(key.encode()).hexdigest(), "scopes": SCOPES}
+                for tenant, key in (("shop", KEY), ("other", OTHER_KEY))
+            ]
+        },
+        "tenants": {"shop": {"webhook_secrets": SECRETS}, "other": {"webhook_secrets": SECRETS}},
         "providers": {
             "webhook": {"allow": ["127.0.0.0/8"], "timeout_seconds": 2.0},
             "smtp": {
@@ -106,9 +113,10 @@ class Installation:
         key: str | None = None,
         trace: Mapping[str, str] = {},
         expect: int = 202,
+        api_key: str = KEY,
     ) -> dict[str, Any]:
         """POST one notification and return the answer."""
-        headers = {"Authorization": f"Bearer {KEY}"} | ({"Idempotency-Key": key} if key else {})
+        headers = {"Authorization": f"Bearer {api_key}"} | ({"Idempotency-Key": key} if key else {})
         headers |= trace
         async with self._http.post(f"{self._address}/v1/notifications", json=body, headers=headers) as answer:
             text = await answer.text()

@@ -14,7 +14,7 @@ from pabal.cli.brake import read_brakes, release_brake
 from pabal.codec import EVENT_SCHEMA, SCHEMA_HEADER, read_event
 from pabal.notification import EVENTS_TOPIC, DeliveryEvent
 from pabal.simulator import HttpBehaviour, SmtpBehaviour
-from tests.flow.installation import Installation
+from tests.flow.installation import KEY, OTHER_KEY, Installation
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -52,8 +52,9 @@ class Told:
             await asyncio.sleep(0.05)
 
 
-async def ask_webhooks(pabal: Installation, url: str, count: int) -> None:
-    await asyncio.gather(*(_ask(pabal, {"channel": "webhook", "address": url}) for _ in range(count)))
+async def ask_webhooks(pabal: Installation, url: str, count: int, *, api_key: str = KEY) -> None:
+    to = {"channel": "webhook", "address": url}
+    await asyncio.gather(*(_ask(pabal, to, api_key=api_key) for _ in range(count)))
 
 
 async def ask_mails(pabal: Installation, count: int) -> None:
@@ -62,8 +63,9 @@ async def ask_mails(pabal: Installation, count: int) -> None:
     await asyncio.gather(*(_ask(pabal, {"channel": "email", "address": address}) for address in addresses))
 
 
-async def _ask(pabal: Installation, to: dict[str, str]) -> None:
-    await pabal.ask({"to": [to], "class": "critical", "content": {"title": "Hello", "body": "hello"}})
+async def _ask(pabal: Installation, to: dict[str, str], *, api_key: str = KEY) -> None:
+    body = {"to": [to], "class": "critical", "content": {"title": "Hello", "body": "hello"}}
+    await pabal.ask(body, api_key=api_key)
 
 
 async def eventually_dead(pabal: Installation, topic: str, *, count: int) -> None:
@@ -95,6 +97,34 @@ async def test_what_a_dead_host_does_not_take_is_parked_and_another_host_is_serv
         assert {event.attempt for event in parked if event.delivery_id not in _deferred(told)} == {1}
         assert all(event.detail and "127.0.0.2" in event.detail and event.due for event in parked)
         assert await pabal.records("pabal.dead.webhook") == []
+
+
+@pytest.mark.parametrize(
+    ("far_side", "told_first"),
+    [
+        (HttpBehaviour(path="/busy", status=503, retry_after_seconds=3600), "expired"),
+        (HttpBehaviour(path="/busy", status=429), "deferred"),
+        (HttpBehaviour(path="/busy", status=401), "deferred"),
+        (HttpBehaviour(path="/busy", status=404), "deferred"),
+        (HttpBehaviour(path="/busy", status=410), "rejected"),
+        (HttpBehaviour(path="/busy", answer="hang"), "unknown"),
+    ],
+    ids=lambda each: f"{each.status}-{each.answer}" if isinstance(each, HttpBehaviour) else "",
+)
+async def test_one_tenants_url_on_a_shared_host_holds_up_no_other_tenant_there(
+    log_url: str, far_side: HttpBehaviour, told_first: str
+) -> None:
+    async with Installation.running(log_url) as pabal:
+        told = Told(pabal)
+        await pabal.simulator.behave(far_side)
+        await ask_webhooks(pabal, f"{pabal.simulator.url}/busy", 60, api_key=OTHER_KEY)
+        await told.until(told_first, count=10)
+
+        await ask_webhooks(pabal, f"{pabal.simulator.url}/hook", 20)
+        await told.until("sent", count=20)
+
+        own = [event.kind for event in told.events if event.tenant == "shop"]
+        assert own == ["sent"] * 20
 
 
 async def test_what_was_parked_is_sent_when_the_host_is_back_and_not_only_when_it_is_due(tmp_path: Path) -> None:
@@ -132,6 +162,21 @@ async def test_a_provider_that_is_down_pauses_its_channel_and_burns_no_attempts(
         arrivals = sorted(first for first, *_ in pabal.simulator.arrivals().values())
         by_second = Counter((at - arrivals[1]) // 1_000_000_000 for at in arrivals[1:])
         assert by_second[0] < max(by_second.values()) / 2
+
+
+async def test_what_one_recipients_domain_refuses_holds_up_no_other_mail(tmp_path: Path) -> None:
+    refusal = "5.7.9 This mail has been blocked because the sender is unauthenticated."
+    async with Installation.running(f"sqlite:{tmp_path / 'log.db'}") as pabal:
+        told = Told(pabal)
+        await pabal.simulator.behave(SmtpBehaviour(recipient="@strict.example", code=550, text=refusal))
+        strict = [{"channel": "email", "address": f"customer-{number}@strict.example"} for number in range(30)]
+        await asyncio.gather(*(_ask(pabal, to, api_key=OTHER_KEY) for to in strict))
+        await told.until("rejected", count=30)
+
+        await ask_mails(pabal, 20)
+        await told.until("sent", count=20)
+
+        assert Counter(event.kind for event in told.events) == {"rejected": 30, "sent": 20}
 
 
 async def test_what_one_provider_refuses_another_carries_at_once(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pabal.guard import Callee, Guard, Guarded, GuardSettings, Permit
+from pabal.guard.hosts import Hosts
 from pabal.outcome import Deferred, Outcome, Rejected, Unknown
 
-DOWN, GONE, LOST = Deferred(reason="503"), Rejected(reason="410"), Unknown(reason="timeout")
+DOWN, GONE, LOST = Deferred(reason="no connection"), Rejected(reason="410"), Unknown(reason="timeout")
+REFUSED = Deferred(reason="503", address_only=True)
 HOSTS = Guarded(host_of=lambda address: address.split("/", 3)[2])
 
 
@@ -32,6 +34,11 @@ class Lab:
             on_change=self._note,
         )
 
+    @property
+    def hosts(self) -> Hosts:
+        """What the guard remembers behind its provider `hooks`."""
+        return self.guard._providers["hooks"].hosts
+
     def _note(self, callee: Callee, now: float) -> None:
         del now
         self.changes.append((callee.name, callee.state))
@@ -50,10 +57,16 @@ class Lab:
 
     def call(self, outcome: Outcome, address: str = "https://a/", *, count: int = 1, **about: Any) -> None:
         for _ in range(count):
-            permit = self.permit(address, **about)
-            permit.call(self.now)
-            permit.end(outcome, self.now + 0.01)
-            permit.release(self.now + 0.01)
+            self._make(outcome, self.permit(address, **about))
+
+    def call_if_permitted(self, outcome: Outcome, address: str, **about: Any) -> None:
+        if isinstance(answer := self.ask(address, **about), Permit):
+            self._make(outcome, answer)
+
+    def _make(self, outcome: Outcome, permit: Permit) -> None:
+        permit.call(self.now)
+        permit.end(outcome, self.now + 0.01)
+        permit.release(self.now + 0.01)
 
 
 def permits(ask: Callable[[], Any], *, most: int = 1000) -> Iterable[Permit]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pabal.guard import Guarded, ParkFor, Permit
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome
-from tests.guard.lab import DOWN, GONE, HOSTS, LOST, Lab, permits
+from tests.guard.lab import DOWN, GONE, HOSTS, LOST, REFUSED, Lab, permits
 
 
 def test_a_permit_that_was_not_used_leaves_no_trace() -> None:
@@ -16,7 +16,7 @@ def test_a_permit_that_was_not_used_leaves_no_trace() -> None:
         for permit in list(permits(lab.ask)):
             permit.release(lab.now)
 
-    assert len(list(permits(lab.ask))) == 12
+    assert len(list(permits(lab.ask))) == 10
 
 
 @pytest.mark.parametrize("providers", [{"hooks": HOSTS}, {"mail": Guarded()}])
@@ -42,12 +42,11 @@ def test_a_tenants_own_fault_parks_that_tenant_alone(providers: dict[str, Guarde
 def test_who_is_not_called_any_more_has_the_reason_of_the_call_that_decided_it() -> None:
     lab = Lab(providers={"hooks": HOSTS, "mail": Guarded()})
 
-    lab.call(LOST, "https://a/", count=5, pinned="hooks")
-    lab.call(DOWN, "https://a/", count=5, pinned="hooks")
+    lab.call(DOWN, "https://a/", count=10, pinned="hooks")
     lab.call(Misconfigured(reason="no secret", tenant_only=True), "https://b/", tenant="careless", pinned="hooks")
     lab.call(Misconfigured(reason="password refused"), pinned="mail")
 
-    assert lab.reasons == {"hooks a": "503", "hooks tenant careless": "no secret", "mail": "password refused"}
+    assert lab.reasons == {"hooks a": "no connection", "hooks tenant careless": "no secret", "mail": "password refused"}
 
 
 def test_when_it_is_our_own_network_the_reason_is_that_of_the_last_host() -> None:
@@ -82,8 +81,8 @@ def test_a_rate_is_shared_by_the_partitions_owned() -> None:
     st.lists(
         st.tuples(
             st.sampled_from(["ask", "end", "release", "wait"]),
-            st.sampled_from(["https://a/", "https://b/", "https://c/"]),
-            st.sampled_from([Accepted(), DOWN, LOST, GONE, Misconfigured(reason="x", tenant_only=True)]),
+            st.sampled_from(["https://a/", "https://a/2", "https://b/", "https://c/"]),
+            st.sampled_from([Accepted(), DOWN, LOST, GONE, REFUSED, Misconfigured(reason="x", tenant_only=True)]),
             st.floats(0, 10),
         ),
         max_size=150,
@@ -110,17 +109,18 @@ def test_whatever_happens_slots_are_kept_and_everything_recovers(
                 lab.now += seconds
         for provider in lab.guard._providers.values():
             assert 0 <= provider.limit.in_flight <= 8
-            assert all(0 <= host.limit.in_flight <= 7 for host in provider.hosts.values())
+            assert all(0 <= host.limit.in_flight <= 7 for host in provider.hosts.by_name.values())
+            assert all(0 <= at.limit.in_flight <= 6 for at in provider.hosts.tenants.by_key.values())
 
     for permit in held:
         permit.release(lab.now)
     for _ in range(40):
         lab.now += 73.0
-        for address in ("https://a/", "https://b/", "https://c/"):
+        for address in ("https://a/", "https://a/2", "https://b/", "https://c/"):
             if isinstance(answer := lab.ask(address), Permit):
                 answer.call(lab.now)
                 answer.end(Accepted(), lab.now)
                 answer.release(lab.now)
     assert not lab.guard.is_shut()
-    for address in ("https://a/", "https://b/", "https://c/"):
+    for address in ("https://a/", "https://a/2", "https://b/", "https://c/"):
         lab.permit(address)

@@ -3,16 +3,15 @@
 import pytest
 
 from pabal.guard import GuardSettings, InLine, ParkFor, Permit
-from pabal.guard import provider as module
+from pabal.guard import hosts as module
 from pabal.outcome import Accepted, Deferred, Outcome
-from tests.guard.lab import DOWN, GONE, LOST, Lab, permits
+from tests.guard.lab import DOWN, GONE, LOST, REFUSED, Lab, permits
 
 
-@pytest.mark.parametrize("outcome", [DOWN, LOST])
-def test_a_host_that_fails_is_parked_and_another_is_called(outcome: Outcome) -> None:
+def test_a_host_that_fails_is_parked_and_another_is_called() -> None:
     lab = Lab()
 
-    lab.call(outcome, count=10)
+    lab.call(DOWN, count=10)
 
     answer = lab.ask()
     assert isinstance(answer, ParkFor)
@@ -69,10 +68,11 @@ def test_a_refusal_that_is_nearly_over_is_waited_for_in_line() -> None:
     assert answer.callee.name == "hooks a"
 
 
-def test_a_retry_after_is_honoured_but_for_no_more_than_ten_minutes() -> None:
+@pytest.mark.parametrize("address_only", [False, True])
+def test_a_retry_after_is_honoured_but_for_no_more_than_ten_minutes(address_only: bool) -> None:
     lab = Lab()
-    lab.call(Deferred(reason="429", retry_after_seconds=120.0), "https://a/")
-    lab.call(Deferred(reason="429", retry_after_seconds=86_400.0), "https://b/")
+    lab.call(Deferred(reason="429", retry_after_seconds=120.0, address_only=address_only), "https://a/")
+    lab.call(Deferred(reason="429", retry_after_seconds=86_400.0, address_only=address_only), "https://b/")
 
     assert lab.ask("https://a/").seconds == pytest.approx(120.2, abs=0.02)
     assert lab.ask("https://b/").seconds == pytest.approx(600.0, abs=0.1)
@@ -106,21 +106,32 @@ def test_a_host_that_is_back_is_asked_by_probes_and_begins_low() -> None:
 def test_one_host_cannot_hold_every_slot() -> None:
     lab = Lab(concurrency=14)
 
-    held = list(permits(lab.ask))
+    held = [*permits(lambda: lab.ask(tenant="one")), *permits(lambda: lab.ask(tenant="two"))]
 
     assert len(held) == 12
+    assert lab.ask(tenant="three").callee.name == "hooks a"
     lab.permit("https://b/")
+
+
+def test_one_tenant_cannot_hold_every_slot_of_a_host() -> None:
+    lab = Lab(concurrency=14)
+
+    held = list(permits(lab.ask))
+
+    assert len(held) == 10
+    assert lab.ask().callee.name == "hooks a tenant shop"
+    lab.permit(tenant="other")
 
 
 def test_a_line_holds_what_can_be_served_in_about_two_seconds() -> None:
     lab = Lab(concurrency=14)
     held = list(permits(lab.ask))
-    host = held[0].callee
+    host = held[0].callees[0]
     for permit in held:
         permit.call(lab.now)
 
     assert host.room(lab.now) > 1000
-    assert host.room(lab.now + 1.0) == 2 * 12
+    assert host.room(lab.now + 1.0) == 2 * 10
     assert host.room(lab.now + 10.0) == 2
 
 
@@ -128,9 +139,9 @@ def test_the_line_of_a_host_that_is_well_is_judged_by_the_limit_it_will_have() -
     lab = Lab(concurrency=128)
     lab.call(Accepted(), count=5)
 
-    room = lab.permit().callee.room(lab.now)
+    room = lab.permit().callees[0].room(lab.now)
 
-    assert room == pytest.approx(2.0 * 115 / 0.01, rel=0.01)
+    assert room == pytest.approx(2.0 * 103 / 0.01, rel=0.01)
 
 
 def test_what_does_not_fit_into_a_line_is_parked_one_turn_after_the_other() -> None:
@@ -142,9 +153,9 @@ def test_what_does_not_fit_into_a_line_is_parked_one_turn_after_the_other() -> N
     for permit in held:
         permit.end(Accepted(), lab.now)
 
-    seconds = [held[0].callee.park_seconds(parks=0, now=lab.now) for _ in range(40)]
+    seconds = [held[0].callees[0].park_seconds(parks=0, now=lab.now) for _ in range(40)]
 
-    assert seconds == pytest.approx([max(5.0, 0.5 * turn) for turn in range(1, 41)])
+    assert seconds == pytest.approx([max(5.0, 0.6 * turn) for turn in range(1, 41)])
 
 
 def test_a_hosts_rate_is_its_own() -> None:
@@ -164,19 +175,52 @@ def test_hosts_are_forgotten_when_idle_but_not_while_they_are_refused() -> None:
     lab.now += 61.0
     lab.guard.forget_idle(lab.now)
 
-    assert lab.guard._providers["hooks"].hosts.keys() == {"dead", "busy"}
+    assert lab.hosts.by_name.keys() == {"dead", "busy"}
     busy.release(lab.now)
     lab.now += 700.0
     lab.guard.forget_idle(lab.now)
-    assert not lab.guard._providers["hooks"].hosts
+    assert not lab.hosts.by_name
 
 
-def test_memory_is_bounded_over_any_number_of_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("outcome", [Accepted(), DOWN, REFUSED, LOST])
+def test_memory_is_bounded_over_any_number_of_hosts_whatever_becomes_of_them(
+    monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    monkeypatch.setattr(module, "MOST_HOSTS", 100)
+    monkeypatch.setattr(module, "MOST_URLS", 50)
+    lab = Lab(settings=GuardSettings(minimum_calls=1))
+    busy = lab.permit("https://busy/")
+
+    for number in range(1000):
+        lab.now += 0.001
+        lab.call(outcome, f"https://{number}/", tenant=f"tenant-{number % 7}")
+
+    assert len(lab.hosts.by_name) == len(lab.hosts.tenants.by_key) == 100
+    assert len(lab.hosts.urls.by_key) == (50 if outcome in (REFUSED, LOST) else 0)
+    assert "busy" in lab.hosts.by_name
+    busy.release(lab.now)
+
+
+def test_the_hosts_of_many_tenants_are_counted_once_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_HOSTS", 100)
     lab = Lab()
 
     for number in range(1000):
-        lab.now += 0.001
-        lab.call(Accepted(), f"https://{number}/")
+        lab.call(Accepted(), tenant=f"tenant-{number}")
 
-    assert len(lab.guard._providers["hooks"].hosts) <= 101
+    assert len(lab.hosts.tenants.by_key) == 100
+    assert lab.hosts.by_name["a"].tenants == 100
+
+
+def test_what_is_forgotten_for_lack_of_room_is_called_as_if_it_had_never_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MOST_HOSTS", 2)
+    lab = Lab()
+    lab.call(DOWN, "https://dead/", count=10)
+    assert isinstance(lab.ask("https://dead/"), ParkFor)
+
+    lab.call(Accepted(), "https://b/")
+    lab.call(Accepted(), "https://c/")
+
+    lab.permit("https://dead/")

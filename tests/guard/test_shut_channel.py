@@ -2,7 +2,7 @@
 
 from pabal.guard import Guarded, GuardSettings, InLine, Permit, Shut
 from pabal.outcome import Accepted, Misconfigured
-from tests.guard.lab import DOWN, Lab
+from tests.guard.lab import DOWN, REFUSED, Lab
 
 
 def test_a_whole_provider_that_fails_is_shut_and_begins_with_probes() -> None:
@@ -109,3 +109,16 @@ def test_of_one_host_there_is_one_probe_at_a_time() -> None:
     assert all(isinstance(lab.ask("https://hanging/"), InLine) for _ in range(5))
     lab.call(Accepted(), "https://fine/")
     assert not lab.guard.is_shut()
+
+
+def test_what_one_recipient_refuses_for_now_says_nothing_of_the_server() -> None:
+    lab = Lab(providers={"mail": Guarded()})
+
+    lab.call(REFUSED, count=50)
+
+    assert not lab.guard.is_shut()
+    assert lab.permit().callees[0].limit.value >= 16
+    lab.call(DOWN, count=10)
+    lab.now += 5.1
+    lab.call(REFUSED, count=10)
+    assert lab.guard.is_shut()

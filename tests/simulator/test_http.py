@@ -248,6 +248,22 @@ async def control(client: aiohttp.ClientSession, method: str, url: str, body: ob
         return response.status, await response.json(content_type=None)
 
 
+async def test_arrivals_are_read_with_and_without_what_a_status_refused(
+    simulator: Simulator, client: aiohttp.ClientSession
+) -> None:
+    await simulator.behave(HttpBehaviour(path="/refuses", status=404), HttpBehaviour(path="/hangs", answer="hang"))
+    for path, key in (("/refuses", "a"), ("/fine", "a"), ("/refuses", "b")):
+        await post(client, f"{simulator.url}{path}", key)
+
+    _, every = await control(client, "GET", f"{simulator.url}/_control/arrivals")
+    _, taken = await control(client, "GET", f"{simulator.url}/_control/arrivals?refused=no")
+
+    assert isinstance(every, dict)
+    assert isinstance(taken, dict)
+    assert {key: len(times) for key, times in every.items()} == {"a": 2, "b": 1}
+    assert taken == {"a": [every["a"][1]]}
+
+
 async def test_control_calls_change_the_behaviour_and_read_the_counts(
     simulator: Simulator, client: aiohttp.ClientSession
 ) -> None:

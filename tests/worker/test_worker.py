@@ -115,7 +115,8 @@ async def test_a_host_that_fails_is_not_called_until_its_circuit_reopens_and_ano
         await lab.append(*(a_delivery(number) for number in range(50)))
         async with lab.running(provider):
             await lab.until_told("sent", count=50)
-            parked = await lab.until_told("parked", count=70)
+            await lab.until_told("parked", count=70)
+        parked = [event for event in await lab.events() if event.kind == "parked"]
         waiting = [read_delivery(record) for record in await lab.records("pabal.delay.critical.30")]
         assert await lab.records("pabal.dead.webhook") == []
 
@@ -125,6 +126,22 @@ async def test_a_host_that_fails_is_not_called_until_its_circuit_reopens_and_ano
     unchanged = [(each.attempt, each.rung, each.parks) for each in waiting if each.parks]
     assert set(unchanged) == {(1, 0, 1)}
     assert len(unchanged) == len(parked)
+
+
+async def test_those_who_wait_for_one_url_hold_up_no_other_url_of_their_tenant(tmp_path: Path) -> None:
+    """They stood in the tenant's line before it was known that the URL refuses."""
+
+    async def does(to: str) -> Outcome:
+        if "refuses" not in to:
+            return Accepted()
+        await asyncio.sleep(0.05)
+        return Deferred(reason="503", retry_after_seconds=3600.0, address_only=True)
+
+    async with WorkerLab.open(tmp_path) as lab:
+        await lab.append(*(a_delivery(number, address="https://shared/refuses") for number in range(100)))
+        await lab.append(*(a_delivery(number, address="https://shared/fine") for number in range(50)))
+        async with lab.running(Provider(does), concurrency=4):
+            await lab.until_told("sent", count=50)
 
 
 async def test_how_many_wait_for_a_dead_host_ends_none_of_them_before_its_time(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """The guard around a provider: what is called, when, how often, and by whom. Pure; the worker asks and tells.
 
-Overview. Each provider, and each host behind it (a customer's endpoint), is a *callee* with three judges: a *circuit*
+Overview. Each provider, and each host, tenant at a host and URL behind it, is a *callee* with three judges: a *circuit*
 (`circuit.py`: does it fail?), a *limit* (`limit.py`: how many calls at once does it bear?) and a *rate* (`rate.py`: how
-many a second may it be given?). `guard.py` asks them in turn: the provider, the tenant, the host; `provider.py` says
-whose doing a call's failure was. Where a channel has several providers, `balance.py` says whose turn it is.
+many a second may it be given?). `guard.py` asks them in turn; `faults.py` and `provider.py` say whose doing a call's
+failure was, `hosts.py` how far behind a provider it reaches, and `memory.py` bounds what is remembered. Where a channel
+has several providers, `balance.py` says whose turn it is.
 
 Answers. A `Permit` is one call that may be made, by a named provider. A refusal that ends within about two seconds is
 waited for in memory, in the callee's line (`InLine`), as far as there is room: a line holds only what its callee can

@@ -1,4 +1,4 @@
-"""Who is called, a provider or one host of it: circuit, limit and rate together, and how long its line may be. Pure."""
+"""Who is called, a provider or what is behind it: circuit, limit and rate, and how long its line may be. Pure."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ _SHORTEST_SECONDS = 0.00001
 
 
 class Callee:
-    """One provider, or one host of it. Times as in `Circuit`.
+    """A provider, or what is called behind it. Times as in `Circuit`.
 
     A call is counted twice: by `begin` when it is permitted, by `limit.call` when it is made. It ends by `end` and
     `leave`, or, when it was never made, by `give_back`. `on_change` hears each change of the circuit; `has_parked`
@@ -101,12 +101,34 @@ class Callee:
         now: float,
         is_certain: bool = False,
         not_before: float | None = None,
+        counts: bool = True,
     ) -> None:
-        """A call that was made ended. For `is_certain` and `not_before` see `Circuit.end`."""
+        """A call that was made ended. For `is_certain` and `not_before` see `Circuit.end`.
+
+        One that does not count says nothing about whether this callee should be called: its circuit stays as it is.
+        """
         self.limit.end(is_ok=is_ok, began=began, now=now)
+        if is_ok and not is_probe and counts:
+            self.circuit.end_well(now)
+        elif counts:
+            self.count(is_ok=is_ok, is_probe=is_probe, now=now, is_certain=is_certain, not_before=not_before)
+        else:
+            self.circuit.give_back(is_probe=is_probe)
+
+    def count(
+        self, *, is_ok: bool, is_probe: bool, now: float, is_certain: bool = False, not_before: float | None = None
+    ) -> None:
+        """Tell the circuit of a call, which was not counted by `begin` if it is no probe."""
         before = self.circuit.state
         self.circuit.end(is_ok=is_ok, is_probe=is_probe, now=now, is_certain=is_certain, not_before=not_before)
         if self.circuit.state != before:
+            self.changed(now)
+
+    def recover(self, now: float) -> None:
+        """Close the circuit, whatever was counted."""
+        was_closed = self.state == "closed"
+        self.circuit.close(now)
+        if not was_closed:
             self.changed(now)
 
     def leave(self) -> None:
@@ -130,6 +152,11 @@ class Callee:
     def state(self) -> CircuitState:
         """The circuit's."""
         return self.circuit.state
+
+    def is_idle(self, now: float, *, seconds: float) -> bool:
+        """Whether it was of no use for so long; one that is refused is remembered a good while longer."""
+        kept_seconds = seconds + (0.0 if self.state == "closed" else LONGEST_PARK_SECONDS)
+        return self.limit.in_flight == 0 and now - max(self.used_at, self.circuit.open_until) > kept_seconds
 
     def is_answering(self, now: float) -> bool:
         """Whether calls to it are made, and end."""

@@ -38,6 +38,7 @@ class Circuit:
     __slots__ = (
         "_before_bad",
         "_before_ok",
+        "_half_seconds",
         "_half_since",
         "_now_bad",
         "_now_ok",
@@ -53,6 +54,7 @@ class Circuit:
 
     def __init__(self, settings: CircuitSettings, *, random: Callable[[], float]) -> None:
         self._settings = settings
+        self._half_seconds = settings.window_seconds / 2
         self._random = random
         self.state: CircuitState = "closed"
         self.open_until = 0.0
@@ -104,6 +106,13 @@ class Circuit:
             self._end_probe(is_ok=is_ok, now=now, not_before=not_before)
         # What was begun before the circuit opened says nothing new.
 
+    def end_well(self, now: float) -> None:
+        """A call ended well, and was no probe: `end` for what nearly all calls are."""
+        if self.state == "closed":
+            if now - self._half_since >= self._half_seconds:
+                self._turn(now)
+            self._now_ok += 1
+
     def trip(self, now: float, *, not_before: float | None = None) -> None:
         """Open, whatever was counted."""
         own = self._settings
@@ -113,6 +122,12 @@ class Circuit:
         self.state = "open"
         self.open_until = max(now + seconds, not_before or 0.0)
         self._trips = min(self._trips + 1, 32)
+
+    def close(self, now: float) -> None:
+        """Close, whatever was counted; what was is forgotten."""
+        self.state = "closed"
+        self._trips = 0
+        self._clear(now)
 
     @property
     def _most_probes(self) -> int:
@@ -131,9 +146,7 @@ class Circuit:
         else:
             self._probes_bad += 1
         if self._probes_ok >= self._settings.successes_to_close:
-            self.state = "closed"
-            self._trips = 0
-            self._clear(now)
+            self.close(now)
         elif self._probes_bad >= self._settings.failures_to_open:
             self.trip(now, not_before=not_before)
         elif self._probes == 0 and not self.admits(now):
@@ -141,16 +154,19 @@ class Circuit:
             self._probes_ok = self._probes_bad = 0
 
     def _count(self, *, is_ok: bool, now: float) -> None:
-        half = self._settings.window_seconds / 2
-        if now - self._half_since >= half:
-            is_next = now - self._half_since < 2 * half
-            self._before_ok, self._before_bad = (self._now_ok, self._now_bad) if is_next else (0, 0)
-            self._now_ok = self._now_bad = 0
-            self._half_since = now
+        if now - self._half_since >= self._half_seconds:
+            self._turn(now)
         if is_ok:
             self._now_ok += 1
         else:
             self._now_bad += 1
+
+    def _turn(self, now: float) -> None:
+        """Begin the next half of the window."""
+        is_next = now - self._half_since < 2 * self._half_seconds
+        self._before_ok, self._before_bad = (self._now_ok, self._now_bad) if is_next else (0, 0)
+        self._now_ok = self._now_bad = 0
+        self._half_since = now
 
     def _clear(self, now: float) -> None:
         self._half_since = now

@@ -1,8 +1,8 @@
 """What stands before a call of one channel's providers: may it be made now, by whom, and if not, what then. Pure.
 
 A worker asks `admit` before a call and gets a `Permit`, or what to do instead; it tells the permit how the call went.
-What one host or one tenant refuses concerns that host or tenant alone; what a whole provider refuses goes to another
-provider, and if there is none, the channel pauses.
+What one URL, tenant or host refuses concerns that alone; what a whole provider refuses goes to another provider, and if
+there is none, the channel pauses.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,8 @@ import msgspec
 
 from pabal.guard.balance import Balance
 from pabal.guard.callee import PATIENCE_SECONDS, Callee
-from pabal.guard.provider import IDLE_SECONDS, Guarded, GuardedProvider
+from pabal.guard.hosts import CallAtHost
+from pabal.guard.provider import Guarded, GuardedProvider
 from pabal.guard.settings import GuardSettings
 from pabal.outcome import Outcome
 
@@ -55,20 +56,19 @@ class Permit:
     next place too.
     """
 
-    __slots__ = ("_began", "_host", "_host_probe", "_is_open", "_own", "_provider", "_provider_probe", "_tenant")
+    __slots__ = ("_at_host", "_began", "_is_open", "_is_probe", "_own", "_provider", "_tenant")
 
     def __init__(
-        self, provider: GuardedProvider, host: Callee | None, own: Callee | None, *, tenant: str, now: float
+        self, provider: GuardedProvider, at_host: CallAtHost | None, own: Callee | None, *, tenant: str, now: float
     ) -> None:
         """`own`: the tenant as a callee, if its settings were at fault the last time: this is a probe of them."""
         self._provider = provider
-        self._host = host
+        self._at_host = at_host
         self._own = own
         self._tenant = tenant
         self._began = 0.0
         self._is_open = True
-        self._provider_probe = provider.begin(now)
-        self._host_probe = host is not None and host.begin(now)
+        self._is_probe = provider.begin(now)
         if own is not None:
             own.circuit.begin()
 
@@ -78,27 +78,26 @@ class Permit:
         return self._provider.name
 
     @property
-    def callee(self) -> Callee:
-        """Whose calls these are: those in its line may look again once the call has ended."""
-        return self._host or self._provider
+    def callees(self) -> tuple[Callee, ...]:
+        """Whose calls these are, the narrowest first: those in their lines may look again once the call has ended."""
+        return (self._provider,) if self._at_host is None else self._at_host.callees
 
     def call(self, now: float) -> None:
         """The call is made now."""
         self._began = now
         self._provider.limit.call(now)
-        if self._host is not None:
-            self._host.limit.call(now)
+        if self._at_host is not None:
+            self._at_host.call(now)
 
     def end(self, outcome: Outcome, now: float) -> None:
         """The call was answered, or was not."""
         self._is_open = False
         self._provider.note(
             outcome,
-            host=self._host,
+            at_host=self._at_host,
             tenant=self._tenant,
             own=self._own,
-            provider_probe=self._provider_probe,
-            host_probe=self._host_probe,
+            is_probe=self._is_probe,
             began=self._began,
             now=now,
         )
@@ -107,14 +106,14 @@ class Permit:
         """Nothing more comes, once: the place is free, and what has not ended is given back."""
         if not self._is_open:
             self._provider.leave()
-            if self._host is not None:
-                self._host.leave()
+            if self._at_host is not None:
+                self._at_host.leave()
             return
-        for callee, is_probe in ((self._provider, self._provider_probe), (self._host, self._host_probe)):
-            if callee is not None:
-                if self._began:
-                    callee.limit.abandon(now)
-                callee.give_back(is_probe=is_probe)
+        if self._began:
+            self._provider.limit.abandon(now)
+        self._provider.give_back(is_probe=self._is_probe)
+        if self._at_host is not None:
+            self._at_host.give_back(now, was_made=bool(self._began))
         if self._own is not None:
             self._own.circuit.give_back(is_probe=True)
 
@@ -160,18 +159,26 @@ class Guard:
             provider = chosen
         elif not provider.is_free(now):
             return SHUT if provider.state != "closed" else FULL
-        host = provider.host(address, now) if provider.host_of is not None else None
-        if host is not None and host.limit.in_flight and provider.state != "closed":
-            return InLine(host)  # One probe of a host says all: one that hangs must not be all of the probes.
-        if host is not None and not host.is_free(now):
-            if host.circuit.reopens_in(now) > PATIENCE_SECONDS:
-                return ParkFor(host.park_seconds(parks=parks, now=now), host.name)
-            return InLine(host)
+        at = url = None
+        if provider.host_of is not None:
+            hosts = provider.hosts
+            at = hosts.find(provider.host_of(address), tenant, now)
+            host = at.host
+            url = hosts.urls.get((tenant, address), now) if hosts.urls.by_key else None
+            if host.limit.in_flight and provider.state != "closed":
+                return InLine(host)  # One probe of a host says all: one that hangs must not be all of the probes.
+            if not host.is_free(now):
+                return _refused_by(host, parks=parks, now=now)
+            if not at.is_free(now):
+                return _refused_by(at, parks=parks, now=now)
+            if url is not None and not url.is_free(now):
+                return _refused_by(url, parks=parks, now=now)
         # Last, as it may let a probe through, which then has to be made.
-        own = provider.tenants.get(tenant) if provider.tenants else None
+        own = provider.tenants.get(tenant, now) if provider.tenants.by_key else None
         if own is not None and not own.circuit.admits(now):
             return ParkFor(own.park_seconds(parks=parks, now=now), own.name)
-        return Permit(provider, host, own, tenant=tenant, now=now)
+        at_host = CallAtHost(at, url, tenant=tenant, address=address, now=now) if at is not None else None
+        return Permit(provider, at_host, own, tenant=tenant, now=now)
 
     def is_shut(self) -> bool:
         """Whether every provider refuses: nothing more should be taken from the log for this channel."""
@@ -192,9 +199,9 @@ class Guard:
         return any(provider.has_rates for provider in self._providers.values())
 
     def forget_idle(self, now: float) -> None:
-        """Forget hosts that nothing was called at for a while. To be called every few seconds."""
+        """Forget what nothing was called at for a while. To be called every few seconds."""
         for provider in self._providers.values():
-            provider.forget_idle(now, idle_seconds=IDLE_SECONDS)
+            provider.forget_idle(now)
 
     def _choose(self, pinned: str | None, *, parks: int, now: float) -> GuardedProvider | Refusal:
         if pinned is not None:
@@ -204,9 +211,7 @@ class Guard:
             if provider.is_free(now):
                 return provider
             # The others of the channel go on: this one delivery waits for its provider.
-            if provider.circuit.reopens_in(now) > PATIENCE_SECONDS:
-                return ParkFor(provider.park_seconds(parks=parks, now=now), provider.name)
-            return InLine(provider)
+            return _refused_by(provider, parks=parks, now=now)
         name = self._balance.pick(lambda name: self._providers[name].is_free(now), now=now)
         if name is None:
             return SHUT if self.is_shut() else FULL
@@ -220,3 +225,9 @@ class Guard:
                 self._balance.down(callee.name, now=now)
             self._is_shut = all(provider.state != "closed" for provider in self._providers.values())
         self._tell(callee, now)
+
+
+def _refused_by(callee: Callee, *, parks: int, now: float) -> ParkFor | InLine:
+    if callee.circuit.reopens_in(now) > PATIENCE_SECONDS:
+        return ParkFor(callee.park_seconds(parks=parks, now=now), callee.name)
+    return InLine(callee)

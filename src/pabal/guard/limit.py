@@ -59,6 +59,11 @@ class Limit:
         """What the limit will be in a few calls if they go on to go well: until it is cut, it grows at once."""
         return self._most if self._may_jump else self.value
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no steps after an outage are left."""
+        return self._step_at is None
+
     def call(self, now: float) -> None:
         """A call that was counted in `in_flight` before is made now."""
         if self._calling == 0:
@@ -81,7 +86,7 @@ class Limit:
         self._busy_since = now
         took = now - began
         usual = self.usual or took
-        is_slow = _is_slow(took, usual=usual)
+        is_slow = took > _SLOW_SLACK_SECONDS and _is_slow(took, usual=usual)
         self.usual = usual + (took - usual) * (_DOWN if took < usual else _UP)
         if not is_ok or is_slow:
             if began >= self._cut_at and not self._is_fixed:  # Calls of one moment are one piece of news.

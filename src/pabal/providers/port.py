@@ -47,7 +47,8 @@ class Provider(Protocol):
 class KnowsHosts(Protocol):
     """What a provider may also be: one whose addresses are answered by different hosts, such as customers' endpoints.
 
-    The worker's guard then counts each host's failures apart; of any other provider it is the provider that fails.
+    The worker's guard then counts each host's failures apart; of any other provider it is the provider that fails. A
+    `Deferred` that is an answer should say `address_only`: else it counts against the host, which others may share.
     """
 
     def host_of(self, address: str) -> str:

@@ -166,11 +166,14 @@ def _judge(answer: Answer, *, now: datetime) -> Outcome:
     if status == 410:
         return Rejected(reason="the endpoint answered 410 (gone)", response=response)
     if 300 <= status < 400:
-        return Deferred(reason=f"the endpoint answered {status}; redirects are not followed", response=response)
+        return Deferred(
+            reason=f"the endpoint answered {status}; redirects are not followed", response=response, address_only=True
+        )
     return Deferred(
         reason=f"the endpoint answered {status}",
         retry_after_seconds=_retry_after(answer, now=now),
         response=response,
+        address_only=True,
     )
 
 

@@ -1,6 +1,6 @@
 """Control calls while the simulator runs: change the behaviour, read and forget the counts."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -27,7 +27,7 @@ class ControlCalls:
         PUT    /_control/behaviour          {"http": [...], "smtp": [...]}; {} accepts everything
         PUT    /_control/schedule           {"phase": [...]}: begin these phases
         GET    /_control/counts             totals, by answer, by key (?by_key=no leaves the keys out)
-        GET    /_control/arrivals           per key its arrival times in ns
+        GET    /_control/arrivals           per key its arrival times in ns (?refused=no: without the refused)
         GET    /_control/arrivals/KEY       those of one key
         GET    /_control/requests           the last ones whole
         POST   /_control/receipts           {"to": URL, "secret": "whsec_…", "kinds": ["delivered"], …}: report later
@@ -70,17 +70,17 @@ class ControlCalls:
                     self._tally.forget()
                     return 200, b"{}"
                 case "GET", _:
-                    return self._read(path, by_key=parse_qs(parts.query).get("by_key") != ["no"])
+                    return self._read(path, parse_qs(parts.query))
         except msgspec.DecodeError as error:
             return _problem(400, str(error))
         return _no_such_call(method, path)
 
-    def _read(self, path: str, *, by_key: bool) -> tuple[int, bytes]:
+    def _read(self, path: str, query: Mapping[str, list[str]]) -> tuple[int, bytes]:
         match path.split("/"):
             case ["", "counts"]:
-                return 200, _encode(self._tally.counts(by_key=by_key))
+                return 200, _encode(self._tally.counts(by_key=query.get("by_key") != ["no"]))
             case ["", "arrivals"]:
-                return 200, _encode(self._tally.arrivals())
+                return 200, _encode(self._tally.arrivals(with_refused=query.get("refused") != ["no"]))
             case ["", "arrivals", key]:
                 return 200, _encode(self._tally.arrivals_of(unquote(key)))
             case ["", "requests"]:

@@ -125,7 +125,14 @@ class HttpConnection(asyncio.Protocol):
             self._due.append((self._loop.time() + behaviour.latency_seconds, behaviour, keep_alive))
             self._arm()
         answer = f"http {behaviour.status if behaviour.answer == 'respond' else behaviour.answer}"
-        self._tally.request(self._key, answer=answer, path=target, headers=self._headers, body=self._body)
+        self._tally.request(
+            self._key,
+            answer=answer,
+            path=target,
+            headers=self._headers,
+            body=self._body,
+            is_refused=behaviour.status >= 300 and behaviour.answer in ("respond", "slow_body"),
+        )
         self._script.count_request()
 
     # What the simulator calls when the phase changes

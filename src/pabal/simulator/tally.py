@@ -49,12 +49,20 @@ class Tally:
         self._by_answer: Counter[str] = Counter()
         self._first: dict[str, int] = {}
         self._again: dict[str, list[int]] = {}
+        self._refused: set[tuple[str, int]] = set()
         self._kept: deque[tuple[str, list[tuple[bytes, bytes]], bytes, int]] = deque(maxlen=keep)
 
     def request(
-        self, key: bytes | None, *, answer: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes
+        self,
+        key: bytes | None,
+        *,
+        answer: str,
+        path: str,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        is_refused: bool = False,
     ) -> None:
-        """Count one that was received whole."""
+        """Count one that was received whole. `is_refused`: its answer says that it was not taken."""
         now = self._now_ns()
         self.received += 1
         self._by_answer[answer] += 1
@@ -68,6 +76,8 @@ class Tally:
             self._again.setdefault(name, []).append(now)
         else:
             self._first[name] = now
+        if is_refused:
+            self._refused.add((name, now))
 
     def answer(self, answer: str) -> None:
         """Count an answer that ends a conversation before anything was received whole."""
@@ -84,9 +94,13 @@ class Tally:
             by_key={key: 1 + len(self._again.get(key, ())) for key in self._first} if by_key else {},
         )
 
-    def arrivals(self) -> dict[str, tuple[int, ...]]:
-        """Per key its arrivals, in nanoseconds since the Unix epoch, in order."""
-        return {key: (first, *self._again.get(key, ())) for key, first in self._first.items()}
+    def arrivals(self, *, with_refused: bool = True) -> dict[str, tuple[int, ...]]:
+        """Per key its arrivals, in nanoseconds since the Unix epoch, in order; those that were refused too, or not."""
+        every = {key: (first, *self._again.get(key, ())) for key, first in self._first.items()}
+        if with_refused or not self._refused:
+            return every
+        taken = {key: tuple(at for at in times if (key, at) not in self._refused) for key, times in every.items()}
+        return {key: times for key, times in taken.items() if times}
 
     def arrivals_of(self, key: str) -> tuple[int, ...]:
         """Those of one key; empty when it never arrived."""
@@ -107,5 +121,5 @@ class Tally:
     def forget(self) -> None:
         """Begin anew."""
         self.received = self._without_key = self._repeated = 0
-        for collection in (self._by_answer, self._first, self._again, self._kept):
+        for collection in (self._by_answer, self._first, self._again, self._refused, self._kept):
             collection.clear()

@@ -38,7 +38,7 @@ _TAKEN = Accepted(provider_id="id-1", response="250 2.0.0 Ok: 한글 \U0001f514"
 _OUTCOMES: tuple[Outcome, ...] = (
     _TAKEN,
     Accepted(),
-    Deferred(reason="busy", retry_after_seconds=1.5, response="503"),
+    Deferred(reason="busy", retry_after_seconds=1.5, response="503", address_only=True),
     Rejected(reason="550 no such user"),
     Misconfigured(reason="535 bad credentials", response='"quoted" \\ and\nbroken'),
     Unknown(reason="no answer"),

@@ -165,11 +165,16 @@ class Dispatch:
                 self._end(item)
                 continue
             assert isinstance(item.delivery, Delivery)
-            permit = self._admit(item.delivery)
-            if isinstance(permit, Permit):
+            answer = self._admit(item.delivery)
+            if isinstance(answer, Permit):
                 self._lines.take_head(callee)
-                return item, permit
-            self._lines.settle(callee)
+                return item, answer
+            if isinstance(answer, Full | Shut) or (isinstance(answer, InLine) and answer.callee is callee):
+                self._lines.settle(callee)
+                continue
+            # Refused by another than whom it waited for: those behind it are not held up.
+            self._lines.take_head(callee)
+            self._put_aside(item, answer)
         return None
 
     def _put_aside(self, item: Item, refusal: InLine | ParkFor | NoSuchProvider) -> None:
@@ -292,7 +297,8 @@ class Dispatch:
         finally:
             permit.release(self._clock.boot_seconds())
             if self._lines:
-                self._lines.stir(permit.callee)
+                for callee in permit.callees:
+                    self._lines.stir(callee)
             if self._guard.is_shut():
                 self._look_soon()
         self._after(item, end)

@@ -54,7 +54,8 @@ async def test_redirects_are_not_followed(provider: WebhookProvider, endpoint: E
 
     outcome = await send(provider, endpoint.url)
 
-    assert outcome == Deferred(reason=f"the endpoint answered {status}; redirects are not followed")
+    reason = f"the endpoint answered {status}; redirects are not followed"
+    assert outcome == Deferred(reason=reason, address_only=True)
     assert len(endpoint.requests) == 1
 
 
@@ -110,7 +111,7 @@ async def test_two_kib_of_the_answer_are_kept_as_text(
 
     outcome = await send(provider, endpoint.url)
 
-    assert outcome == Deferred(reason="the endpoint answered 500", response=response)
+    assert outcome == Deferred(reason="the endpoint answered 500", response=response, address_only=True)
 
 
 async def test_long_header_lines_are_read(provider: WebhookProvider, endpoint: Endpoint) -> None:

@@ -19,7 +19,7 @@ from pabal.providers.smtp.message import compose
 from pabal.providers.smtp.options import SmtpOptions
 from pabal.providers.smtp.pool import Pool
 from pabal.providers.smtp.receipts import read_receipts
-from pabal.providers.smtp.reply import to_outcome
+from pabal.providers.smtp.suspicion import Suspicion
 from pabal.webhook_secret import read_secret
 
 _PATH: Final = "$.providers.smtp"
@@ -82,6 +82,7 @@ class SmtpProvider:
         self._clock = clock
         self._name = name
         self._receipt_keys = receipt_keys
+        self._suspicion = Suspicion()
         self._pool = Pool(
             self._open,
             limit=options.max_connections,
@@ -161,7 +162,7 @@ class SmtpProvider:
             if to.needs_smtputf8:
                 return Rejected(reason=f"{self._options.server} cannot carry this address: it does not offer SMTPUTF8")
         reply = await connection.transact(message, sender=self._sender, to=to, progress=progress)
-        return to_outcome(reply, server=self._options.server, recipient=to.address)
+        return self._suspicion.judge(reply, server=self._options.server, recipient=to.address)
 
     def _broken_off(self, reason: str, *, progress: Progress) -> Outcome:
         return Unknown(reason=reason) if progress.stage == "content" else Deferred(reason=reason)

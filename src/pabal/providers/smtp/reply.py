@@ -1,8 +1,9 @@
 """What a server's reply says about the delivery. Pure; the table stands in `docs/email.md`.
 
 Two mistakes would hurt: taking *our* fault (no relaying allowed, no credentials) for the recipient's would finish
-every delivery as rejected; taking *one message's* fault for ours would stop the whole channel. So a refusal counts
-as ours only where the recipient and the content can have no part in it.
+every delivery as rejected; taking *one recipient's* refusal for ours would stop the whole channel. A server repeats
+what the recipient's own server said, in words that sound as if they were about us. So a refusal is ours at once only
+where the recipient and the content can have no part in it; `suspicion.py` says when the others are.
 """
 
 import re
@@ -71,22 +72,53 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         return next((found[1] for pattern in _QUEUE_IDS if (found := pattern.search(first))), None)
 
 
-def to_outcome(reply: Reply, *, server: str, recipient: str = "") -> Outcome:
-    """What became of the delivery. `reply.code` is 4xx or 5xx at any stage, or 2xx to the content.
+Concern = Literal["us", "us_perhaps", "server", "recipient"]
+"""Whom a refusal concerns. `us_perhaps`: it says so, after the server knew the recipient."""
+
+
+def concern_of(reply: Reply, *, recipient: str = "") -> Concern:
+    """Whom a refusal (4xx or 5xx) concerns.
 
     Names, the recipient's above all, are taken out of the text before its words are looked at: nobody's address can
-    talk us into stopping the channel.
+    talk us into suspecting ourselves.
+    """
+    if reply.code < 500 or _is_full(reply):
+        return "recipient" if _is_recipients_for_now(reply) else "server"
+    if reply.code in _AUTHENTICATION_CODES or reply.stage not in ("MAIL", "RCPT", "DATA", "content"):
+        return "us"
+    if reply.stage == "MAIL":
+        return "recipient" if reply.code == 552 or reply.detail in _MESSAGE_DETAILS else "us"
+    return "us_perhaps" if _sounds_like_us(reply, recipient=recipient) else "recipient"
+
+
+def to_outcome(reply: Reply, *, server: str, recipient: str = "", is_believed: bool = False) -> Outcome:
+    """What became of the delivery. `reply.code` is 4xx or 5xx at any stage, or 2xx to the content.
+
+    `is_believed`: several recipients' domains refused like this, so it is ours, or the server's, and not theirs.
     """
     if reply.code < 400:
         return Accepted(provider_id=reply.queue_id, response=reply.snippet)
     first_line = reply.text.partition("\n")[0][:200].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     step = "the connection" if reply.stage == "connect" else f"the {reply.stage}" if reply.stage == "content" else None
     reason = f"{server} refused {step or reply.stage}: {reply.code} {first_line}"
+    concern = concern_of(reply, recipient=recipient)
     if reply.code < 500 or _is_full(reply):
-        return Deferred(reason=reason, response=reply.snippet)
-    if _is_our_fault(reply, recipient=recipient):
+        address_only = concern == "recipient" and not is_believed
+        return Deferred(reason=reason, response=reply.snippet, address_only=address_only)
+    if concern == "us" or (concern == "us_perhaps" and is_believed):
         return Misconfigured(reason=reason, response=reply.snippet)
+    if concern == "us_perhaps" and not _is_policy(reply, recipient=recipient):
+        # Nothing final is said of the recipient, and it may be mended on our side.
+        return Deferred(reason=reason, response=reply.snippet, address_only=True)
     return Rejected(reason=reason, response=reply.snippet)
+
+
+def _is_recipients_for_now(reply: Reply) -> bool:
+    """`450 4.2.0 Greylisted`, a full mailbox: not the server's own trouble (421, 451, 452, x.3, x.4)."""
+    if reply.stage not in ("RCPT", "DATA", "content") or reply.code == 421:
+        return False
+    detail = reply.detail
+    return reply.code in (450, 552) if detail is None else detail.startswith(("1.", "2.", "7."))
 
 
 def _is_full(reply: Reply) -> bool:
@@ -96,22 +128,18 @@ def _is_full(reply: Reply) -> bool:
     )
 
 
-def _is_our_fault(reply: Reply, *, recipient: str) -> bool:
-    if reply.code in _AUTHENTICATION_CODES or reply.detail in _AUTHENTICATION_DETAILS:
+def _sounds_like_us(reply: Reply, *, recipient: str) -> bool:
+    if reply.detail in _AUTHENTICATION_DETAILS:
         return True
-    match reply.stage:
-        case "content":
-            return False
-        case "MAIL":
-            return reply.code != 552 and reply.detail not in _MESSAGE_DETAILS
-        case "RCPT" | "DATA":
-            return (
-                reply.code in _COMMAND_CODES
-                or reply.detail in _SENDER_DETAILS
-                or _denies_relay(reply, recipient=recipient)
-            )
-        case _:
-            return True
+    if reply.stage == "content":
+        return False
+    return reply.code in _COMMAND_CODES or reply.detail in _SENDER_DETAILS or _denies_relay(reply, recipient=recipient)
+
+
+def _is_policy(reply: Reply, *, recipient: str) -> bool:
+    """A security policy (x.7.x), which is the recipient's to have, unless it is about relaying."""
+    is_policy = reply.detail is not None and reply.detail.startswith("7.")
+    return is_policy and not _denies_relay(reply, recipient=recipient)
 
 
 def _denies_relay(reply: Reply, *, recipient: str) -> bool:
