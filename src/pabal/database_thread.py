@@ -84,7 +84,7 @@ class _Work(Generic[T]):
     def __init__(self, function: Callable[[], T], future: asyncio.Future[T]) -> None:
         self._function = function
         self._result: T
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self.future = future
         self.finished = threading.Lock()
         self.finished.acquire()
@@ -96,7 +96,7 @@ class _Work(Generic[T]):
         """In the thread."""
         try:
             self._result = self._function()
-        except Exception as error:  # the loop raises it where it is awaited
+        except BaseException as error:  # the loop raises it where it is awaited
             self._error = error
         self.is_finished = True
         self.finished.release()

@@ -151,12 +151,16 @@ class GroupMember(threading.Thread):
             logger.exception("the consumer of group %s failed", self._group)
             self._tell_failure(LogError(f"the consumer of group {self._group} failed: {error}"), for_good=True)
         finally:
-            self._send_commits()
-            # Calls `_on_revoke` for what is still owned.
-            self._rd.close()
-            self.owned = frozenset()
-            self._send_commits()
-            self._call(_resolve, self.ended)
+            try:
+                self._send_commits()
+                # Calls `_on_revoke` for what is still owned.
+                self._rd.close()
+            except Exception:
+                logger.exception("the consumer of group %s did not end well", self._group)
+            finally:
+                self.owned = frozenset()
+                self._send_commits()
+                self._call(_resolve, self.ended)
 
     def _step(self) -> None:
         self._place.settle()
@@ -185,6 +189,8 @@ class GroupMember(threading.Thread):
                     self._rd.commit(offsets=_to_rd(mine), asynchronous=True)
                 except KafkaException as refusal:
                     error = refusal
+                except RuntimeError as closed:  # the consumer ended before this was sent
+                    error = KafkaException(KafkaError(KafkaError._STATE, str(closed)))
             self._call(sent, mine, error)
 
     def _is_silent(self) -> bool:

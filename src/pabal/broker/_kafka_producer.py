@@ -185,19 +185,27 @@ class _Append:
         self.failure: LogError | None = None
 
     def report(self, index: int, error: KafkaError | None, message: Message) -> bool:
-        """Note one delivery report; True when it was the last."""
+        """Note one delivery report; True when it was the last. Never raises: a report that is lost would never come
+        again, and its append would wait for ever."""
+        try:
+            self._note(index, error, message)
+        except Exception as defect:
+            logger.exception("a delivery report of Kafka's cannot be understood")
+            self.failure = self.failure or LogUnavailable(f"it is not known whether Kafka has taken it: {defect}")
+        self.reported += 1
+        return self.reported == len(self.records)
+
+    def _note(self, index: int, error: KafkaError | None, message: Message) -> None:
         if error is None:
             topic = self.records[index].topic
             self.positions[index] = Position(topic, message.partition(), message.offset())  # type: ignore[arg-type]
-        else:
-            failure = self.error(error, index)
-            # The first failure is told, but what can never be written before what may be tried again.
-            if self.failure is None or (isinstance(failure, RecordRefused) and not self.refused):
-                self.failure = failure
-            if isinstance(failure, RecordRefused):
-                self.refused.append(index)
-        self.reported += 1
-        return self.reported == len(self.records)
+            return
+        failure = self.error(error, index)
+        # The first failure is told, but what can never be written before what may be tried again.
+        if self.failure is None or (isinstance(failure, RecordRefused) and not self.refused):
+            self.failure = failure
+        if isinstance(failure, RecordRefused):
+            self.refused.append(index)
 
     def error(self, error: KafkaError, index: int, *, is_alone: bool = False) -> LogError:
         """`error` about the record at `index`, in the port's words. `is_alone`: it shares the error with no other."""
@@ -308,13 +316,18 @@ class _Engine:
                 if poll(_POLL_SECONDS):
                     self._hand_over()
             except Exception:
-                # A report that is lost makes its append time out; the others must go on coming.
+                # The other reports must go on coming.
                 logger.exception("taking Kafka's delivery reports failed")
-        self._rd.flush(self._flush_seconds)
-        self._rd.purge(in_queue=True, in_flight=True)
-        self._rd.close()
-        self._hand_over()
-        self._call(_resolve, self._ended)
+                time.sleep(_POLL_SECONDS)
+        try:
+            self._rd.flush(self._flush_seconds)
+            self._rd.purge(in_queue=True, in_flight=True)
+            self._rd.close()
+        except Exception:
+            logger.exception("ending a Kafka producer failed")
+        finally:
+            self._hand_over()
+            self._call(_resolve, self._ended)
 
     def _hand_over(self) -> None:
         if self._finished:

@@ -150,13 +150,16 @@ class OpenLog:
             try:
                 pause = min(tick, await self._beat())
                 # In case a ring was lost: the directory may be one that not all processes see.
-                self.doorbell.forget_peers()
+                self.doorbell.mend()
                 self._look()
                 if self.clock.boot_seconds() >= clean_at:
                     clean_at = self.clock.boot_seconds() + CLEAN_EVERY_SECONDS
                     await self._clean_in_turn()
             except LogError as error:
                 _logger.warning("leases were not renewed, or nothing was cleaned: %s", error)
+            except Exception:
+                # A defect. A keeper that ended would cost every member of this process its partitions.
+                _logger.exception("leases were not renewed, or nothing was cleaned")
             await asyncio.sleep(pause)
 
     async def _beat(self) -> float:

@@ -1,11 +1,12 @@
 """Group commit: whatever waits when a transaction ends shares the next one.
 
 One transaction is under way at a time. While it waits for the disk, appends and other changes gather; together
-they cost one more `fsync`. Their answers are given in one go.
+they cost one more `fsync`. Their answers are given in one go, whatever goes wrong between a commit and its answers.
 """
 
 import asyncio
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,6 +30,8 @@ _MOST_BYTES = 8 << 20
 """In one transaction: bounds how long a lone append waits behind a flood. About 20 ms of work."""
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class Writer:
@@ -111,17 +114,31 @@ class Writer:
 
     def _end(self, transaction: asyncio.Future[Written]) -> None:
         group, self._group = self._group, ()
+        try:
+            self._answer(group, transaction)
+        except Exception as error:
+            # A defect. What waits for ever would stop everything that reads or writes here.
+            logger.exception("the answers to a transaction failed")
+            for waiting in group:
+                waiting.answer(LogUnavailable(f"it is not known whether the log has taken it: {error}"))
+        finally:
+            self._schedule()
+
+    def _answer(self, group: "Sequence[_Waiting]", transaction: asyncio.Future[Written]) -> None:
         error = transaction.exception()
         if error is not None:
             for waiting in group:
                 waiting.answer(error)
-        else:
-            (offsets, *results), changes = transaction.result()
+            return
+        (offsets, *results), changes = transaction.result()
+        try:
             self._changed(changes)
-            of_append, of_operation = iter(offsets), iter(results)
-            for waiting in group:
-                waiting.answer(next(of_append if isinstance(waiting.what, _Append) else of_operation))
-        self._schedule()
+        except Exception:
+            # A defect. It is durable all the same, and this process looks again within a third of a session.
+            logger.exception("a commit was not made known")
+        of_append, of_operation = iter(offsets), iter(results)
+        for waiting in group:
+            waiting.answer(next(of_append if isinstance(waiting.what, _Append) else of_operation))
 
     def _arm(self, deadline: float) -> None:
         if self._watch is not None:

@@ -86,6 +86,7 @@ class LedgerFile:
 
     def begin_at_once(self, asks: Sequence[Ask]) -> list[Any | Failure] | None:
         """`transact` up to its commit, without a wait; None: another process is writing, and nothing was done."""
+        self._end_what_failed()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
@@ -281,7 +282,13 @@ class LedgerFile:
         return self._locks / f"{owner}.lock"
 
     def _begin(self) -> None:
+        self._end_what_failed()
         self._insist("BEGIN IMMEDIATE")
+
+    def _end_what_failed(self) -> None:
+        """A rollback that failed as well (the disk) must not be in the way of every later transaction."""
+        if self._connection.in_transaction:
+            self._roll_back()
 
     def _insist(self, statement: str) -> list[Any]:
         """Execute what may find the file busy, for as long as our patience lasts."""

@@ -178,20 +178,31 @@ class GroupedLedger:
             self._settling = None
         group, self._gathered = self._gathered[:MOST_ROWS], self._gathered[MOST_ROWS:]
         self._last_size = len(group)
-        self._running = self._database.transact(group)
-        if self._running.done():
-            self._answer(group, self._running)
+        try:
+            running = self._database.transact(group)
+        except Exception as error:
+            self._refuse(group, error)
+            self._go_on()
+            return
+        self._running = running
+        if running.done():
+            self._answer(group, running)
         else:
-            self._running.add_done_callback(functools.partial(self._answer, group))
+            running.add_done_callback(functools.partial(self._answer, group))
 
     def _answer(self, group: "Sequence[_Ask]", done: "asyncio.Future[list[Any]]") -> None:
         self._running = None
-        error = done.exception()
-        if error is not None:
-            self._refuse(group, error)
-        else:
+        try:
             for ask, answer in zip(group, done.result(), strict=True):
                 ask.tell(answer)
+        except asyncio.CancelledError:
+            # Nobody here cancels a group; the end of the event loop does.
+            self._refuse(group, LedgerUnavailable("the ledger's transaction was cancelled"))
+        except BaseException as error:
+            self._refuse(group, error)
+        self._go_on()
+
+    def _go_on(self) -> None:
         if any(ask.answer is not None for ask in self._gathered):
             self._run_soon()
         elif self._gathered:

@@ -98,6 +98,6 @@ class _FileInThread:
     def _close_file(self) -> None:
         try:
             self._file.close()
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             # The disk is full, or the file is held: then others find out by its lock that this owner is gone.
             return

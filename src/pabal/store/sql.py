@@ -151,7 +151,11 @@ class SqlStore:
 
     def _connect(self) -> "ConnectedStore":
         if self._connected is None:
-            from pabal.store._connected import ConnectedStore
+            try:
+                from pabal.store._connected import ConnectedStore
+            except OSError as error:
+                # Its files cannot be read now (no free descriptor); the next call tries again.
+                raise StoreUnavailable(f"the store cannot be opened: {error}") from error
 
             self._connected = ConnectedStore(self._url)
         return self._connected

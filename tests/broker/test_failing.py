@@ -1,0 +1,75 @@
+"""No error leaves a call without an answer: real failures of the system under the log, the ledger and the store."""
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from pabal.broker.port import NewRecord, TopicPartition, TopicSpec
+from pabal.broker.sqlite import SqliteBroker
+from pabal.clock import SystemClock
+from tests.waiting import eventually_told
+
+FREE = ["free: append ok", "free: cancel ok", "free: prune ok", "free: look-up ok"]
+
+
+async def failing(folder: Path, limit: str) -> list[str]:
+    script = Path(__file__).with_name("failing_process.py")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), str(folder), limit, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode().splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+async def test_without_a_free_descriptor_what_is_open_works_and_the_rest_says_so(tmp_path: Path) -> None:
+    told = await failing(tmp_path, "descriptors")
+
+    assert told == [
+        "limited: append ok",
+        "limited: cancel ok",
+        "limited: prune ok",
+        "limited: look-up StoreUnavailable",
+        *FREE,
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+async def test_where_no_file_may_grow_every_call_says_so_and_works_again_later(tmp_path: Path) -> None:
+    told = await failing(tmp_path, "disk")
+
+    assert told[0] == "limited: append LogUnavailable"
+    assert told[1] == "limited: cancel LedgerUnavailable"
+    assert not [line for line in told if "UNANSWERED" in line]
+    assert told[4:] == FREE
+
+
+async def test_a_deleted_doorbell_stops_no_append_and_is_hung_up_again(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    clock = SystemClock()
+    broker = await SqliteBroker.open(path, clock=clock, session_seconds=0.3)
+    await broker.admin().create_topic(TopicSpec(name="t", partitions=1))
+    other = await SqliteBroker.open(path, clock=clock, session_seconds=0.3)
+    wake = path.with_name("log.db-wake")
+    shutil.rmtree(wake)
+
+    producer = broker.producer()
+    offsets = [(await producer.append([NewRecord(topic="t", key=None, value=b"x")]))[0].offset for _ in range(3)]
+
+    async def seen_elsewhere() -> bool:
+        return other._log.view.end(other._log.view.identifier(TopicPartition("t", 0))) == 3
+
+    async def hung_up() -> bool:
+        return wake.exists() and len(list(wake.iterdir())) == 2
+
+    assert offsets == [0, 1, 2]
+    assert await eventually_told(seen_elsewhere)
+    assert await eventually_told(hung_up)
+    await other.close()
+    await broker.close()
