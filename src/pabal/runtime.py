@@ -20,6 +20,7 @@ from pabal.errors import (
     RenderingUnavailable,
 )
 from pabal.progress import Progress
+from pabal.serving.limits import raise_descriptor_limit
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """
     import uvloop
 
+    raise_descriptor_limit()
     sys.setswitchinterval(_SWITCH_INTERVAL_SECONDS)
     gc.freeze()
     gc.set_threshold(_COLLECT_EVERY_OBJECTS)

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 
-from pabal.cli.compose import create_topics, make_carriers, open_parts, run_worker, serve
+from pabal.cli.compose import create_topics, make_carriers, open_parts, run_worker
 from pabal.cli.listening import listen
 from pabal.clock import SystemClock
 from pabal.config import ChannelOverrides, Settings, WeightedProvider
 from pabal.errors import ConfigError
+from pabal.serving.server import serve
 
 
 async def status_line(address: tuple[str, int]) -> bytes:

@@ -17,7 +17,10 @@ from pabal.plan import NotificationRequest
 
 _ABOUT: Final = """Pabal accepts notifications, keeps them in a log, sends them (by e-mail, by webhook), and tells
 what happened to them. A 202 means that every delivery stands in the log. Every error is a problem document (RFC 9457)
-with a stable `code`."""
+with a stable `code`.
+
+What breaks a bound of HTTP is refused before any operation, and the connection closed: `head_too_large` (431),
+`head_timeout` (408), `malformed_request`, `repeated_field`, `trailers_refused` (400), `too_many_connections` (503)."""
 
 _ACCEPT_ABOUT: Final = """Accept one notification. The same idempotency key within a tenant gives the same ids and is
 not sent twice; of two different bodies under one key the first that is worked on wins. Without a key one is made.

@@ -10,12 +10,13 @@ import msgspec
 
 from pabal.errors import PabalError
 from pabal.plan import Flaw, FlawCode
+from pabal.serving.refusal import MEANINGS, RefusalCode
 
 Code = (
     FlawCode
+    | RefusalCode
     | Literal[
         "batch_too_large",
-        "body_timeout",
         "body_too_large",
         "duplicate_idempotency_key",
         "expansion_too_large",
@@ -64,9 +65,6 @@ KINDS: Final[Mapping[Code, Kind]] = {
         413,
         "The batch comes to more than one append carries",
         "A batch comes to at most 5,000 deliveries and 16 MiB. Send this item again in another batch.",
-    ),
-    "body_timeout": Kind(
-        408, "The body did not arrive in time", "A body must be complete 20 s after its head. Try again."
     ),
     "body_too_large": Kind(
         413,
@@ -219,6 +217,7 @@ KINDS: Final[Mapping[Code, Kind]] = {
     "unusable_content": Kind(
         422, "A channel cannot carry this content", "The message says what the channel needs, such as a title."
     ),
+    **{code: Kind(each.status.value, each.title, each.advice) for code, each in MEANINGS.items()},
 }
 """Every code there is; `docs/api.md` has a heading for each, and `/docs` of a running API an anchor."""
 

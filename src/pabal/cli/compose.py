@@ -5,14 +5,12 @@ import contextlib
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
 import msgspec
-import uvicorn
-from starlette.types import ASGIApp
 
 from pabal.api import create_app
 from pabal.broker.port import Broker, Producer
@@ -33,6 +31,7 @@ from pabal.providers.port import Provider, ProviderContext, TakesReceipts
 from pabal.providers.registry import create_provider
 from pabal.recorder.recorder import Recorder
 from pabal.rendering import RenderingProcess
+from pabal.serving.server import serve
 from pabal.store.ledger import SqliteLedger
 from pabal.store.looking import look_at_ledger
 from pabal.store.port import Ledger, Store
@@ -477,36 +476,3 @@ def make_receivers(settings: Settings, *, clock: Clock) -> Mapping[str, TakesRec
 
 def _own_templates(settings: Settings) -> Mapping[str, Template]:
     return load_templates(Path(settings.templates)) if settings.templates else {}
-
-
-async def serve(app: ASGIApp, *, listening: socket.socket, stopping: asyncio.Event) -> None:
-    """Serve until `stopping` (or cancelled); requests under way are answered first, and the socket is closed."""
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        proxy_headers=False,  # nobody asks who the client is
-        timeout_graceful_shutdown=5,
-    )
-    server = _Server(config)
-    with listening:
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        asked = asyncio.create_task(stopping.wait())
-        try:
-            await asyncio.wait((serving, asked), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            asked.cancel()
-            server.should_exit = True
-            await serving
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn without its own signal handling: the process's runtime decides when to stop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield

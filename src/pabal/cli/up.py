@@ -26,7 +26,6 @@ from pabal.cli.compose import (
     run_delayline,
     run_recorder,
     run_worker,
-    serve,
 )
 from pabal.cli.key import NO_KEYS
 from pabal.cli.listening import Place, listen_on, url_of_socket
@@ -45,6 +44,8 @@ from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.inbox import Inbox
 from pabal.private_files import make_private_folder
+from pabal.serving.limits import descriptor_limit, limits_for
+from pabal.serving.server import serve
 
 logger = logging.getLogger(__name__)
 
@@ -251,7 +252,9 @@ async def _inbox_if_needed(
     host, port = await inbox.start(listening=for_mail)
     own = settings.providers.get("smtp", {})
     smtp = {"sender": DEVELOPMENT_SENDER, **own, "host": host, "port": port, "tls": "none"}
-    serving = asyncio.create_task(serve(inbox.app, listening=page, stopping=stopping))
+    # A few: the descriptors are the API's and the worker's.
+    limits = limits_for(descriptor_limit() // 8)
+    serving = asyncio.create_task(serve(inbox.app, listening=page, stopping=stopping, limits=limits))
     try:
         yield msgspec.structs.replace(settings, providers={**settings.providers, "smtp": smtp})
     finally:
