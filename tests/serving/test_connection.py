@@ -246,6 +246,20 @@ async def test_a_pipelined_head_over_64_kib_is_refused_after_the_answers_before_
     assert served.app.asked == ["/x"]
 
 
+async def test_a_head_that_begins_behind_another_request_has_the_same_bound(start: Serve) -> None:
+    served = await start(head_bytes=2_000)
+    caller = await served.call()
+    body = b"x" * 1_500
+
+    # Each of its pieces is small enough, and it is complete.
+    await caller.say(POST + b"Content-Length: 1500\r\n\r\n" + body + b"GET /big HTTP/1.1\r\nHost: a\r\nX: ")
+    assert await caller.hear() == (200, b"/x " + body)
+    await caller.say(b"y" * 1_990 + b"\r\n\r\n")
+
+    assert await caller.refused() == "head_too_large"
+    assert served.app.asked == ["/x"]
+
+
 async def test_more_than_100_fields_are_refused(start: Serve) -> None:
     caller = await (await start()).call()
 

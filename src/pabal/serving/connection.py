@@ -6,6 +6,7 @@ these tests have seen. What is overridden: the four moments of the transport, an
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 import httptools
@@ -18,9 +19,6 @@ from pabal.serving.refusal import RefusalCode, render
 
 _ONCE: Final = frozenset({b"authorization", b"content-encoding", b"content-length", b"host", b"idempotency-key"})
 """Fields of which two cannot both be meant (RFC 9110 §5.3: none of them is a list)."""
-
-_PIECE: Final = 64 * 1024
-"""How much is parsed at once: what comes in larger pieces could hide a head's beginning."""
 
 _MOST_LINGERING: Final = 64
 """Refused connections that are kept for a moment; of more, the answer may be lost on the way."""
@@ -65,7 +63,7 @@ class Connection(HttpToolsProtocol):
         self._unread_since: float | None = None
         self._over_since: float | None = None
         self._head_bytes = 0
-        self._head_weight = 0
+        self._is_split = False
         self._framing_bytes = 0
         self._unwanted_bytes = 0
         self._has_body = False
@@ -89,13 +87,15 @@ class Connection(HttpToolsProtocol):
         if self._head_since is None and self._body_since is None:
             self._head_since = self.loop.time()
             self._idle_since = None
-        if len(data) <= _PIECE:
+        # No more at once than a head may have: so one that lies within a piece is within its bound.
+        most = self._limits.head_bytes
+        if len(data) <= most:
             self._parse(data)
             return
-        for start in range(0, len(data), _PIECE):
+        for start in range(0, len(data), most):
             if self._is_over:
                 return
-            self._parse(data[start : start + _PIECE])
+            self._parse(data[start : start + most])
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
@@ -118,29 +118,26 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Another head begins, perhaps in the middle of a piece."""
         super().on_message_begin()
-        self._head_weight = 0
         if self._head_since is None:
             self._head_since = self.loop.time()
 
-    def on_url(self, url: bytes) -> None:
-        """A part of the request line."""
-        self._head_weight += len(url)
-        super().on_url(url)
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One field is complete: of the head, or after a chunked body."""
+        """One field is complete: of the head, or after a chunked body. Instead of uvicorn's own: it is called often."""
         if self._body_since is not None:
             self._flaw = ("trailers_refused", f"the field {_shown(name)} comes after the body")
             raise _Flawed
-        self._head_weight += len(name) + len(value) + 4
         if len(self.headers) >= self._limits.fields:
             self._flaw = ("head_too_large", f"the head has more than {self._limits.fields} fields")
             raise _Flawed
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is complete: judge it, then begin to answer."""
-        if self._head_weight > self._limits.head_bytes:
+        if self._is_split and len(self.url) + _size(self.headers) > self._limits.head_bytes:
+            # Begun behind another request, where its first bytes could not be counted.
             self._flaw = self._too_large()
             raise _Flawed
         names = [name for name, _ in self.headers]
@@ -168,6 +165,7 @@ class Connection(HttpToolsProtocol):
         """The request is complete."""
         self._body_since = None
         self._head_bytes = 0
+        self._is_split = False
         super().on_message_complete()
         if self.cycle.response_complete:
             self._idle_since = self.loop.time()
@@ -245,7 +243,9 @@ class Connection(HttpToolsProtocol):
             code, detail = self._flaw or ("malformed_request", f"it cannot be parsed: {error}"[:200])
             self._break_off(code, detail)
             return
-        if self._body_since is not None:
+        if self._head_since is not None:
+            self._is_split = True
+        elif self._body_since is not None:
             self._framing_bytes = 0 if self._has_body else self._framing_bytes + len(data)
             if self._framing_bytes > self._limits.framing_bytes:
                 self._break_off("malformed_request", "a chunk's length or extension is too long")
@@ -335,6 +335,10 @@ class _Flawed(Exception):
 
 def _lasts(since: float | None, seconds: float, now: float) -> bool:
     return since is not None and now - since > seconds
+
+
+def _size(fields: Sequence[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + len(b": \r\n") for name, value in fields)
 
 
 def _shown(name: bytes) -> str:
