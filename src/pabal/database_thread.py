@@ -32,6 +32,8 @@ class DatabaseThread:
         self._loop = asyncio.get_running_loop()
         self._work: SimpleQueue[_Work[Any] | None] = SimpleQueue()
         self._stopped: asyncio.Future[None] | None = None
+        self.is_working = False
+        """Whether something is under way: what waits then, waits for the disk."""
         # A disk that never answers must not keep the process from ending: nothing unacknowledged is lost by it.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -50,6 +52,10 @@ class DatabaseThread:
             self._loop.call_later(LEND_AGAIN_EVERY_SECONDS, self._lend_again, work)
         return work.future
 
+    def is_alive(self) -> bool:
+        """Whether it still works; also true after a stop that was asked for."""
+        return self._thread.is_alive() or self._stopped is not None
+
     async def stop(self, last: Callable[[], None]) -> None:
         """Call `last` after all that was submitted, then end the thread."""
         if self._stopped is None:
@@ -67,7 +73,9 @@ class DatabaseThread:
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
+            self.is_working = True
             work.do()
+            self.is_working = False
             if work.is_late:
                 try:
                     self._loop.call_soon_threadsafe(work.answer)

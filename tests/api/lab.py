@@ -7,7 +7,7 @@ and to say how an append ends.
 import asyncio
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -101,6 +101,9 @@ class Leaders:
         self.fails: Exception | None = None
         self.hangs = False
 
+    async def check_writable(self, topics: Collection[str]) -> None:
+        await asyncio.gather(*(self.watermarks(topic) for topic in topics))
+
     async def watermarks(self, topic: str) -> Mapping[TopicPartition, Watermarks]:
         self.asked.append(topic)
         if self.fails is not None:
@@ -150,6 +153,7 @@ class Lab:
         ledger: Ledger | Exception | None = None,
         clock: ManualClock | None = None,
         apart: Renders | None = None,
+        ailments: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """`broker`: a real log instead of one that only remembers. `ledger`: an error is what opening it raises."""
         self.log = Memory()
@@ -178,6 +182,7 @@ class Lab:
             receivers={} if receivers is None else receivers,
             tenants={} if tenants is None else tenants,
             apart=apart,
+            ailments=ailments,
         )
 
     async def post(

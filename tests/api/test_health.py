@@ -18,6 +18,14 @@ async def test_the_process_is_alive_whatever_the_log_does(lab: Lab) -> None:
     assert (reply.status, reply.json) == (200, {"status": "alive"})
 
 
+async def test_a_process_of_which_a_part_has_died_is_not_alive_and_says_which() -> None:
+    lab = Lab(ailments=lambda: ["nobody polls for the group pabal.recorder"])
+
+    reply = await lab.get("/healthz")
+
+    assert "pabal.recorder" in check_problem(reply, "not_alive")["detail"]
+
+
 async def test_it_is_ready_when_every_topic_it_appends_to_answers(lab: Lab) -> None:
     reply = await lab.get("/readyz")
 

@@ -41,6 +41,7 @@ async def main() -> None:
         await tell(f"{when} append", producer.append([NewRecord(topic="t", key=None, value=b"x" * 100_000)]))
         await tell(f"{when} cancel", ledger.cancel(UUID(int=1), prune_after=0.0))
         await tell(f"{when} prune", ledger.prune(now=datetime.now(UTC)))
+        await tell(f"{when} ready", broker.admin().check_writable(["t"]))
         await tell(f"{when} look-up", store.delivery(UUID(int=1), tenant="acme"))
 
     soft, hard = resource.getrlimit(LIMITS[limit])
@@ -48,6 +49,7 @@ async def main() -> None:
     await ask_all("limited:")
     resource.setrlimit(LIMITS[limit], (soft, hard))
     await ask_all("free:")
+    print("ailments:", *broker.ailments())  # noqa: T201
     await store.close()
     await ledger.close()
     await broker.close()

@@ -3,16 +3,32 @@
 import asyncio
 import shutil
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
 
+from pabal.broker._sqlite_log import STILL_SECONDS
 from pabal.broker.port import NewRecord, TopicPartition, TopicSpec
 from pabal.broker.sqlite import SqliteBroker
-from pabal.clock import SystemClock
-from tests.waiting import eventually_told
+from pabal.clock import ManualClock, SystemClock
+from tests.waiting import eventually, eventually_told
 
-FREE = ["free: append ok", "free: cancel ok", "free: prune ok", "free: look-up ok"]
+
+class NoAssignment:
+    """Takes every assignment as it comes."""
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        pass
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return {}
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        pass
+
+
+FREE = ["free: append ok", "free: cancel ok", "free: prune ok", "free: ready ok", "free: look-up ok", "ailments:"]
 
 
 async def failing(folder: Path, limit: str) -> list[str]:
@@ -34,6 +50,7 @@ async def test_without_a_free_descriptor_what_is_open_works_and_the_rest_says_so
         "limited: append ok",
         "limited: cancel ok",
         "limited: prune ok",
+        "limited: ready ok",
         "limited: look-up StoreUnavailable",
         *FREE,
     ]
@@ -46,8 +63,44 @@ async def test_where_no_file_may_grow_every_call_says_so_and_works_again_later(t
 
     assert told[0] == "limited: append LogUnavailable"
     assert told[1] == "limited: cancel LedgerUnavailable"
+    assert told[3] == "limited: ready LogUnavailable"
     assert not [line for line in told if "UNANSWERED" in line]
-    assert told[4:] == FREE
+    assert told[5:] == FREE
+
+
+async def test_a_keeper_that_ended_or_a_thread_that_died_is_an_ailment(tmp_path: Path) -> None:
+    broker = await SqliteBroker.open(tmp_path / "log.db", clock=SystemClock())
+    well = list(broker.ailments())
+
+    broker._log._keeper.cancel()
+    await asyncio.wait([broker._log._keeper])
+    broker._log._reads._work.put(None)
+    await eventually(lambda: not broker._log._reads.is_alive())
+    ill = " ".join(broker.ailments())
+
+    assert well == []
+    assert "keeper" in ill
+    assert "reading thread" in ill
+    broker._log.doorbell.close()
+
+
+async def test_a_member_that_nobody_polls_is_an_ailment_unless_the_log_is_to_blame(tmp_path: Path) -> None:
+    clock = ManualClock()
+    broker = await SqliteBroker.open(tmp_path / "log.db", clock=clock)
+    await broker.admin().create_topic(TopicSpec(name="t", partitions=1))
+    never, once = (broker.consumer(group, ["t"], NoAssignment()) for group in ("never", "once"))
+    await once.poll(limit=1, timeout_seconds=0.01)
+
+    clock.advance(STILL_SECONDS - 1)
+    before = list(broker.ailments())
+    clock.advance(2)
+    after = list(broker.ailments())
+    broker._log.writer._failed_at = asyncio.get_running_loop().time()
+    while_the_log_failed = list(broker.ailments())
+
+    assert (before, after, while_the_log_failed) == ([], ["nobody polls for the group once"], [])
+    await never.close()
+    await broker.close()
 
 
 async def test_a_deleted_doorbell_stops_no_append_and_is_hung_up_again(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The application: routes, and problems where no endpoint is to answer."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -65,6 +65,7 @@ def create_app(
     tracing: Tracing | None = None,
     redrives: RedriveHost | None = None,
     apart: Renders | None = None,
+    ailments: Callable[[], Sequence[str]] = tuple,
 ) -> ASGIApp:
     """The API as an ASGI application; it owns nothing that it is handed.
 
@@ -80,6 +81,8 @@ def create_app(
     they end with this process, and no letter can be given another provider).
 
     `apart` renders templates that are too large for an event loop (None: they are refused).
+
+    `ailments` says what `/healthz` is to know of the process (`Broker.ailments`).
 
     Raises ConfigError for keys that cannot be told apart.
     """
@@ -136,7 +139,7 @@ def create_app(
         _route("DELETE", "/v1/suppressions/{channel}/{address:path}", suppressing.lift),
         *_dead_letter_routes(DeadLetterOperations(keyring=keyring, desk=redrives.desk)),
         *_redrive_routes(RedriveOperations(keyring=keyring, host=redrives)),
-        Route("/healthz", HealthEndpoint(), methods=["GET"]),
+        Route("/healthz", HealthEndpoint(ailments), methods=["GET"]),
         Route("/readyz", ReadinessEndpoint(admin=admin, topics=topics, clock=clock), methods=["GET"]),
         *_document_routes(channels),
     ]

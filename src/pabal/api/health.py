@@ -1,14 +1,14 @@
-"""`/healthz` and `/readyz`: is the process alive, and can it accept?"""
+"""`/healthz` and `/readyz`: does the process work, and would it accept now?"""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from pabal.api.asgi import Answer
 from pabal.api.messages import Health
-from pabal.api.problems import Refused, log_unavailable, topics_missing
+from pabal.api.problems import Refused, log_unavailable, refuse_for_now, topics_missing
 from pabal.broker.port import Admin
 from pabal.clock import Clock
 from pabal.errors import LogError, UnknownTopic
@@ -21,16 +21,25 @@ READY_FOR_SECONDS: Final = 1.0
 
 
 class HealthEndpoint:
-    """Alive: the event loop turns. Says nothing about the log, so that a broker's outage restarts nobody."""
+    """Alive: the event loop turns, and what works beside it has not died or stopped. Says nothing about the log, so
+    that a broker's outage restarts nobody."""
+
+    def __init__(self, ailments: Callable[[], Sequence[str]]) -> None:
+        """`ailments`: see `Broker.ailments`."""
+        self._ailments = ailments
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one probe."""
         del scope, receive
-        await Answer(status=200, body=Health(status="alive")).send(send)
+        if ailments := self._ailments():
+            answer = _not_ready(refuse_for_now("not_alive", "; ".join(ailments)))
+        else:
+            answer = Answer(status=200, body=Health(status="alive"))
+        await answer.send(send)
 
 
 class ReadinessEndpoint:
-    """Ready: the log answers and has every topic that accepting appends to."""
+    """Ready: an append to every topic that accepting needs would succeed now."""
 
     def __init__(self, *, admin: Admin, topics: Collection[str], clock: Clock) -> None:
         """`topics`: those to look for."""
@@ -58,8 +67,7 @@ class ReadinessEndpoint:
         await answer.send(send)
 
     async def _ask(self) -> None:
-        # Watermarks come from each partition's leader: where there is none, appending would fail as well.
-        await asyncio.gather(*(self._admin.watermarks(topic) for topic in self._topics))
+        await self._admin.check_writable(self._topics)
 
 
 def _not_ready(refused: Refused) -> Answer:

@@ -81,10 +81,8 @@ def describe_api(*, channels: Collection[str]) -> Json:
         "/v1/notifications/batch": {"post": _accept_batch()},
         **describe_operations(channels=channels),
         **describe_dead_letters(),
-        "/healthz": {"get": _probe("getHealth", "Whether the process is alive", codes=())},
-        "/readyz": {
-            "get": _probe("getReadiness", "Whether the log answers and has the topics needed", codes=LOG_CODES)
-        },
+        "/healthz": {"get": _probe("getHealth", "Whether the process works", codes=("not_alive",))},
+        "/readyz": {"get": _probe("getReadiness", "Whether an append would succeed now", codes=LOG_CODES)},
         "/": {"get": _front()},
         "/openapi.json": {"get": _fixed("getDescription", "This document", "application/json", {"type": "object"})},
         "/docs": {"get": _fixed("getDocs", "This document, for people", "text/html", {"type": "string"})},

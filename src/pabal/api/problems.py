@@ -36,6 +36,7 @@ Code = (
         "missing_field",
         "missing_key",
         "no_store",
+        "not_alive",
         "not_found",
         "not_recorded_yet",
         "quota_exceeded",
@@ -151,6 +152,11 @@ KINDS: Final[Mapping[Code, Kind]] = {
         501,
         "This API has no store",
         "Look-ups need the store that `pabal recorder` fills: name it in the configuration of the API too.",
+    ),
+    "not_alive": Kind(
+        503,
+        "A part of this process has died or stands still",
+        "The message says which. Start the process again: nothing that was accepted is lost.",
     ),
     "not_found": Kind(404, "There is no such resource", "`/openapi.json` lists all there are."),
     "not_recorded_yet": Kind(

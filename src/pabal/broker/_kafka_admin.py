@@ -29,6 +29,8 @@ _SETTLE_SECONDS = 10.0
 
 _LOOK_AGAIN_SECONDS = 0.05
 
+_REMEMBER_SECONDS = 60.0
+
 
 class KafkaAdmin:
     """See `pabal.broker.port.Admin`."""
@@ -38,6 +40,7 @@ class KafkaAdmin:
         # Kept for the object's life: futures of a client that is collected fail.
         self._client: AdminClient = make_client(AdminClient, settings.admin_config() | {"error_cb": self._note})
         self._closed = False
+        self._in_sync: dict[str, tuple[float, int]] = {}
 
     async def check(self, *, timeout_seconds: float) -> None:
         """Return when the cluster answers.
@@ -127,6 +130,33 @@ class KafkaAdmin:
         low = await self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         high = await self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         return {each: Watermarks(low[each], high[each]) for each in partitions}
+
+    async def check_writable(self, topics: Collection[str]) -> None:
+        """See `Admin.check_writable`: every leader answers, and as many replicas are in sync as an append needs."""
+        names = sorted(topics)
+        await asyncio.gather(*(self.watermarks(name) for name in names))
+        found = await self._list_topics()
+        for name in names:
+            needed = await self._least_in_sync(name)
+            for number, partition in sorted(found[name].partitions.items()):
+                if len(partition.isrs) < needed:
+                    raise LogUnavailable(
+                        f"{name}[{number}] has {len(partition.isrs)} replicas in sync, an append needs {needed}"
+                    )
+
+    async def _least_in_sync(self, topic: str) -> int:
+        """`min.insync.replicas`, looked up once a minute."""
+        now = asyncio.get_running_loop().time()
+        known = self._in_sync.get(topic)
+        if known is not None and now - known[0] < _REMEMBER_SECONDS:
+            return known[1]
+        futures = self._open().describe_configs(
+            [ConfigResource(ResourceType.TOPIC, topic)], request_timeout=_ANSWER_SECONDS
+        )
+        [future] = futures.values()
+        config = await self._wait(future, doing="cannot read topic settings", topic=topic)
+        self._in_sync[topic] = now, int(config["min.insync.replicas"].value)
+        return self._in_sync[topic][1]
 
     async def committed(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
         """See `Admin.committed`."""

@@ -99,6 +99,10 @@ class KafkaConsumer:
         self._wake()
         _refuse(set(partitions) - owned)
 
+    def has_died(self) -> bool:
+        """Whether the thread behind it has ended unasked."""
+        return self._closing is None and self._member.ident is not None and not self._member.is_alive()
+
     async def close(self) -> None:
         """See `Consumer.close`."""
         if self._closing is None:

@@ -99,6 +99,10 @@ class SharedProducer:
             self._partition_counts.pop(error.topic, None)
             raise
 
+    def is_alive(self) -> bool:
+        """Whether appends are answered."""
+        return self._engine.is_alive()
+
     async def close(self) -> None:
         """Let what is under way finish within the deadline, then end."""
         if self._closing is None:
@@ -290,6 +294,10 @@ class _Engine:
         if found.error is not None and found.error.code() != KafkaError.LEADER_NOT_AVAILABLE:
             raise KafkaException(found.error)
         return len(found.partitions)
+
+    def is_alive(self) -> bool:
+        """Whether reports are still taken; also true after an end that was asked for."""
+        return self._thread.is_alive() or self._flush_seconds is not None
 
     def has_failed(self, error: KafkaError) -> bool:
         """Whether this producer is over (and not only this record)."""

@@ -62,6 +62,14 @@ def claim_chore(transaction: Transaction, *, name: str, every_seconds: float) ->
     )
 
 
+def try_to_write(transaction: Transaction) -> None:
+    """Change a row, so that the transaction has something to make durable: one that changes nothing succeeds on a full
+    disk."""
+    transaction.change(
+        "INSERT INTO chores VALUES ('ready', ?1) ON CONFLICT DO UPDATE SET done_ms = ?1", transaction.now_ms
+    )
+
+
 def _retained(transaction: Transaction) -> list[tuple[int, int]]:
     """Partitions with a retention, and that in seconds."""
     return [

@@ -48,7 +48,7 @@ class SqliteConsumer:
         self, log: OpenLog, group: str, topics: Sequence[str], assignment: Assignment, *, instance: str | None
     ) -> None:
         self._log = log
-        self._group = group
+        self.group = self._group = group
         self._topics = tuple(topics)
         self._assignment = assignment
         self._instance = instance
@@ -56,6 +56,7 @@ class SqliteConsumer:
         self._generation = 0
         self._lease_ends = 0.0
         self._last_poll = 0.0
+        self._poll_ends = float("inf")
         self._is_polling = False
         self._is_back = False
         self._is_cut_off = False
@@ -73,6 +74,7 @@ class SqliteConsumer:
         deadline = loop.time() + timeout_seconds
         self._check_open()
         self._is_polling = True
+        self._poll_ends = self._log.clock.boot_seconds() + timeout_seconds
         try:
             # What is in memory is had without a wait; the rest of the program gets its turn all the same.
             await asyncio.sleep(0)
@@ -98,7 +100,7 @@ class SqliteConsumer:
                 await self._wait(pause)
         finally:
             self._is_polling = False
-            self._last_poll = self._log.clock.boot_seconds()
+            self._last_poll = self._poll_ends = self._log.clock.boot_seconds()
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See `Consumer.commit`."""
@@ -153,6 +155,10 @@ class SqliteConsumer:
     def renewed(self, lease_ends: float) -> None:
         """See `Member.renewed`."""
         self._lease_ends = max(self._lease_ends, lease_ends)
+
+    def unpolled_seconds(self) -> float:
+        """See `Member.unpolled_seconds`."""
+        return max(0.0, self._log.clock.boot_seconds() - self._poll_ends)
 
     def fence(self) -> None:
         """See `Member.fence`."""

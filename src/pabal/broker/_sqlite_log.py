@@ -26,6 +26,9 @@ CLEAN_EVERY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 """How long `close` waits for a disk that does not answer."""
 
+STILL_SECONDS = 60.0
+"""So long may a member not be polled, in a process whose log works: every role polls at least every few seconds."""
+
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
@@ -43,6 +46,15 @@ class Member(Protocol):
 
     def fence(self) -> None:
         """It is a member no more."""
+        ...
+
+    def unpolled_seconds(self) -> float:
+        """How long nobody has polled, or a poll has gone on beyond its time; 0 before the first."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """The group's name."""
         ...
 
 
@@ -92,6 +104,22 @@ class OpenLog:
     async def clean(self, *, is_due_only: bool) -> None:
         """Apply retention and compaction."""
         await clean(self, clock=self.clock, is_due_only=is_due_only)
+
+    def ailments(self) -> list[str]:
+        """See `Broker.ailments`."""
+        found = [] if (writer := self.writer.ailment()) is None else [writer]
+        if not self._reads.is_alive():
+            found.append("the embedded log's reading thread has died")
+        if self._keeper.done():
+            found.append("the embedded log's keeper has ended: nobody renews the leases of this process")
+        # A role that insists on an append does not poll meanwhile. That is the log's fault, or was a moment ago.
+        if not self._reads.is_working and self.writer.well_for_seconds > STILL_SECONDS:
+            found += [
+                f"nobody polls for the group {member.group}"
+                for member in self.members
+                if member.unpolled_seconds() > STILL_SECONDS
+            ]
+        return found
 
     async def close(self) -> None:
         """Stop the keeper, end what is under way, close the file."""

@@ -25,6 +25,9 @@ _GATHER_SECONDS = 0.002
 """After a transaction of more calls than `_BUSY_GROUP` the next one gathers for this long: a transaction costs about
 the same for one call as for twenty. A lone append never waits."""
 
+LATE_SECONDS = 5.0
+"""How long after its deadline a call without an answer is a defect."""
+
 _MOST_RECORDS = 5_000
 _MOST_BYTES = 8 << 20
 """In one transaction: bounds how long a lone append waits behind a flood. About 20 ms of work."""
@@ -47,6 +50,7 @@ class Writer:
         self._is_scheduled = False
         self._last_size = 0
         self._watch: asyncio.TimerHandle | None = None
+        self._failed_at = float("-inf")
 
     def append(
         self, partitions: Sequence[int], records: Sequence[NewRecord], *, deadline_seconds: float
@@ -60,6 +64,21 @@ class Writer:
     def run(self, operation: Operation[T], *, deadline_seconds: float = 5.0) -> asyncio.Future[T]:
         """Run `operation` in a transaction; its result once that is durable."""
         return self._ask(operation, deadline_seconds)
+
+    @property
+    def well_for_seconds(self) -> float:
+        """How long no transaction has failed; 0 while one is under way in the thread."""
+        return 0.0 if self._thread.is_working else self._loop.time() - self._failed_at
+
+    def ailment(self) -> str | None:
+        """See `Broker.ailments`."""
+        if not self._thread.is_alive():
+            return "the embedded log's writing thread has died"
+        # The watch fails what is late, unless it was never set; a group ends with its transaction.
+        late = self._loop.time() - LATE_SECONDS
+        if any(not each.future.done() and each.deadline < late for each in (*self._group, *self._waiting)):
+            return "the embedded log's writer leaves calls unanswered"
+        return None
 
     async def close(self) -> None:
         """Let what is under way end, then close the file."""
@@ -127,6 +146,7 @@ class Writer:
     def _answer(self, group: "Sequence[_Waiting]", transaction: asyncio.Future[Written]) -> None:
         error = transaction.exception()
         if error is not None:
+            self._failed_at = self._loop.time()
             for waiting in group:
                 waiting.answer(error)
             return

@@ -124,6 +124,17 @@ class KafkaBroker:
         self._check_open()
         return self._keep(KafkaAdmin(self._settings))
 
+    def ailments(self) -> Sequence[str]:
+        """See `Broker.ailments`."""
+        if self._closed:
+            return []
+        found = (
+            [] if all(each.is_alive() for each in self._producers.values()) else ["a Kafka producer's thread has died"]
+        )
+        if any(isinstance(each, KafkaConsumer) and each.has_died() for each in self._made):
+            found.append("the thread of a member of a consumer group has died")
+        return found
+
     async def close(self) -> None:
         """See `Broker.close`."""
         self._closed = True

@@ -232,6 +232,15 @@ class Admin(Protocol):
         """Low and high watermark of every partition of a topic. Raises UnknownTopic."""
         ...
 
+    async def check_writable(self, topics: Collection[str]) -> None:
+        """Return when an append to each of the topics would be acknowledged now.
+
+        Raises:
+            UnknownTopic: one of them does not exist.
+            LogUnavailable: it would not: the disk is full, a partition has no leader or too few replicas in sync.
+        """
+        ...
+
     async def committed(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
         """Committed offsets of a group; partitions without one are absent."""
         ...
@@ -265,6 +274,13 @@ class Broker(Protocol):
 
     def admin(self) -> Admin:
         """An admin client."""
+        ...
+
+    def ailments(self) -> Sequence[str]:
+        """What of this process's own part in the log has died or stands still, in words; empty: nothing.
+
+        Never because of the log itself, which may be away. Never waits. A restart is what helps.
+        """
         ...
 
     async def close(self) -> None:

@@ -24,6 +24,7 @@ from weakref import WeakSet
 from pabal.broker import _sqlite_groups as groups
 from pabal.broker import _sqlite_topics as topics
 from pabal.broker._sqlite_batches import Span
+from pabal.broker._sqlite_cleaning import try_to_write
 from pabal.broker._sqlite_consumer import SqliteConsumer
 from pabal.broker._sqlite_log import OpenLog
 from pabal.broker._sqlite_storage import Storage
@@ -90,6 +91,10 @@ class SqliteBroker:
     def admin(self) -> "SqliteAdmin":
         """See `Broker.admin`."""
         return self._keep(SqliteAdmin(self._log))
+
+    def ailments(self) -> Sequence[str]:
+        """See `Broker.ailments`."""
+        return [] if self._closing is not None else self._log.ailments()
 
     async def clean(self) -> None:
         """Apply retention and compaction now. It happens by itself about once a minute."""
@@ -244,6 +249,15 @@ class SqliteAdmin(_Client):
             for identifier, name in catalogue.partitions.items()
             if name.topic == topic
         }
+
+    async def check_writable(self, topics: Collection[str]) -> None:
+        """See `Admin.check_writable`: something small is written, with all that a commit takes."""
+        self._check_open()
+        known = (await self._log.learn_catalogue()).topics
+        for topic in topics:
+            if topic not in known:
+                raise UnknownTopic(topic)
+        await self._log.write(try_to_write)
 
     async def committed(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
         """See `Admin.committed`."""

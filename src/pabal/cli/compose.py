@@ -296,6 +296,7 @@ async def run_api(
             tracing=parts.tracing,
             redrives=redrives,
             apart=apart,
+            ailments=parts.broker.ailments,
         )
         async with asyncio.TaskGroup() as group:
             following = group.create_task(redrives.follow())

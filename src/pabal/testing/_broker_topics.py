@@ -67,6 +67,16 @@ class TopicLaws(BrokerHarness):
             await admin.add_partitions(missing, total=2)
         with pytest.raises(UnknownTopic, match=missing):
             await admin.configure_topic(TopicSpec(name=missing, partitions=1))
+        with pytest.raises(UnknownTopic, match=missing):
+            await admin.check_writable([await lab.topic(), missing])
+
+    async def test_a_log_that_takes_appends_says_so_and_leaves_no_trace_of_the_question(self, lab: Lab) -> None:
+        topic = await lab.topic(partitions=2)
+
+        await lab.broker.admin().check_writable([topic])
+
+        assert await lab.read(topic) == []
+        assert list(lab.broker.ailments()) == []
 
     async def test_watermarks_are_the_first_offset_kept_and_the_next_to_come(self, lab: Lab) -> None:
         topic = await lab.topic(partitions=2)
