@@ -197,10 +197,17 @@ class Installation:
         finally:
             await store.close()
 
-    async def start(self, *names: str, environment: Mapping[str, str] | None = None, is_named: bool = True) -> None:
+    async def start(
+        self,
+        *names: str,
+        environment: Mapping[str, str] | None = None,
+        is_named: bool = True,
+        descriptors: int | None = None,
+    ) -> None:
         """Start roles and wait until an API among them is ready.
 
-        `worker-2` is a worker, and is told that name unless `is_named` is false.
+        `worker-2` is a worker, and is told that name unless `is_named` is false. `descriptors`: how many files and
+        connections each may have open, and cannot raise.
         """
         for name in names:
             role = name.partition("-")[0]
@@ -209,7 +216,7 @@ class Installation:
                 arguments = [role, "--port", str(self.port)]
             elif role == "up":
                 arguments = [role, "--port", str(self.port), "--inbox-port", str(free_port())]
-            self.programs[name] = self._launch(name, *arguments, environment=environment)
+            self.programs[name] = self._launch(name, *arguments, environment=environment, descriptors=descriptors)
         for name in names:
             if name.partition("-")[0] in ("api", "up"):
                 await self.until(lambda: accepts(self.port), f"{name} to listen", within_seconds=_READY_SECONDS)
@@ -270,11 +277,21 @@ class Installation:
         """Everything that every role printed, the dead ones' too."""
         return "\n".join(file.read_text(errors="replace") for file in sorted(self._lab.directory.glob("*.log")))
 
-    def _launch(self, name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Program:
+    def _launch(
+        self,
+        name: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        descriptors: int | None = None,
+    ) -> Program:
         common = ["--log", self.log_url, "--data", str(self.folder), "--config", str(self.folder / "pabal.toml")]
         given = [f"{key}={value}" for key, value in (environment or {}).items()]
         command = [sys.executable, "-m", "chaos.entry", *arguments, *common]
-        return self._lab.start(name, ["/usr/bin/env", *given, *command] if given else command)
+        if given:
+            command = ["/usr/bin/env", *given, *command]
+        if descriptors is not None:
+            command = ["/bin/sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
+        return self._lab.start(name, command)
 
 
 def said_by(program: Program) -> str:

@@ -1,11 +1,12 @@
 """Every scenario, in the order of the table."""
 
-from chaos import brokers, crashes, neighbours, providers, surroundings
+from chaos import brokers, callers, crashes, neighbours, providers, surroundings
 
 SCENARIOS = (
     *crashes.SCENARIOS,
     *brokers.SCENARIOS,
     *surroundings.SCENARIOS,
+    *callers.SCENARIOS,
     *providers.SCENARIOS,
     *neighbours.SCENARIOS,
 )
