@@ -15,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-export
     NewPartitions,
     NewTopic,
     OffsetSpec,
+    PartitionMetadata,
     ResourceType,
 )
 
@@ -139,10 +140,8 @@ class KafkaAdmin:
         for name in names:
             needed = await self._least_in_sync(name)
             for number, partition in sorted(found[name].partitions.items()):
-                if len(partition.isrs) < needed:
-                    raise LogUnavailable(
-                        f"{name}[{number}] has {len(partition.isrs)} replicas in sync, an append needs {needed}"
-                    )
+                if reason := too_few_in_sync(partition, needed=needed):
+                    raise LogUnavailable(f"{name}[{number}] {reason}")
 
     async def _least_in_sync(self, topic: str) -> int:
         """`min.insync.replicas`, looked up once a minute."""
@@ -246,6 +245,16 @@ class KafkaAdmin:
             result = await self._wait(future, doing="cannot read watermarks", topic=partition.topic)
             offsets[TopicPartition(partition.topic, partition.partition)] = result.offset
         return offsets
+
+
+def too_few_in_sync(partition: PartitionMetadata, *, needed: int) -> str | None:
+    """Why an append to the partition fails where `min.insync.replicas` is `needed`; None: it does not.
+
+    A broker asks for no more replicas than there are (Partition.effectiveMinIsr).
+    """
+    needed = min(needed, len(partition.replicas))
+    in_sync = len(partition.isrs)
+    return f"has {in_sync} replicas in sync, an append needs {needed}" if in_sync < needed else None
 
 
 def _cleanup(spec: TopicSpec) -> dict[str, str]:
