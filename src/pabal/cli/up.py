@@ -232,7 +232,7 @@ def needs_inbox(settings: Settings) -> bool:
     if channel is None:
         return False
     said = settings.providers.get("smtp", {}).keys()
-    return any(each.name == "smtp" for each in channel.providers) and said <= {"sender"}
+    return any(each.name == "smtp" for each in channel.providers) and said <= {"sender", "receipt_secrets"}
 
 
 @contextlib.asynccontextmanager

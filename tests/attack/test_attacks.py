@@ -1,0 +1,33 @@
+"""Every attack in a small size (in full: `make attack`): the target goes on working, and is no larger for it."""
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from attack.catalogue import ATTACKS
+from attack.report import conduct
+from attack.size import FULL, QUICK
+from attack.target import Target
+
+IN_FULL = os.environ.get("PABAL_ATTACK") == "full"
+SIZE = FULL if IN_FULL else QUICK
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if IN_FULL else 180)]
+
+
+@pytest_asyncio.fixture
+async def target(tmp_path: Path) -> AsyncIterator[Target]:
+    async with Target.started(tmp_path / "target") as started:
+        yield started
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_the_target_goes_on_working_and_is_no_larger_for_it(name: str, target: Target) -> None:
+    cost = await conduct(name, ATTACKS[name], target, SIZE)
+    sys.stdout.write(f"{cost.line()}\n")
+
+    assert target.tracebacks() == []
+    assert cost.memory_after_mb <= 2 * cost.memory_before_mb
