@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help up install test quick check lint format contracts bench chaos lock clean
+.PHONY: help up install test quick check lint format contracts bench chaos attack lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench: $(VENV)/.dev ## Measure every figure we claim; writes bench/out/*.json
 
 chaos: $(VENV)/.dev ## Pull every plug on both logs and count (about half an hour); writes bench/out/chaos.jsonl
 	$(BIN)/python -m chaos
+
+attack: $(VENV)/.dev ## Attack a running Pabal in full: floods, damaged requests and records, hostile endpoints (about an hour)
+	PABAL_ATTACK=full PABAL_ATTACK_RECORDS=10000 $(BIN)/pytest tests/attack -s -p no:cacheprovider
 
 lock: | $(VENV)/bin/python ## Resolve the dependencies anew into requirements/
 	$(BIN)/pip install --quiet uv

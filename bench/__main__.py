@@ -45,6 +45,7 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) ->
     main-job           API, worker and delay line in one process on the embedded log
     embedded           the same with the recorder: pabal up
     isolation          another's latency beside 5,000 deliveries for a dead endpoint, or for a shared host's bad URL
+    stalls             the longest stall of the loop under each attack (attack/)
     waiting-kafka, waiting-embedded  what a million waiting deliveries cost
     """
     unknown = set(names) - MEASURES.keys()

@@ -12,6 +12,7 @@ from bench.figures import Measured, Sample, Target, Wanted, measured, percentile
 from bench.isolation import isolation
 from bench.lab import Lab, Program
 from bench.load import Job, Result
+from bench.stalls import stalls
 from bench.systems import EmbeddedSketch, MainJob, Pabal, PabalUp, System, embedded_apart, kafka_systems
 
 _STALLED_SECONDS = 45.0
@@ -225,6 +226,7 @@ MEASURES: Mapping[str, Callable[[Lab, Size], Measured]] = {
     "main-job": main_job,
     "embedded": embedded,
     "isolation": isolation,
+    "stalls": stalls,
     "waiting-kafka": waiting_kafka,
     "waiting-embedded": waiting_embedded,
 }

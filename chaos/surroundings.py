@@ -15,7 +15,14 @@ from pabal.broker.port import NewRecord
 from pabal.cli.compose import open_broker
 from pabal.clock import SystemClock
 from pabal.config import Settings
-from pabal.notification import deliveries_topic
+from pabal.notification import (
+    AUDIT_TOPIC,
+    EVENTS_TOPIC,
+    OPS_TOPIC,
+    SUPPRESSIONS_TOPIC,
+    delay_topic,
+    deliveries_topic,
+)
 from pabal.testing.postgres import PostgresServer
 
 _HOUR_SECONDS = 3600
@@ -23,6 +30,21 @@ _FULL_SECONDS = 8.0
 _STEP_SECONDS = 4.0
 _STEPS_HOURS = (-1, 0, 1)
 _TOPIC = deliveries_topic("webhook", "standard")
+_POISON = (b"", b"{", b"\xff\xfe not JSON", b"null", b"[]", b'{"id": 7}', b'{"at": "9999-12-31T23:59:59.999999Z"}')
+_POISONED = (
+    (_TOPIC, b"poison", b"delivery/1"),
+    (delay_topic("standard", 30), b"poison", b"delivery/1"),
+    (EVENTS_TOPIC, b"poison", b"delivery-event/1"),
+    (EVENTS_TOPIC, b"poison", b"receipt/1"),
+    (SUPPRESSIONS_TOPIC, b"shop/email/nobody@example.com", b"suppression/1"),
+    (AUDIT_TOPIC, b"poison", b"audit/1"),
+    (OPS_TOPIC, b"ledger/id", b"ledger/1"),
+    (OPS_TOPIC, b"brake/webhook/standard", b"brake/1"),
+    (OPS_TOPIC, b"redrive/pabal.dead.webhook", b"redrive-claim/1"),
+    (OPS_TOPIC, b"template/" + b"0" * 64, b"template/1"),
+    (OPS_TOPIC, b"recovery/webhook/127.0.0.1", b"recovery/1"),
+)
+"""Topic, key and schema of each record that is made unreadable."""
 
 
 async def fill_the_disk(run: Run) -> Allowed:
@@ -128,6 +150,34 @@ async def write_nonsense(run: Run) -> Allowed:
     return Allowed(duplicates=0, dead=nonsense)
 
 
+async def write_poison(run: Run) -> Allowed:
+    """Under load, values that nobody can read in every topic that a role reads, under keys that matter; then each role
+    is started anew on top of them."""
+    roles = ("recorder", "delayline", "worker-1", "api")
+    await run.pabal.start_all("worker-1")
+    async with run.steady_load():
+        await run.until_arrived(run.size.kill_at)
+        broker = await open_broker(run.pabal.log_url, settings=Settings(), clock=SystemClock())
+        try:
+            producer = broker.producer()
+            for value in _POISON:
+                await producer.append(
+                    [
+                        NewRecord(topic=topic, key=key, value=value, headers=(("schema", schema),))
+                        for topic, key, schema in _POISONED
+                    ]
+                )
+        finally:
+            await broker.close()
+        for role in roles:
+            await run.pabal.leave(role)
+            await run.pabal.start(role)
+        run.fault_over()
+        await run.while_loaded(_STEP_SECONDS)
+    dead = sum(topic.startswith(("pabal.deliveries.", "pabal.delay.")) for topic, _, _ in _POISONED)
+    return Allowed(duplicates=0, dead=dead * len(_POISON))
+
+
 SCENARIOS = (
     Scenario(
         name="disk-full",
@@ -154,5 +204,10 @@ SCENARIOS = (
         do=step_the_wall_clock,
     ),
     Scenario(name="undecodable", title="undecodable records, one in twenty, among good ones", do=write_nonsense),
+    Scenario(
+        name="poison-records",
+        title="unreadable records in every topic that a role reads, then every role started anew",
+        do=write_poison,
+    ),
 )
 """In the order of the table."""

@@ -28,6 +28,7 @@ EMBEDDED = (
     "disk-full",
     "wall-clock",
     "undecodable",
+    "poison-records",
     "shared-host",
 )
 
