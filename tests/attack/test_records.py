@@ -90,6 +90,7 @@ from pabal.worker.worker import Worker
 from tests.attack.mutated import BROKEN, mutated, topics_of
 from tests.conftest import skip_without_kafka
 from tests.recorder.lab import until
+from tests.waiting import eventually
 from tests.worker.lab import Provider, a_delivery
 
 SIZE: Final = int(os.environ.get("PABAL_ATTACK_RECORDS", "40"))
@@ -375,6 +376,16 @@ async def ops_say_what_they_said_before(world: World) -> None:
     assert braking.unreadable.count > 0
 
 
+class CountingHost(RedriveHost):
+    """Counts how often it took in what is new and acted on it."""
+
+    looked = 0
+
+    def _act(self, claims: Claims, book: Book) -> None:
+        super()._act(claims, book)
+        self.looked += 1
+
+
 async def redrives_go_on(world: World) -> None:
     await world.append(
         world.mixed([], topics=["pabal.audit", EVENTS_TOPIC, "pabal.dead.webhook"], schemas=list(RECORDS))
@@ -382,9 +393,9 @@ async def redrives_go_on(world: World) -> None:
     await world.append(mutated("audit/1", world.random, topic="pabal.audit", changes=BROKEN) for _ in range(SIZE))
     async with open_dead_letters(world.broker, settings=Settings(), clock=CLOCK) as desk:
         before = await list_redrives(desk, since=None)
-        host = RedriveHost(desk, look_seconds=0.01)
+        host = CountingHost(desk, look_seconds=0.01)
         following = asyncio.create_task(host.follow())
-        await asyncio.sleep(0.5)
+        await eventually(lambda: host.looked > 1 or following.done(), within_seconds=SECONDS)
         is_following = not following.done()
         following.cancel()
         await host.close()
