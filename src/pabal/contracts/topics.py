@@ -285,6 +285,13 @@ TOPICS: Final[Sequence[Topic]] = (
                 schema="brake/1",
             ),
             Message(
+                name="seek",
+                about="A person's word that a consumer group goes on with another offset of a partition.",
+                key="`seek/`, the group, `/`, the topic, `/` and the partition",
+                headers=(_schema("seek/1"),),
+                schema="seek/1",
+            ),
+            Message(
                 name="recovery",
                 about="A provider, host or tenant answers again: what was parked for it before need not wait longer.",
                 key="`recovery/`, the channel, `/` and the name of who answers",
