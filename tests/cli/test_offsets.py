@@ -1,14 +1,17 @@
 """`pabal offsets` and `pabal store unaccounted` as a person calls them, on a log with deleted records."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 from click.testing import CliRunner, Result
 
 from pabal.broker.port import TopicPartition
 from pabal.cli.compose import open_store
 from pabal.cli.main import main
 from pabal.config import Settings
+from pabal.testing._store_lab import a_delivery
 from tests.offsets.lab import DamagedLog
 from tests.offsets.test_roles import GROUP, append, damage, to
 from tests.worker.lab import WEBHOOK_TOPIC
@@ -30,7 +33,8 @@ def with_damage(folder: Path, *, is_read: bool = True) -> None:
                 await append(log, TopicPartition(WEBHOOK_TOPIC, 0), to(1), to(2))
                 await log.delete_all(WEBHOOK_TOPIC)
         store = open_store(Settings(), folder)
-        await store.fold([])
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        await store.fold([msgspec.structs.replace(a_delivery(), expires_at=soon)])
         await store.close()
 
     asyncio.run(run())
