@@ -11,6 +11,7 @@ from pabal.broker.port import TopicPartition
 from pabal.cli.compose import open_store
 from pabal.cli.main import main
 from pabal.config import Settings
+from pabal.offsets.passed import PassedOver, passed_record
 from pabal.testing._store_lab import a_delivery
 from tests.offsets.lab import DamagedLog
 from tests.offsets.test_roles import GROUP, append, damage, to
@@ -89,3 +90,27 @@ def test_records_deleted_before_a_group_ever_read_are_told_until_a_person_has_de
 
     assert (before.exit_code, after.exit_code) == (1, 0)
     assert "2 records were deleted unread, offsets 0 to 1; the group has never committed there" in before.output
+
+
+def test_what_was_passed_over_is_listed_and_rewound(tmp_path: Path) -> None:
+    passed = PassedOver(
+        group=GROUP, topic=WEBHOOK_TOPIC, partition=0, from_=0, to=2, count=2, at=datetime.now(UTC) - timedelta(hours=1)
+    )
+
+    async def run() -> None:
+        async with DamagedLog.opened(str(tmp_path / "log.db")) as log:
+            await append(log, passed.topic_partition, to(1), to(2))
+            await log.at_the_end(GROUP, [WEBHOOK_TOPIC])
+            await log.broker.producer().append([passed_record(passed)])
+
+    asyncio.run(run())
+
+    listed = pabal(tmp_path, "offsets", "list")
+    elsewhere = pabal(tmp_path, "offsets", "rewind", GROUP, WEBHOOK_TOPIC, "1", "--reason", "why not")
+    rewound = pabal(tmp_path, "offsets", "rewind", *WHERE, "--reason", "a slip")
+
+    assert (listed.exit_code, elsewhere.exit_code, rewound.exit_code) == (1, 1, 0)
+    assert "has passed over 2 deliveries" in listed.output
+    assert "nothing is known to be passed over" in elsewhere.output
+    assert rewound.output == f"{GROUP} reads {WEBHOOK_TOPIC}/0 again from 0 on\n"
+    assert "nothing stands still" in pabal(tmp_path, "offsets", "list").output

@@ -17,28 +17,35 @@ from pabal.cli.options import (
     who_of,
     with_clear_errors,
 )
+from pabal.cli.terminal import say
 from pabal.config import Settings
 from pabal.delayline.delayline import GROUP as DELAYLINE_GROUP
 from pabal.delayline.delayline import delay_topics
 from pabal.errors import ConfigError
 from pabal.notification import CLASSES, deliveries_topic
 from pabal.offsets.gaps import Gap, find_gaps
-from pabal.offsets.moving import Decided, read_skips, skip_gap
+from pabal.offsets.lookback import describe_passed
+from pabal.offsets.moving import Decided, leave, read_passed_over, read_skips, rewind, skip_gap
+from pabal.offsets.passed import PassedOver
 from pabal.recorder.reading import recorded_topics
 from pabal.recorder.recorder import GROUP as RECORDER_GROUP
 from pabal.worker.intake import worker_group
 
+LATER = "; its members do so within a few seconds, or when they start"
+
 
 class Unread(msgspec.Struct, frozen=True, kw_only=True):
-    """What was not read: `gaps` that nobody has decided about, and what a person has left unread (`skipped`)."""
+    """What was not read: `gaps` and what was `passed` over that nobody has decided about, and what a person has left
+    unread (`skipped`)."""
 
     gaps: tuple[Gap, ...]
+    passed: tuple[PassedOver, ...]
     skipped: tuple[Decided, ...]
 
     @property
     def open_ranges(self) -> int:
         """How many wait for a person."""
-        return len(self.gaps)
+        return len(self.gaps) + len(self.passed)
 
 
 @click.group()
@@ -67,10 +74,10 @@ def list_offsets(log_url: str | None, config: Path | None, data: Path) -> None:
 
     unread = asyncio.run(run())
     for line in describe_unread(unread):
-        click.echo(line)
+        say(line)
     if unread.open_ranges:
         raise click.ClickException(f"{unread.open_ranges} ranges of records wait for a decision")
-    click.echo("nothing stands still")
+    say("nothing stands still")
 
 
 @offsets.command()
@@ -100,22 +107,63 @@ def skip(
     if topic not in groups_of(settings).get(group, ()):
         raise ConfigError(f"group {group!r} does not read {topic!r} here (pabal offsets list shows what stands still)")
 
-    async def run() -> tuple[Gap, str | None]:
+    async def run() -> str:
         async with open_parts(settings, log_url=url, data=data) as parts:
-            found = [each for each in (await find_unread(parts)).gaps if _is(each, group, topic, partition)]
-            if not found:
-                raise ConfigError(f"{group} does not stand still on {topic}/{partition}: nothing to skip")
-            [gap] = found
-            return gap, await skip_gap(parts.broker, gap, by=who, reason=reason, at=parts.clock.now())
+            unread = await find_unread(parts)
+            now = parts.clock.now()
+            for passed in unread.passed:
+                if _is(passed, group, topic, partition):
+                    await leave(parts.broker, passed, by=who, reason=reason, at=now)
+                    return f"{passed.count} deliveries that {group} passed over in {topic}/{partition} are left unread"
+            for gap in unread.gaps:
+                if _is(gap, group, topic, partition):
+                    why_not = await skip_gap(parts.broker, gap, by=who, reason=reason, at=now)
+                    is_later = why_not is not None and gap.committed is not None
+                    return f"{group} goes on at {gap.low} of {topic}/{partition}: {describe_gap(gap)}{LATER * is_later}"
+        raise ConfigError(f"{group} does not stand still on {topic}/{partition}: nothing to skip")
 
-    gap, why_not = asyncio.run(run())
-    click.echo(f"{group} goes on at {gap.low} of {topic}/{partition}: {describe_gap(gap)}")
-    if why_not is not None and gap.committed is not None:
-        click.echo("its members go on within a few seconds, or when they start")
+    say(asyncio.run(run()))
 
 
-def _is(gap: Gap, group: str, topic: str, partition: int) -> bool:
-    return (gap.group, gap.topic, gap.partition) == (group, topic, partition)
+@offsets.command("rewind")
+@click.argument("group")
+@click.argument("topic")
+@click.argument("partition", type=click.IntRange(min=0))
+@reason_option
+@by_option
+@common_options
+@with_clear_errors
+def rewind_command(
+    group: str,
+    topic: str,
+    partition: int,
+    reason: str,
+    by: str | None,
+    log_url: str | None,
+    config: Path | None,
+    data: Path,
+) -> None:
+    """Let a group read after all what it passed over (its offset was moved beyond it by hand).
+
+    What was sent already is not sent again. Who decided and why is a fact in the log (`pabal.audit`).
+    """
+    settings = settings_here(config, data)
+    url, who = url_here(log_url, settings, data), who_of(by)
+
+    async def run() -> str:
+        async with open_parts(settings, log_url=url, data=data) as parts:
+            for passed in (await find_unread(parts)).passed:
+                if _is(passed, group, topic, partition):
+                    why_not = await rewind(parts.broker, passed, by=who, reason=reason, at=parts.clock.now())
+                    is_later = why_not is not None
+                    return f"{group} reads {topic}/{partition} again from {passed.from_} on{LATER * is_later}"
+        raise ConfigError(f"nothing is known to be passed over by {group} in {topic}/{partition} (pabal offsets list)")
+
+    say(asyncio.run(run()))
+
+
+def _is(found: Gap | PassedOver, group: str, topic: str, partition: int) -> bool:
+    return (found.group, found.topic, found.partition) == (group, topic, partition)
 
 
 def groups_of(settings: Settings) -> Mapping[str, Collection[str]]:
@@ -133,11 +181,13 @@ async def find_unread(parts: Parts) -> Unread:
     admin, reader = parts.broker.admin(), parts.broker.reader()
     try:
         gaps = await find_gaps(admin, groups_of(parts.settings))
+        passed = await read_passed_over(reader)
         skipped = await read_skips(reader)
     finally:
         await admin.close()
         await reader.close()
-    return Unread(gaps=tuple(gap for gap in gaps if not _is_decided(gap, skipped)), skipped=tuple(skipped))
+    left = tuple(gap for gap in gaps if not _is_decided(gap, skipped))
+    return Unread(gaps=left, passed=tuple(passed), skipped=tuple(skipped))
 
 
 def _is_decided(gap: Gap, skipped: Collection[Decided]) -> bool:
@@ -161,6 +211,8 @@ def describe_unread(unread: Unread) -> Iterator[str]:
     for gap in unread.gaps:
         yield f"{gap.group}  {gap.topic}/{gap.partition}  {describe_gap(gap)}"
         yield f"    go on with: pabal offsets skip {gap.group} {gap.topic} {gap.partition} --reason WHY"
+    for passed in unread.passed:
+        yield describe_passed(passed)
     for decided in unread.skipped:
         skipped, fact = decided.skipped, decided.fact
         yield (

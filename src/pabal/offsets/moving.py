@@ -5,10 +5,11 @@ from datetime import datetime
 import msgspec
 
 from pabal.audit import AuditFact, audit_record, read_audit
-from pabal.broker.port import Broker, Reader, TopicPartition
+from pabal.broker.port import Broker, NewRecord, Reader, TopicPartition
 from pabal.errors import DecodeError, LogError, LogUnavailable, UnknownTopic
-from pabal.notification import AUDIT_TOPIC
+from pabal.notification import AUDIT_TOPIC, OPS_TOPIC
 from pabal.offsets.gaps import Gap
+from pabal.offsets.passed import PassedOver, decided_record, is_about_passing, read_passed, rewind_of
 from pabal.offsets.seeks import SKIPPED, Seek, Skipped, seek_fact, seek_record
 
 
@@ -48,6 +49,56 @@ async def move(broker: Broker, seek: Seek, fact: AuditFact) -> str | None:
         await producer.close()
         await admin.close()
     return None
+
+
+async def rewind(broker: Broker, passed: PassedOver, *, by: str, reason: str, at: datetime) -> str | None:
+    """Let a group read after all what it passed over. Returns and raises as `skip_gap`."""
+    seek = rewind_of(passed, at=at, by=by, reason=reason)
+    why_not = await move(broker, seek, seek_fact(seek, count=passed.count, why="passed over"))
+    if why_not is None:
+        await _append(broker, decided_record(passed.group, passed.topic_partition))
+    return why_not
+
+
+async def leave(broker: Broker, passed: PassedOver, *, by: str, reason: str, at: datetime) -> None:
+    """Leave unread what a group passed over: the fact, and then it is not told of any more. Raises LogUnavailable."""
+    seek = Seek(
+        group=passed.group,
+        topic=passed.topic,
+        partition=passed.partition,
+        from_=passed.from_,
+        to=passed.to,
+        at=at,
+        by=by,
+        reason=reason,
+    )
+    await _append(broker, audit_record(seek_fact(seek, count=passed.count, why="passed over")))
+    await _append(broker, decided_record(passed.group, passed.topic_partition))
+
+
+async def read_passed_over(reader: Reader) -> list[PassedOver]:
+    """What groups passed over and nobody has decided about. Raises LogError."""
+    found: dict[bytes, PassedOver] = {}
+    async for batch in reader.read(TopicPartition(OPS_TOPIC, 0)):
+        for record in batch:
+            if record.key is None or not is_about_passing(record):
+                continue
+            try:
+                passed = read_passed(record)
+            except DecodeError:
+                continue  # its reader, a worker, says so
+            found.pop(record.key, None)
+            if passed is not None:
+                found[record.key] = passed
+    return list(found.values())
+
+
+async def _append(broker: Broker, record: NewRecord) -> None:
+    producer = broker.producer()
+    try:
+        await producer.append([record])
+    finally:
+        await producer.close()
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):

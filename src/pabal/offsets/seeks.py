@@ -25,7 +25,8 @@ _KEY_PREFIX: Final = b"seek/"
 class Seek(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
     """A group goes on with offset `to` of a partition instead of `from_`.
 
-    Forward, what lies between is left unread; backward, it is read again. `by` and `reason` are a person's.
+    Forward, what lies between is left unread; backward, it is read again. `by` and `reason` are a person's. `rewinds`:
+    back to what was passed over, from wherever the member has got to; else it is about a partition that stands still.
     """
 
     group: str
@@ -36,6 +37,7 @@ class Seek(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
     at: Instant
     by: str
     reason: str
+    rewinds: bool = False
 
     @property
     def topic_partition(self) -> TopicPartition:
@@ -48,6 +50,8 @@ class Seek(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
 
         A member may have read further than was committed when the seek was said, never less.
         """
+        if self.rewinds:
+            return False
         if self.to > self.from_:
             return self.from_ <= position < self.to
         return position >= self.from_ and (high is None or position > high)
@@ -95,7 +99,7 @@ def seek_fact(
     seek: Seek, *, count: int, why: Literal["deleted", "above the end", "never read", "passed over"]
 ) -> AuditFact:
     """Who did it, and what it leaves unread or has read again."""
-    action = REWOUND if why == "passed over" and seek.to < seek.from_ else SKIPPED
+    action = REWOUND if seek.rewinds else SKIPPED
     subject = f"{seek.group}/{seek.topic}/{seek.partition}"
     detail = Skipped(
         group=seek.group,

@@ -14,6 +14,8 @@ from pabal.codec import read_delivery
 from pabal.errors import DecodeError, LogUnavailable, OffsetOutOfRange, UnknownTopic
 from pabal.guard import Brake
 from pabal.notification import Delivery, NotificationClass, deliveries_topic
+from pabal.offsets.lookback import Lookback
+from pabal.offsets.passed import Knows
 from pabal.offsets.standing import Standstills
 from pabal.progress import Progress
 from pabal.runtime import commit_progress, unless_revoked
@@ -73,6 +75,7 @@ class Intake:
         brake: Brake,
         on_braked: Callable[["Intake", DecodeError], None],
         on_owned: Callable[[], None],
+        ledger: Knows,
         clock: Clock,
     ) -> None:
         self.channel = channel
@@ -100,6 +103,16 @@ class Intake:
         self._standstills = Standstills(
             group=self.group, consumer=self._consumer, reader=broker.reader(), progress=self._progress, clock=clock
         )
+        self._lookback = Lookback(
+            group=self.group,
+            topic=self.topic,
+            ledger=ledger,
+            admin=broker.admin(),
+            reader=broker.reader(),
+            producer=broker.producer(),
+            progress=self._progress,
+            clock=clock,
+        )
 
     async def run(self, stopping: asyncio.Event, drained: asyncio.Event) -> None:
         """Take records until `stopping`; then only stay a member until `drained`, so that the end can be committed.
@@ -124,6 +137,7 @@ class Intake:
 
     async def _poll(self, *, limit: int, timeout_seconds: float) -> Collection[Record]:
         await self._standstills.settle()
+        await self._lookback.settle(self._consumer)
         try:
             return await self._consumer.poll(limit=limit, timeout_seconds=timeout_seconds)
         except OffsetOutOfRange as error:
@@ -144,6 +158,7 @@ class Intake:
             await self.commit()
         finally:
             await self._standstills.close()
+            await self._lookback.close()
             await self._consumer.close()
 
     def done(self, item: Item) -> None:
@@ -194,6 +209,7 @@ class Intake:
             self._progress[partition] = Progress()
             self._paused.discard(partition)
         self._standstills.forget(partitions)
+        self._lookback.assigned(partitions)
         self._on_owned()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
