@@ -108,7 +108,7 @@ class Lookback:
         while self._unseen or self._passed.keys() & self._progress.keys():
             try:
                 said.extend([record async for record in ops.read_on()])
-                identity = fold(said)
+                identity = fold(said).holds
                 if identity is not None and (since is None or identity.adopted):
                     since = identity.recorded_at
                 self._hear(said)

@@ -14,10 +14,10 @@ from uuid import UUID
 import msgspec
 
 from pabal.broker.port import NewRecord, Reader, Record, TopicPartition
-from pabal.codec import SCHEMA_HEADER, read_delivery
+from pabal.codec import SCHEMA_HEADER, check_schema, decoded, read_delivery
 from pabal.errors import DecodeError
-from pabal.notification import OPS_TOPIC, Fact, Instant, deliveries_topic
-from pabal.offsets.seeks import Seek
+from pabal.notification import OPS_TOPIC, Fact, Instant, deliveries_topic, is_reckoned
+from pabal.offsets.seeks import Offset, PartitionNumber, Seek
 
 PASSED_SCHEMA: Final = b"passed-over/1"
 _KEY_PREFIX: Final = b"passed-over/"
@@ -36,16 +36,19 @@ class PassedOver(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
 
     group: str
     topic: str
-    partition: int
-    from_: int
-    to: int
-    count: int
+    partition: PartitionNumber
+    from_: Offset
+    to: Offset
+    count: Offset
     at: Instant
 
     @property
     def topic_partition(self) -> TopicPartition:
         """The partition."""
         return TopicPartition(self.topic, self.partition)
+
+
+_decode = msgspec.json.Decoder(PassedOver).decode
 
 
 class Knows(Protocol):
@@ -85,12 +88,11 @@ def read_passed(record: Record) -> PassedOver | None:
     """What such a record says; None: it was decided about. Raises DecodeError."""
     if record.value is None:
         return None
-    if record.header(SCHEMA_HEADER) != PASSED_SCHEMA:
-        raise DecodeError(f"not schema {PASSED_SCHEMA.decode()}", error_class="unknown_schema")
-    try:
-        return msgspec.json.decode(record.value, type=PassedOver)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(f"not what was passed over: {error}", error_class="undecodable") from None
+    check_schema(record, PASSED_SCHEMA)
+    passed = decoded(_decode, record.value, what="what was passed over")
+    if not is_reckoned(passed.at) or passed_key(passed.group, passed.topic_partition) != record.key:
+        raise DecodeError("not of the partition that its key names", error_class="misplaced")
+    return passed
 
 
 def rewind_of(passed: PassedOver, *, at: datetime, by: str, reason: str) -> Seek:

@@ -4,15 +4,15 @@ A seek stays under its key until the next one of that partition. It is heard onl
 old one does no harm.
 """
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from pabal.audit import AuditFact, audit_id
 from pabal.broker.port import NewRecord, Record, TopicPartition
-from pabal.codec import SCHEMA_HEADER
+from pabal.codec import SCHEMA_HEADER, decoded
 from pabal.errors import DecodeError
-from pabal.notification import OPS_TOPIC, Fact, Instant
+from pabal.notification import OPS_TOPIC, Fact, Instant, is_reckoned
 
 SEEK_SCHEMA: Final = b"seek/1"
 
@@ -20,6 +20,12 @@ SKIPPED: Final = "offsets.skipped"
 REWOUND: Final = "offsets.rewound"
 
 _KEY_PREFIX: Final = b"seek/"
+
+Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""An offset as a log can have it: 64 bits with a sign, and never below 0."""
+
+PartitionNumber = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""The number of a partition as a log can have it."""
 
 
 class Seek(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
@@ -31,9 +37,9 @@ class Seek(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
 
     group: str
     topic: str
-    partition: int
-    from_: int
-    to: int
+    partition: PartitionNumber
+    from_: Offset
+    to: Offset
     at: Instant
     by: str
     reason: str
@@ -63,11 +69,14 @@ class Skipped(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
 
     group: str
     topic: str
-    partition: int
-    from_: int
-    to: int
-    count: int
+    partition: PartitionNumber
+    from_: Offset
+    to: Offset
+    count: Offset
     why: Literal["deleted", "above the end", "never read", "passed over"]
+
+
+_decode = msgspec.json.Decoder(Seek).decode
 
 
 def seek_key(group: str, partition: TopicPartition) -> bytes:
@@ -89,10 +98,10 @@ def read_seek(record: Record) -> Seek | None:
     """What a record of `pabal.ops` says of a seek; None: it speaks of something else. Raises DecodeError."""
     if record.value is None or record.header(SCHEMA_HEADER) != SEEK_SCHEMA:
         return None
-    try:
-        return msgspec.json.decode(record.value, type=Seek)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(f"not a seek: {error}", error_class="undecodable") from None
+    seek = decoded(_decode, record.value, what="a seek")
+    if not is_reckoned(seek.at) or seek_key(seek.group, seek.topic_partition) != record.key:
+        raise DecodeError("not a seek of the partition that its key names", error_class="misplaced")
+    return seek
 
 
 def seek_fact(
