@@ -17,6 +17,8 @@ from tests.offsets.test_roles import DAMAGED, GROUP, SOUND, WITHIN, append, comp
 from tests.waiting import eventually, eventually_told
 from tests.worker.lab import WEBHOOK_TOPIC, Provider
 
+pytestmark = pytest.mark.timeout(120)
+
 BACKLOG = LOOK_AT + 10
 
 

@@ -25,6 +25,8 @@ from tests.offsets.lab import DamagedLog
 from tests.waiting import eventually, eventually_told
 from tests.worker.lab import WEBHOOK_TOPIC, Provider, WorkerLab, a_delivery
 
+pytestmark = pytest.mark.timeout(120)
+
 GROUP = worker_group("webhook", "critical")
 DAMAGED, SOUND = TopicPartition(WEBHOOK_TOPIC, 0), TopicPartition(WEBHOOK_TOPIC, 1)
 WITHIN = 30.0
@@ -121,6 +123,25 @@ async def test_an_offset_above_the_end_stops_its_partition_alone_until_a_person_
     assert gap.why == "above the end"
     assert sorted(address for _, address in provider.sent) == [to(1).address, to(11).address, to(2).address]
     assert await gaps_of(log, GROUP, [WEBHOOK_TOPIC]) == []
+
+
+async def test_where_nothing_is_kept_the_word_alone_ends_the_standstill(
+    log: DamagedLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await damage(log)
+    await log.delete_all(WEBHOOK_TOPIC)
+
+    async with worker_lab(log, tmp_path).running(Provider()):
+        await eventually(lambda: complaints(caplog), within_seconds=WITHIN)
+        [gap] = await gaps_of(log, GROUP, [WEBHOOK_TOPIC])
+        await skip_gap(log.broker, gap, by="Ada", reason="known lost", at=datetime.now(UTC))
+
+        async def is_over() -> bool:
+            return not await gaps_of(log, GROUP, [WEBHOOK_TOPIC])
+
+        await eventually_told(is_over)
+
+    assert await log.committed(GROUP, DAMAGED) == first + 4
 
 
 async def test_where_the_group_has_no_members_its_offset_is_set_at_once(log: DamagedLog) -> None:
