@@ -67,3 +67,18 @@ def test_whatever_the_order_of_ends_no_unfinished_record_lies_below_the_commit(
         assert all(offset >= committable for offset in unfinished)
 
     assert progress.next_offset == (offsets[-1] + 1 if offsets else None)
+
+
+def test_what_is_passed_over_counts_once_all_before_it_is_done() -> None:
+    progress = Progress()
+    progress.receive([3, 4])
+    progress.done(3)
+
+    progress.pass_over(10)
+
+    assert progress.next_offset == 4
+    progress.done(4)
+    assert progress.next_offset == 10
+    progress.receive([10])
+    progress.done(10)
+    assert progress.next_offset == 11

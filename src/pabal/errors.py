@@ -11,8 +11,8 @@
     ├── LogError               the log (Kafka or the embedded one)
     │   ├── LogUnavailable     it did not answer in time: the outcome is unknown, trying again is safe
     │   ├── UnknownTopic       a topic does not exist; the message names the command that creates it
-    │   ├── OffsetOutOfRange   the records asked for were deleted before they were read
-    │   ├── NotAssigned        commit, pause or resume of a partition this member does not own (fencing)
+    │   ├── OffsetOutOfRange   a position that is not kept: unread records were deleted, or it is above the end
+    │   ├── NotAssigned        commit, pause, resume or seek of a partition this member does not own (fencing)
     │   ├── RecordRefused      the log will never take this record (too large, …); `indexes` says which
     │   └── Closed             use after `close`
     ├── OwnerEnded             another process has taken this one's place in the ledger: it must end
@@ -73,11 +73,32 @@ class UnknownTopic(LogError):
 
 
 class OffsetOutOfRange(LogError):
-    """Records were deleted by retention before this reader got to them."""
+    """A position at which its partition keeps no record: unread records were deleted, or it lies above the end.
+
+    `offset` is the position, `low` and `high` are the partition's watermarks; None where that is not known. A consumer
+    always says which partition.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        topic: str | None = None,
+        partition: int | None = None,
+        offset: int | None = None,
+        low: int | None = None,
+        high: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.low = low
+        self.high = high
 
 
 class NotAssigned(LogError):
-    """This member does not own the partition (any more), so it may not commit, pause or resume it."""
+    """This member does not own the partition (any more), so it may not commit, pause, resume or seek it."""
 
 
 class RecordRefused(LogError):

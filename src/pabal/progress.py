@@ -39,6 +39,12 @@ class Progress:
             self._done.remove(first)
             self._next = first + 1
 
+    def pass_over(self, to: int) -> None:
+        """Note that nothing is to be read before `to`, which is above all that was received: `to` is the next offset
+        once that is done."""
+        self.receive((to - 1,))
+        self.done(to - 1)
+
     @property
     def next_offset(self) -> int | None:
         """The offset to go on from: one past the done prefix; None while nothing is done."""

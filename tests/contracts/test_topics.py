@@ -46,6 +46,8 @@ from pabal.notification import (
     TemplateRef,
     WebhookContent,
 )
+from pabal.offsets.passed import PassedOver, decided_record, passed_record
+from pabal.offsets.seeks import Seek, seek_record
 from pabal.recoveries import Recovery, recovery_record, relapse_record
 from pabal.retry import Parked, Wait
 from pabal.template import parse_template
@@ -105,6 +107,25 @@ RECEIPT = Receipt(id=ID, provider="smtp", kind="bounced", at=NOW, delivery_id=OT
 SUPPRESSION = Suppression(tenant="shop", channel="email", address="a@example.com", reason="manual", since=NOW)
 AUDIT = AuditFact(id=ID, action="dead_letter.discarded", subject="pabal.dead.email/0@17", by="ana", at=NOW)
 CLAIM = TopicClaim(topic="pabal.dead.email", token="t", plan="p", by="ana", host="h", since=NOW)
+PASSED = PassedOver(
+    group="pabal.worker.email.bulk",
+    topic="pabal.deliveries.email.bulk",
+    partition=3,
+    from_=100,
+    to=160,
+    count=60,
+    at=NOW,
+)
+SEEK = Seek(
+    group="pabal.worker.email.bulk",
+    topic="pabal.deliveries.email.bulk",
+    partition=3,
+    from_=100,
+    to=160,
+    at=NOW,
+    by="Ada",
+    reason="known lost",
+)
 BRAKE = BrakeState(state="braked", at=NOW, reason="30 of 40 records cannot be read")
 RELEASED = BrakeState(state="released", at=NOW, reason="ana: looked", until=NOW)
 PARKED = Parked(callee="webhook example.com", at=NOW)
@@ -170,6 +191,9 @@ async def examples(folder: Path) -> dict[str, Sequence[NewRecord]]:
         "auditFact": [audit_record(AUDIT), audit_record(msgspec.structs.replace(AUDIT, detail={"plan": "p"}))],
         "template": [template_record(TEMPLATE)],
         "ledger": [await ledger_record(folder)],
+        "seek": [seek_record(SEEK)],
+        "passedOver": [passed_record(PASSED)],
+        "passedOverDecided": [decided_record(PASSED.group, PASSED.topic_partition)],
         "brake": [brake_record("email", "bulk", BRAKE), brake_record("email", "bulk", RELEASED)],
         "recorderBrake": [brake_record(RECORDER, EVENTS_TOPIC, BRAKE)],
         "recovery": [recovery_record(RECOVERY)],

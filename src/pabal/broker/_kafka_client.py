@@ -105,6 +105,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
             # A broker that stopped answering is noticed within the patience of whoever waits.
             "socket.timeout.ms": "10000",
             "topic.metadata.refresh.fast.interval.ms": "100",
+            # Partitions that were added are found within this, instead of five minutes.
+            "topic.metadata.refresh.interval.ms": "5000",
             **self._options(client),
             "bootstrap.servers": self.bootstrap,
             "client.id": self.client_id,

@@ -1,22 +1,26 @@
 """A member of a consumer group, as the event loop sees it: polls, commits, pauses."""
 
 import asyncio
+import copy
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdTopicPartition
 
-from pabal.broker._kafka_client import KafkaSettings, cause, commit_error, logger
+from pabal.broker._kafka_client import KafkaSettings, cause, commit_error, log_error, logger
 from pabal.broker._kafka_handover import Handover
 from pabal.broker._kafka_member import GroupMember
 from pabal.broker.port import Assignment, Record, TopicPartition
-from pabal.errors import Closed, LogError, LogUnavailable, NotAssigned
+from pabal.errors import Closed, LogError, LogUnavailable, NotAssigned, OffsetOutOfRange
 
 _COMMIT_SECONDS = 5.0
 """How long `commit` waits for the coordinator."""
 
 _COMMIT_RETRY_SECONDS = 0.1
+
+_SEEK_SECONDS = 5.0
+"""How long `seek` waits for the member's thread."""
 
 _CLOSE_SECONDS = 5.0
 """How long `close` waits. librdkafka waits for ever while a commit has no answer: the thread is left to that."""
@@ -42,7 +46,9 @@ class KafkaConsumer:
         self.handover = Handover()
         self._waiter: asyncio.Future[None] | None = None
         self._news: deque[LogError] = deque()
-        self._standing: dict[TopicPartition | None, LogError] = {}
+        self._over: LogError | None = None
+        self._standing: dict[TopicPartition, OffsetOutOfRange] = {}
+        self._untold: deque[TopicPartition] = deque()
         self._commits: list[_Commit] = []
         self._closing: asyncio.Task[None] | None = None
         self._member = GroupMember(settings, self, group=group, topics=topics, instance=instance)
@@ -55,10 +61,13 @@ class KafkaConsumer:
             if not self._member.is_alive():
                 self._member.start()
             # The loop turns at least once, so that a busy polling task starves nobody.
-            await (asyncio.sleep(0) if self.handover.has_records() or self._news else self._wait(timeout_seconds))
+            is_due = self.handover.has_records() or self._news or self._untold
+            await (asyncio.sleep(0) if is_due else self._wait(timeout_seconds))
         finally:
             self._member.seen_alive(polling=False)
         self._check_open()
+        if self._untold:
+            raise self._standing[self._untold.popleft()]
         if self.handover.has_records():
             records = self.handover.take(limit)
             if self._member.waits_for_room:
@@ -66,8 +75,14 @@ class KafkaConsumer:
             return records
         if self._news:
             raise self._news.popleft()
+        if self._over is not None:
+            raise self._over
         if self._standing:
-            raise next(iter(self._standing.values()))
+            # In turn: the one that is raised goes to the end.
+            partition = next(iter(self._standing))
+            error = self._standing[partition] = self._standing.pop(partition)
+            # A new one each time: raised again, an exception would drag its former tracebacks along.
+            raise copy.copy(error)
         return []
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -98,6 +113,31 @@ class KafkaConsumer:
         self.handover.resume(owned)
         self._wake()
         _refuse(set(partitions) - owned)
+
+    async def seek(self, partition: TopicPartition, *, offset: int) -> None:
+        """See `Consumer.seek`."""
+        self._check_open()
+        if partition not in self._member.owned:
+            _refuse({partition})
+        sought: asyncio.Future[KafkaException | None] = self._loop.create_future()
+
+        def done(error: KafkaException | None, *, is_owned: bool) -> None:
+            # In order with what the thread hands over: all that came before is from the former position.
+            if is_owned and error is None:
+                self.handover.clear(partition)
+                self._goes_on(partition)
+            if not sought.done():
+                sought.set_result(error)
+
+        self._member.seek(partition, offset, done)
+        try:
+            error = await asyncio.wait_for(sought, _SEEK_SECONDS)
+        except TimeoutError:
+            raise LogUnavailable(f"{partition.topic}[{partition.partition}] was not moved in time") from None
+        if error is not None:
+            raise log_error(cause(error), doing=f"cannot move {partition.topic}[{partition.partition}]") from error
+        if partition not in self._member.owned:
+            _refuse({partition})
 
     def has_died(self) -> bool:
         """Whether the thread behind it has ended unasked."""
@@ -146,11 +186,18 @@ class KafkaConsumer:
                 "a commit that nobody waits for failed: %s", {each: str(e) for each, e in errors.items() if e}
             )
 
-    def failed(self, error: LogError, partition: TopicPartition | None, *, for_good: bool) -> None:
+    def failed(self, error: LogError, *, for_good: bool) -> None:
         """See `Listener.failed`."""
         if for_good:
-            self._standing[partition] = error
+            self._over = error
         self._news.append(error)
+        self._wake()
+
+    def stands_still(self, partition: TopicPartition, error: OffsetOutOfRange) -> None:
+        """See `Listener.stands_still`."""
+        if partition not in self._standing:
+            self._untold.append(partition)
+        self._standing[partition] = error
         self._wake()
 
     # -- private
@@ -209,7 +256,11 @@ class KafkaConsumer:
     def _forget(self, partitions: Collection[TopicPartition]) -> None:
         self.handover.drop(partitions)
         for partition in partitions:
-            self._standing.pop(partition, None)
+            self._goes_on(partition)
+
+    def _goes_on(self, partition: TopicPartition) -> None:
+        if self._standing.pop(partition, None) is not None and partition in self._untold:
+            self._untold.remove(partition)
 
     def _check_open(self) -> None:
         if self._closing is not None:

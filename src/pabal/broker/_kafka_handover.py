@@ -75,6 +75,11 @@ class Handover:
         for partition in partitions:
             self._held.pop(partition, None)
 
+    def clear(self, partition: TopicPartition) -> None:
+        """Forget what waits of this one; a pause stays."""
+        self.settled += sum(map(len, self._extract((partition,)).values()))
+        self._held.pop(partition, None)
+
     def _hold(self, partition: TopicPartition, records: list[Record]) -> None:
         self._held.setdefault(partition, []).extend(records)
         self.settled += len(records)

@@ -8,7 +8,7 @@ from confluent_kafka import TopicPartition as RdTopicPartition
 
 from pabal.broker._kafka_handover import Handover
 from pabal.broker.port import Record, TopicPartition
-from pabal.errors import LogError
+from pabal.errors import LogError, OffsetOutOfRange
 
 
 class Listener(Protocol):
@@ -31,8 +31,20 @@ class Listener(Protocol):
     def committed(self, error: KafkaError | None, partitions: Sequence[RdTopicPartition]) -> None:
         """The answer to one commit."""
 
-    def failed(self, error: LogError, partition: TopicPartition | None, *, for_good: bool) -> None:
-        """Something `poll` must raise: about the whole member, or one partition."""
+    def failed(self, error: LogError, *, for_good: bool) -> None:
+        """Something about the whole member that `poll` must raise."""
+
+    def stands_still(self, partition: TopicPartition, error: OffsetOutOfRange) -> None:
+        """A partition cannot be read on from where it stands."""
+
+
+class Sought(Protocol):
+    """What is told of a seek once the thread has dealt with it. Called in the loop."""
+
+    def __call__(self, error: KafkaException | None, *, is_owned: bool) -> None:
+        """What the thread hands over from now on is from the new position, unless there is an `error`, or the
+        partition is not the member's."""
+        ...
 
 
 class Sent(Protocol):

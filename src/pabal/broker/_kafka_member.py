@@ -14,6 +14,7 @@ Nobody polls: after the session time the thread gives the partitions up and leav
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import threading
 import time
 from collections import deque
@@ -35,7 +36,7 @@ from pabal.broker._kafka_client import (
     make_client,
     to_records,
 )
-from pabal.broker._kafka_listener import Listener, Sent
+from pabal.broker._kafka_listener import Listener, Sent, Sought
 from pabal.broker._kafka_place import NamedPlace
 from pabal.broker.port import TopicPartition
 from pabal.errors import LogError, LogUnavailable, NotAssigned, OffsetOutOfRange, UnknownTopic
@@ -51,6 +52,9 @@ _REVOKE_SECONDS = 2.0
 
 _COMMITTED_SECONDS = 5.0
 """How long to look for the committed offsets of new partitions before joining anew."""
+
+_WATERMARK_SECONDS = 1.0
+"""How long to look for the watermarks of a partition that stands still."""
 
 _NO_ROOM_SECONDS = 0.25
 """So long may the buffer be full before librdkafka is told to stop fetching."""
@@ -88,6 +92,7 @@ class GroupMember(threading.Thread):
         self._config["on_commit"] = self._on_commit
         self._rd: RdConsumer = make_client(RdConsumer, self._config)
         self._to_commit: deque[tuple[Mapping[TopicPartition, int], Sent]] = deque()
+        self._to_seek: deque[tuple[TopicPartition, int, Sought]] = deque()
         self.owned: frozenset[TopicPartition] = frozenset()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._stopping = False
@@ -125,6 +130,11 @@ class GroupMember(threading.Thread):
         The thread does it: a call from elsewhere would wait, and not give the loop back, until its poll is over.
         """
         self._to_commit.append((offsets, sent))
+        self._room.set()
+
+    def seek(self, partition: TopicPartition, offset: int, sought: Sought) -> None:
+        """Have the partition read on from `offset`; `sought` tells when it is."""
+        self._to_seek.append((partition, offset, sought))
         self._room.set()
 
     def stop(self) -> None:
@@ -170,6 +180,7 @@ class GroupMember(threading.Thread):
         elif not self._subscribed and not silent and self._may_join():
             self._join()
         self._send_commits()
+        self._seek()
         self._resume_stopped()
         if self._waiting() >= self._bound and not self._full:
             self._wait_for_room()
@@ -192,6 +203,20 @@ class GroupMember(threading.Thread):
                 except RuntimeError as closed:  # the consumer ended before this was sent
                     error = KafkaException(KafkaError(KafkaError._STATE, str(closed)))
             self._call(sent, mine, error)
+
+    def _seek(self) -> None:
+        while self._to_seek:
+            partition, offset, sought = self._to_seek.popleft()
+            error: KafkaException | None = None
+            is_owned = partition in self.owned
+            if is_owned:
+                try:
+                    # librdkafka's own seek refuses a partition that it has stopped to fetch.
+                    self._rd.incremental_unassign([RdTopicPartition(*partition)])
+                    self._rd.incremental_assign([RdTopicPartition(*partition, offset)])
+                except KafkaException as refusal:
+                    error = refusal
+            self._call(functools.partial(sought, error, is_owned=is_owned))
 
     def _is_silent(self) -> bool:
         """Whether nobody polls. A poll that waits in a loop that does not run is no sign of life either."""
@@ -295,15 +320,30 @@ class GroupMember(threading.Thread):
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._end_for_good(error)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            if partition in self.owned:
-                text = f"unread records of {topic}[{number}] were deleted before group {self._group} read them"
-                self._tell_failure(OffsetOutOfRange(f"{text}: {error.str()}"), partition, for_good=True)
+            if partition is not None and partition in self.owned:
+                self._call(self._listener.stands_still, partition, self._out_of_range(partition, message))
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and topic is not None:
             self._tell_failure(UnknownTopic(topic))
         elif is_final(error):
             self._tell_failure(log_error(error, doing=f"consumer of group {self._group}"))
         else:
             logger.info("consumer of group %s: %s", self._group, describe(error))
+
+    def _out_of_range(self, partition: TopicPartition, message: Message) -> OffsetOutOfRange:
+        """librdkafka has stopped to fetch the partition: what is known of its position and what it keeps."""
+        topic, number = partition
+        offset = message.offset()
+        low = high = None
+        with contextlib.suppress(KafkaException):  # then it is not known
+            low, high = self._rd.get_watermark_offsets(RdTopicPartition(topic, number), timeout=_WATERMARK_SECONDS)
+        return OffsetOutOfRange(
+            f"group {self._group} cannot read {topic}[{number}] from {offset}; it keeps offsets {low} to {high}",
+            topic=topic,
+            partition=number,
+            offset=offset if offset is not None and offset >= 0 else None,
+            low=low,
+            high=high,
+        )
 
     def _end_for_good(self, error: KafkaError) -> None:
         """librdkafka's consumer is over.
@@ -420,14 +460,12 @@ class GroupMember(threading.Thread):
 
     # -- towards the loop
 
-    def _tell_failure(
-        self, error: LogError, partition: TopicPartition | None = None, *, for_good: bool = False
-    ) -> None:
+    def _tell_failure(self, error: LogError, *, for_good: bool = False) -> None:
         if isinstance(error, LogUnavailable):
             # `poll` waits through an outage; whoever needs to know asks an admin client.
             logger.info("%s", error)
             return
-        self._call(lambda: self._listener.failed(error, partition, for_good=for_good))
+        self._call(lambda: self._listener.failed(error, for_good=for_good))
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> bool:
         try:

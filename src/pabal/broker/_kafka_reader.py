@@ -131,7 +131,8 @@ class _Client:
                 first = start
         if first < low:
             text = f"offset {first} of {partition.topic}[{partition.partition}] was deleted; the first kept is {low}"
-            raise OffsetOutOfRange(text)
+            topic, number = partition
+            raise OffsetOutOfRange(text, topic=topic, partition=number, offset=first, low=low, high=high)
         if first < end:
             where.offset = first
             self._rd.assign([where])
@@ -156,7 +157,8 @@ class _Client:
                 # Nothing more: compaction or a transaction's mark took the last offsets.
                 first = end
             elif error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:
-                raise OffsetOutOfRange(f"{partition.topic}[{partition.partition}]: {error.str()}")
+                topic, number = partition
+                raise OffsetOutOfRange(f"{topic}[{number}]: {error.str()}", topic=topic, partition=number, offset=first)
             elif error is not None and error.code() != KafkaError._ALL_BROKERS_DOWN:
                 raise KafkaException(error)
         return to_records(good), first

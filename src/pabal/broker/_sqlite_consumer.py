@@ -7,6 +7,7 @@ believes meet again at the next `poll`.
 """
 
 import asyncio
+import copy
 import logging
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +18,7 @@ from pabal.broker._sqlite_batches import Span
 from pabal.broker._sqlite_log import OpenLog
 from pabal.broker._sqlite_storage import Operation, Pulse, Storage
 from pabal.broker.port import Assignment, Record, TopicPartition
-from pabal.errors import Closed, LogUnavailable, NotAssigned
+from pabal.errors import Closed, LogUnavailable, NotAssigned, OffsetOutOfRange
 
 _FETCH_BYTES = 1 << 20
 """How much is read from the file at once: some 2,000 records of 500 bytes, a few milliseconds' work."""
@@ -29,9 +30,12 @@ _logger = logging.getLogger(__name__)
 
 
 class _Owned:
-    """A partition this member owns: how far it was fetched, and what was fetched and not handed over."""
+    """A partition this member owns: how far it was fetched, and what was fetched and not handed over.
 
-    __slots__ = ("epoch", "fetched", "is_paused", "name", "records")
+    `trouble` says why it stands still, if it does, and `told` how often a poll has raised that.
+    """
+
+    __slots__ = ("epoch", "fetched", "is_paused", "name", "records", "told", "trouble")
 
     def __init__(self, name: TopicPartition, *, epoch: int, start: int) -> None:
         self.name = name
@@ -39,6 +43,8 @@ class _Owned:
         self.fetched = start
         self.records: deque[Record] = deque()
         self.is_paused = False
+        self.trouble: OffsetOutOfRange | None = None
+        self.told = 0
 
 
 class SqliteConsumer:
@@ -86,6 +92,10 @@ class SqliteConsumer:
                         if await self._settle(remaining):
                             continue
                         return ()
+                    # Before the others' records, which may never end.
+                    if await self._fetch(only_outside=True):
+                        continue
+                    self._raise_trouble(is_news=True)
                     if records := self._take(limit):
                         return records
                     if await self._fetch():
@@ -96,6 +106,7 @@ class SqliteConsumer:
                     pause = min(remaining, _TRY_AGAIN_SECONDS)
                     self._warn(error)
                 if not remaining:
+                    self._raise_trouble(is_news=False)
                     return ()
                 await self._wait(pause)
         finally:
@@ -131,6 +142,16 @@ class SqliteConsumer:
         for each in mine.values():
             each.is_paused = False
         self._log.view.listen(self, group=self._group, partitions=mine)
+        self.wake()
+        _refuse(others)
+
+    async def seek(self, partition: TopicPartition, *, offset: int) -> None:
+        """See `Consumer.seek`."""
+        self._check_open()
+        mine, others = self._split((partition,))
+        for identifier, each in mine.items():
+            self._owned[identifier] = moved = _Owned(partition, epoch=each.epoch, start=offset)
+            moved.is_paused = each.is_paused
         self.wake()
         _refuse(others)
 
@@ -187,7 +208,7 @@ class SqliteConsumer:
         self._turns.rotate(-1)
         for identifier in self._turns:
             each = self._owned[identifier]
-            if each.is_paused:
+            if each.is_paused or each.trouble is not None:
                 continue
             while len(records) < limit and (each.records or self._recall(identifier, each)):
                 if len(each.records) <= limit - len(records):
@@ -205,19 +226,37 @@ class SqliteConsumer:
         each.fetched += len(remembered)
         return True
 
-    async def _fetch(self) -> bool:
-        """Read a stretch of a partition that has more than was fetched; whether there was one."""
+    async def _fetch(self, *, only_outside: bool = False) -> bool:
+        """Read a stretch of a partition that has more than was fetched, or find out that it stands still; whether
+        there was one. `only_outside`: of one that is outside the watermarks, as far as is known."""
         for identifier in self._turns:
             each = self._owned[identifier]
-            if not each.is_paused and each.fetched != self._log.view.end(identifier):
-                query = partial(_read, identifier=identifier, name=each.name, start=each.fetched)
+            if each.is_paused or each.trouble is not None or each.fetched == self._log.view.end(identifier):
+                continue
+            if only_outside and (each.records or not self._log.view.is_outside(identifier, each.fetched)):
+                continue
+            query = partial(_read, identifier=identifier, name=each.name, start=each.fetched)
+            try:
                 span = await self._log.read(query)
-                # Should the partition have been taken meanwhile, `each` is nobody's and this has no effect.
-                each.records.extend(span.records)
-                each.fetched = span.next
-                self._log.view.feel(Pulse({identifier: span.watermarks}, {}))
+            except OffsetOutOfRange as error:
+                each.trouble = error
                 return True
+            # Should the partition have been taken meanwhile, `each` is nobody's and this has no effect.
+            each.records.extend(span.records)
+            each.fetched = span.next
+            self._log.view.feel(Pulse({identifier: span.watermarks}, {}))
+            return True
         return False
+
+    def _raise_trouble(self, *, is_news: bool) -> None:
+        """Raise why a partition stands still, if one does: what no poll has raised yet, or each in turn."""
+        troubled = [each for each in self._owned.values() if each.trouble is not None and not (is_news and each.told)]
+        if troubled:
+            next_one = min(troubled, key=lambda each: each.told)
+            next_one.told += 1
+            assert next_one.trouble is not None
+            # A new one each time: raised again, an exception would drag its former tracebacks along.
+            raise copy.copy(next_one.trouble)
 
     async def _wait(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -268,7 +268,12 @@ class Storage:
             low, high = watermarks
             if not low <= start <= high:
                 raise OffsetOutOfRange(
-                    f"{name.topic}/{name.partition} keeps offsets {low} to {high}; {start} is not among them"
+                    f"{name.topic}/{name.partition} keeps offsets {low} to {high}; {start} is not among them",
+                    topic=name.topic,
+                    partition=name.partition,
+                    offset=start,
+                    low=low,
+                    high=high,
                 )
             stop = high if stop is None else min(stop, high)
             for batch in self._batches(partition, start=start, stop=stop):

@@ -46,6 +46,10 @@ class View:
         """The high watermark of a partition, as far as is known."""
         return self._ends.get(partition, 0)
 
+    def is_outside(self, partition: int, offset: int) -> bool:
+        """Whether an offset lies outside a partition's watermarks, as far as is known."""
+        return not self._lows.get(partition, 0) <= offset <= self.end(partition)
+
     def generation(self, group: str) -> int:
         """How often a group's members or shares changed, as far as is known."""
         return self._generations.get(group, 0)

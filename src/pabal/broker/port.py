@@ -10,8 +10,8 @@ watermark minus the committed offset (minus the low watermark where nothing is c
 
 Tasks and threads. Every object belongs to the event loop it was made in. `Producer.append` may be called by
 any number of tasks at once (appends that are waiting share a write). A `Consumer` serves one polling task;
-`commit`, `pause` and `resume` may come from others. Cancelling any call loses no record: what was asked either
-happened or not, and a cancelled `poll` hands its records to the next one.
+`commit`, `pause` and `resume` may come from others, `seek` is the polling task's. Cancelling any call loses no
+record: what was asked either happened or not, and a cancelled `poll` hands its records to the next one.
 
 After `close`. `close` is idempotent and waits for what is under way; every other call then raises `Closed`.
 """
@@ -139,8 +139,9 @@ class Assignment(Protocol):
 class Consumer(Protocol):
     """A member of a consumer group: reads its share of the partitions, from the committed offsets.
 
-    A partition without a committed offset is read from its low watermark. Position beyond retention is an
-    error, never a silent skip.
+    A partition without a committed offset is read from its low watermark. A position outside the watermarks (unread
+    records were deleted, or the topic was made anew and the committed offset lies above its end) is an error, never a
+    silent skip: that partition stands still until `seek`, and the others are read on.
     """
 
     async def poll(self, *, limit: int, timeout_seconds: float) -> Sequence[Record]:
@@ -149,7 +150,9 @@ class Consumer(Protocol):
         Polling is the sign of life: a member that does not poll for its session time loses its partitions.
 
         Raises:
-            OffsetOutOfRange: unread records of an assigned partition were deleted.
+            OffsetOutOfRange: an assigned partition stands still. Raised once as soon as it is found out, and again,
+                about each such partition in turn, by every poll that would be empty. The other partitions' records
+                come as ever.
             UnknownTopic: a subscribed topic does not exist.
         """
         ...
@@ -179,6 +182,17 @@ class Consumer(Protocol):
 
         Raises:
             NotAssigned: a partition is not (or no longer) this member's; the owned ones are resumed all the same.
+        """
+        ...
+
+    async def seek(self, partition: TopicPartition, *, offset: int) -> None:
+        """Let `poll` go on with `offset`: what was fetched of the partition is dropped, a standstill is over.
+
+        A pause stays. Nothing is committed by it, and where a later member begins is what was committed.
+
+        Raises:
+            NotAssigned: the partition is not (or no longer) this member's.
+            LogUnavailable: the member did not get to it in time; safe to repeat.
         """
         ...
 

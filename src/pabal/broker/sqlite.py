@@ -202,7 +202,9 @@ class SqliteReader(_Client):
         elif isinstance(start, datetime):
             start = await self._log.read(partial(_find_offset, identifier=identifier, at=start))
         elif start < low:
-            raise OffsetOutOfRange(f"{partition.topic}/{partition.partition} begins at {low}, not {start}")
+            text = f"{partition.topic}/{partition.partition} begins at {low}, not {start}"
+            topic, number = partition
+            raise OffsetOutOfRange(text, topic=topic, partition=number, offset=start, low=low, high=high)
         while start < stop:
             self._check_open()
             query = partial(_read, identifier=identifier, name=partition, start=start, stop=stop)

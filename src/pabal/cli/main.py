@@ -10,6 +10,7 @@ from pabal.cli.events import events
 from pabal.cli.init import init
 from pabal.cli.key import key
 from pabal.cli.ledger import ledger
+from pabal.cli.offsets import offsets
 from pabal.cli.recorder import recorder, store
 from pabal.cli.report import report
 from pabal.cli.roles import api, delayline, worker
@@ -38,6 +39,7 @@ for command in (
     topics,
     events,
     brake,
+    offsets,
     store,
     dlq,
     report,

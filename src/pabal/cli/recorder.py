@@ -8,7 +8,8 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pabal.cli.compose import check_topics, open_existing_store, open_parts, open_store, run_recorder
-from pabal.cli.options import common_options, run_role, settings_of, url_of, with_clear_errors
+from pabal.cli.offsets import Unread, describe_gap, describe_unread, find_unread
+from pabal.cli.options import by_option, common_options, run_role, settings_of, url_of, who_of, with_clear_errors
 from pabal.cli.terminal import Terminal, say
 from pabal.clock import SystemClock
 from pabal.dlq.letter import hex_dump
@@ -43,16 +44,17 @@ def recorder(context: click.Context, log_url: str | None, config: Path | None, d
 
 
 @recorder.command("rebuild")
+@by_option
 @common_options
 @with_clear_errors
-def rebuild_command(log_url: str | None, config: Path | None, data: Path) -> None:
+def rebuild_command(by: str | None, log_url: str | None, config: Path | None, data: Path) -> None:
     """Read into the store what the log still holds.
 
     Older rows stay as they are, nothing is counted twice, and recorders may go on meanwhile. Use it after a power
     failure of the store's machine, with a new store, or when a recorder says that unread records were deleted.
     """
     settings = settings_of(config)
-    url = url_of(log_url, settings)
+    url, who = url_of(log_url, settings), who_of(by)
 
     async def run() -> Rebuilt:
         store = open_store(settings, data)
@@ -64,6 +66,8 @@ def rebuild_command(log_url: str | None, config: Path | None, data: Path) -> Non
                         broker=parts.broker,
                         store=store,
                         channels=settings.channels,
+                        by=who,
+                        clock=parts.clock,
                         on_progress=lambda read, total: progress.update(task, completed=read, total=total),
                     )
         finally:
@@ -75,8 +79,8 @@ def rebuild_command(log_url: str | None, config: Path | None, data: Path) -> Non
         say(f"{rebuilt.set_aside} can be neither decoded nor folded and are set aside: pabal store set-aside")
     if rebuilt.taken_up:
         say(f"{rebuilt.taken_up} that were set aside are recorded now")
-    if rebuilt.released:
-        say(f"on {rebuilt.released} partitions unread records are gone; recorders go on with what is left")
+    for gap in rebuilt.released:
+        say(f"recorders go on at {gap.low} of {gap.topic}/{gap.partition}: {describe_gap(gap)}")
 
 
 @click.group()
@@ -113,32 +117,45 @@ def migrate(log_url: str | None, config: Path | None, data: Path) -> None:
 @common_options
 @with_clear_errors
 def unaccounted(log_url: str | None, config: Path | None, data: Path) -> None:
-    """List deliveries whose time is over and of which no record says how they ended.
+    """List deliveries whose time is over and of which no record says how they ended, and what no role has read.
 
-    Exit status 1 if there is any: each would be a loss. docs/store.md tells what to do.
+    Exit status 1 if a delivery is unaccounted (each would be a loss), or records were deleted or passed over unread and
+    nobody has decided about them (pabal offsets). What a person skipped is shown too. docs/store.md tells what to do.
     """
-    del log_url
     settings = settings_of(config)
+    embedded = data / "log.db"
+    url = log_url or settings.log.url or (f"sqlite:{embedded}" if embedded.exists() else None)
 
-    async def run() -> list[DeliveryView]:
+    async def run() -> tuple[list[DeliveryView], Unread | None]:
         opened = open_existing_store(settings, data)
         try:
-            return list(await opened.unaccounted(now=SystemClock().now(), limit=_MOST_SHOWN + 1))
+            found = list(await opened.unaccounted(now=SystemClock().now(), limit=_MOST_SHOWN + 1))
         finally:
             await opened.close()
+        if url is None:
+            return found, None
+        async with open_parts(settings, log_url=url, data=data) as parts:
+            return found, await find_unread(parts)
 
-    found = asyncio.run(run())
-    if not found:
-        say("every delivery is accounted for")
-        return
+    found, unread = asyncio.run(run())
     for view in found[:_MOST_SHOWN]:
         expired = f"{view.expires_at:%Y-%m-%d %H:%M:%S}" if view.expires_at else "at an unknown time"
         say(
             f"{view.id}  {view.tenant}  {view.channel}.{view.class_}  attempt {view.attempt}  "
             f"last heard of {view.updated_at:%Y-%m-%d %H:%M:%S}  expired {expired}"
         )
-    count = f"more than {_MOST_SHOWN}" if len(found) > _MOST_SHOWN else str(len(found))
-    raise click.ClickException(f"{count} deliveries are unaccounted")
+    for line in describe_unread(unread) if unread is not None else ():
+        say(line)
+    wrong = []
+    if found:
+        count = f"more than {_MOST_SHOWN}" if len(found) > _MOST_SHOWN else str(len(found))
+        wrong.append(f"{count} deliveries are unaccounted")
+    if unread is not None and (open_ranges := unread.open_ranges):
+        wrong.append(f"{open_ranges} ranges of records were deleted unread (pabal offsets list)")
+    if wrong:
+        raise click.ClickException("; ".join(wrong))
+    said = "" if unread is not None else " as far as the store knows; the log was not asked (give --log)"
+    say(f"every delivery is accounted for{said}")
 
 
 @store.command("set-aside")

@@ -11,6 +11,8 @@ from pabal.codec import DELIVERY_SCHEMA, EVENT_SCHEMA, RECEIPT_SCHEMA, SUPPRESSI
 from pabal.dlq.claim import CLAIM_SCHEMA, TopicClaim
 from pabal.ledger_identity import LEDGER_SCHEMA, LedgerRecord
 from pabal.notification import Delivery, DeliveryEvent, Receipt, Suppression
+from pabal.offsets.passed import PASSED_SCHEMA, PassedOver
+from pabal.offsets.seeks import SEEK_SCHEMA, Seek
 from pabal.recoveries import RECOVERY_SCHEMA, Recovery
 from pabal.template import TemplateSource
 from pabal.templates import TEMPLATE_SCHEMA
@@ -44,6 +46,8 @@ RECORDS: Final[Mapping[str, RecordType]] = {
         RecordType(schema=LEDGER_SCHEMA.decode(), model=LedgerRecord),
         RecordType(schema=CLAIM_SCHEMA.decode(), model=TopicClaim),
         RecordType(schema=BRAKE_SCHEMA.decode(), model=BrakeState),
+        RecordType(schema=SEEK_SCHEMA.decode(), model=Seek),
+        RecordType(schema=PASSED_SCHEMA.decode(), model=PassedOver),
         RecordType(schema=RECOVERY_SCHEMA.decode(), model=Recovery),
         RecordType(schema=AUDIT_SCHEMA.decode(), model=AuditFact),
     )

@@ -285,6 +285,27 @@ TOPICS: Final[Sequence[Topic]] = (
                 schema="brake/1",
             ),
             Message(
+                name="seek",
+                about="A person's word that a consumer group goes on with another offset of a partition.",
+                key="`seek/`, the group, `/`, the topic, `/` and the partition",
+                headers=(_schema("seek/1"),),
+                schema="seek/1",
+            ),
+            Message(
+                name="passedOver",
+                about="Deliveries that a consumer group passed over: its offset was moved beyond them.",
+                key="`passed-over/`, the group, `/`, the topic, `/` and the partition",
+                headers=(_schema("passed-over/1"),),
+                schema="passed-over/1",
+            ),
+            Message(
+                name="passedOverDecided",
+                about="A person has decided about them.",
+                key="`passed-over/`, the group, `/`, the topic, `/` and the partition",
+                headers=(),
+                schema=None,
+            ),
+            Message(
                 name="recovery",
                 about="A provider, host or tenant answers again: what was parked for it before need not wait longer.",
                 key="`recovery/`, the channel, `/` and the name of who answers",

@@ -11,8 +11,9 @@ from pabal.clock import Clock
 from pabal.codec import cut_record, dead_record, read_delivery, read_wait
 from pabal.delayline.returning import Returns
 from pabal.delayline.shelf import Held, Shelf, released
-from pabal.errors import DecodeError, LogUnavailable, RecordRefused, UnknownTopic
+from pabal.errors import DecodeError, LogUnavailable, OffsetOutOfRange, RecordRefused, UnknownTopic
 from pabal.notification import CLASSES, RUNGS_SECONDS, UNKNOWN_CHANNEL, delay_topic
+from pabal.offsets.standing import Standstills
 from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.progress import Progress
 from pabal.recoveries import Recovery
@@ -36,6 +37,11 @@ _MOST_AHEAD = 20_000
 """Records of a partition beyond the first that waits still: the most that a crash releases twice of it."""
 
 
+def delay_topics() -> list[str]:
+    """The topics of the group."""
+    return [delay_topic(class_, seconds) for class_ in CLASSES for seconds in RUNGS_SECONDS]
+
+
 class DelayLine:
     """Releases what is due on the partitions it is given. `run` once."""
 
@@ -43,7 +49,7 @@ class DelayLine:
         self._channels = channels
         self._clock = clock
         self._producer = broker.producer()
-        topics = [delay_topic(class_, seconds) for class_ in CLASSES for seconds in RUNGS_SECONDS]
+        topics = delay_topics()
         self._shelves: dict[TopicPartition, Shelf] = {}
         self._progress: dict[TopicPartition, Progress] = {}
         self._returns = Returns()
@@ -52,6 +58,9 @@ class DelayLine:
         self._committed_at = clock.boot_seconds()
         self._released_at = 0.0
         self._consumer = broker.consumer(GROUP, topics, self, instance=name)
+        self._standstills = Standstills(
+            group=GROUP, consumer=self._consumer, reader=broker.reader(), progress=self._progress, clock=clock
+        )
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Hold and release until `stopping` is set, then commit and leave."""
@@ -66,6 +75,7 @@ class DelayLine:
         try:
             await self._commit()
         finally:
+            await self._standstills.close()
             await self._consumer.close()
             await self._producer.close()
 
@@ -83,8 +93,12 @@ class DelayLine:
                 self._shelves[partition].move(times)
 
     async def _poll(self, *, timeout_seconds: float) -> Collection[Record]:
+        await self._standstills.settle()
         try:
             return await self._consumer.poll(limit=_BATCH, timeout_seconds=timeout_seconds)
+        except OffsetOutOfRange as error:
+            self._standstills.note(error)
+            return ()
         except (LogUnavailable, UnknownTopic) as error:
             logger.warning("%s: %s", GROUP, error)
             await asyncio.sleep(_POLL_SECONDS)
@@ -96,6 +110,7 @@ class DelayLine:
             self._shelves[partition] = Shelf()
             self._progress[partition] = Progress()
             self._paused.discard(partition)
+        self._standstills.forget(partitions)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """See `Assignment.revoked`: what is held here is read again by the next owner."""

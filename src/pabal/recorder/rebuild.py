@@ -9,7 +9,10 @@ from typing import Final
 import msgspec
 
 from pabal.broker.port import Admin, Broker, Record, TopicPartition, Watermarks
+from pabal.clock import Clock
 from pabal.errors import UnknownTopic
+from pabal.offsets.gaps import Gap, find_gaps
+from pabal.offsets.moving import skip_gap
 from pabal.recorder.folding import Folder, place, set_aside
 from pabal.recorder.reading import recorded_topics
 from pabal.recorder.recorder import GROUP
@@ -21,19 +24,25 @@ _BATCH: Final = 1000
 class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
     """What was read: `records`, of which some are `set_aside`; others that were so by then are folded (`taken_up`).
 
-    `released`: partitions of which unread records were deleted, and whose group may go on now.
+    `released`: partitions that the recorders' group could not read on, and may now.
     """
 
     records: int
     set_aside: int
     taken_up: int
-    released: int
+    released: tuple[Gap, ...]
 
 
 async def rebuild(
-    *, broker: Broker, store: Store, channels: Collection[str], on_progress: Callable[[int, int], None]
+    *,
+    broker: Broker,
+    store: Store,
+    channels: Collection[str],
+    by: str,
+    clock: Clock,
+    on_progress: Callable[[int, int], None],
 ) -> Rebuilt:
-    """Fold every record up to the present; `on_progress` is told how many of how many were read.
+    """Fold every record up to the present; `on_progress` is told how many of how many were read. `by`: a person.
 
     Raises LogError, StoreUnavailable; it can be repeated.
     """
@@ -54,7 +63,7 @@ async def rebuild(
             total -= mark.high - done  # what retention or compaction has removed
         await taking.end()
         on_progress(read, total)
-        released = await _release(admin, marks)
+        released = await _release(broker, admin, channels, by=by, clock=clock)
         return Rebuilt(records=read, set_aside=taking.set_aside, taken_up=taking.taken_up, released=released)
     finally:
         await reader.close()
@@ -95,11 +104,12 @@ async def _watermarks(admin: Admin, channels: Collection[str]) -> Mapping[TopicP
     return marks
 
 
-async def _release(admin: Admin, marks: Mapping[TopicPartition, Watermarks]) -> int:
-    """Where the group's next record was deleted, let it go on with the first there is. Raises LogError: it has
-    members."""
-    committed = await admin.committed(GROUP, {partition.topic for partition in marks})
-    gone = {partition: mark.low for partition, mark in marks.items() if committed.get(partition, mark.low) < mark.low}
-    if gone:
-        await admin.reset_offsets(GROUP, gone)
-    return len(gone)
+async def _release(
+    broker: Broker, admin: Admin, channels: Collection[str], *, by: str, clock: Clock
+) -> tuple[Gap, ...]:
+    """Where the group's next record was deleted, or lies above the end, let it go on with the first there is."""
+    gaps = await find_gaps(admin, {GROUP: recorded_topics(channels)})
+    stuck = tuple(gap for gap in gaps if gap.committed is not None)
+    for gap in stuck:
+        await skip_gap(broker, gap, by=by, reason="pabal recorder rebuild", at=clock.now())
+    return stuck

@@ -10,6 +10,7 @@ from pabal.broker.port import Broker, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.errors import LogUnavailable, OffsetOutOfRange, StoreUnavailable, UnknownTopic
 from pabal.guard import DEFAULT_GUARD, GuardSettings
+from pabal.offsets.standing import Standstills
 from pabal.progress import Progress
 from pabal.recorder.folding import Folder, Follow, Poison, place, set_aside
 from pabal.recorder.holding import Holding
@@ -84,6 +85,9 @@ class Recorder:
         self._committed_at = clock.boot_seconds()
         self._alarmed_at = float("-inf")
         self._consumer = broker.consumer(GROUP, recorded_topics(channels), self, instance=name)
+        self._standstills = Standstills(
+            group=GROUP, consumer=self._consumer, reader=broker.reader(), progress=self._progress, clock=clock
+        )
 
     @property
     def held(self) -> Collection[TopicPartition]:
@@ -91,7 +95,7 @@ class Recorder:
         return frozenset(self._holding.held)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Record until `stopping` is set, then commit and leave. Raises OffsetOutOfRange: unread records are gone."""
+        """Record until `stopping` is set, then commit and leave."""
         try:
             async with asyncio.TaskGroup() as group:
                 upkeep = [group.create_task(each()) for each in (self._prune, self._look, self._look_at_held)]
@@ -103,6 +107,7 @@ class Recorder:
             try:
                 await commit_progress(self._consumer, self._progress, group=GROUP)
             finally:
+                await self._standstills.close()
                 await self._consumer.close()
                 await self._producer.close()
                 await self._reader.close()
@@ -113,6 +118,7 @@ class Recorder:
             self._progress[partition] = Progress()
             self._paused.discard(partition)
         self._forget_held(partitions)
+        self._standstills.forget(partitions)
 
     def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """See `Assignment.revoked`: what is not folded yet is read again by the next owner."""
@@ -147,10 +153,12 @@ class Recorder:
             await _wait(stopping, seconds=GATHER_SECONDS)
 
     async def _poll(self) -> Collection[Record]:
+        await self._standstills.settle()
         try:
             return await self._consumer.poll(limit=BATCH, timeout_seconds=self._outage_seconds or _POLL_SECONDS)
         except OffsetOutOfRange as error:
-            raise OffsetOutOfRange(f"{error}; the store lacks them. Go on with: pabal recorder rebuild") from error
+            self._standstills.note(error)
+            return ()
         except (LogUnavailable, UnknownTopic) as error:
             logger.warning("%s: %s", GROUP, error)
             await asyncio.sleep(_POLL_SECONDS)

@@ -35,7 +35,7 @@ from pabal.store._ledger_rows import (
     settle,
     upsert,
 )
-from pabal.store._ledger_steps import Ask, Failure, Transaction, ids_of, recipients_of, run
+from pabal.store._ledger_steps import MOST_ROWS, Ask, Failure, Transaction, ids_of, recipients_of, run
 
 SCHEMA_VERSION = 3
 
@@ -192,6 +192,15 @@ class LedgerFile:
     def suppressed(self) -> Collection[bytes]:
         """See `Database.suppressed`."""
         return [recipient for (recipient,) in self._connection.execute("SELECT recipient FROM suppressions")]
+
+    def known(self, keys: Collection[bytes]) -> Collection[bytes]:
+        """See `Database.known`."""
+        found: list[bytes] = []
+        wanted = list(keys)
+        for first in range(0, len(wanted), MOST_ROWS):
+            [(rows,)] = self._connection.execute(*select(wanted[first : first + MOST_ROWS]))
+            found += decode(rows)
+        return found
 
     def close(self) -> None:
         """End this owner's leases and let go."""

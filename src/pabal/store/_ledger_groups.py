@@ -51,6 +51,10 @@ class Database(Protocol):
         """Every suppressed recipient."""
         ...
 
+    def known(self, keys: Collection[bytes]) -> Awaitable[Collection[bytes]]:
+        """Which of these ids have a row."""
+        ...
+
     async def close(self) -> None:
         """End this owner's leases and let go; idempotent."""
         ...
@@ -119,6 +123,14 @@ class GroupedLedger:
         self._refuse_if_closed()
         try:
             return await self._database.suppressed()
+        except Exception as error:
+            raise _unavailable(error) from error
+
+    async def known(self, deliveries: Collection[UUID]) -> Collection[UUID]:
+        """See `Ledger.known`."""
+        self._refuse_if_closed()
+        try:
+            return [UUID(bytes=key) for key in await self._database.known([each.bytes for each in deliveries])]
         except Exception as error:
             raise _unavailable(error) from error
 

@@ -35,6 +35,7 @@ from pabal.protocol import Row
 from pabal.store._ledger_postgres_rows import (
     ALL_SUPPRESSED,
     BLOCKS,
+    KNOWN,
     PRUNE,
     READ,
     SCHEMA,
@@ -135,6 +136,18 @@ class LedgerDatabase:
                 await self._give_up(error)
                 raise
         return [recipient for (recipient,) in found]
+
+    async def known(self, keys: Collection[bytes]) -> Collection[bytes]:
+        """See `Database.known`."""
+        async with self._busy:
+            try:
+                connection = await self._connected()
+                async with connection.transaction():
+                    found = await (await connection.execute(KNOWN, ([UUID(bytes=key) for key in keys],))).fetchall()
+            except BaseException as error:
+                await self._give_up(error)
+                raise
+        return [key.bytes for (key,) in found]
 
     async def close(self) -> None:
         """See `Database.close`."""

@@ -125,6 +125,7 @@ _GATE = (
 """What a permission to call rests on besides its row, asked again by the statement that stores it: an owner, who must
 not have been written off, and recipients, none of whom may be suppressed."""
 
+KNOWN: Final = "SELECT id FROM deliveries WHERE id = ANY(%s::uuid[])"
 ALL_SUPPRESSED: Final = "SELECT recipient FROM suppressions"
 SUPPRESS: Final = "INSERT INTO suppressions SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING"
 UNSUPPRESS: Final = "DELETE FROM suppressions WHERE recipient = ANY(%s::bytea[])"

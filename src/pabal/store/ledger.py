@@ -85,6 +85,9 @@ class _FileInThread:
     def suppressed(self) -> asyncio.Future[Collection[bytes]]:
         return self._keep_up(self._file.suppressed)
 
+    def known(self, keys: Collection[bytes]) -> asyncio.Future[Collection[bytes]]:
+        return self._keep_up(functools.partial(self._file.known, keys))
+
     def _keep_up(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Beside it nothing may be done in the loop."""
         done = self._thread.submit(work)

@@ -81,6 +81,13 @@ class Ledger(Protocol):
         """Everybody whom the gate refuses, by `suppression_key`. Raises LedgerUnavailable."""
         ...
 
+    async def known(self, deliveries: Collection[UUID]) -> Collection[UUID]:
+        """Which of these (at most 1,000) have a row: some worker asked about them, or they were taken back.
+
+        Changes nothing. Raises LedgerUnavailable.
+        """
+        ...
+
     async def prune(self, *, now: datetime) -> int:
         """Forget rows whose `prune_after` has passed, in small steps; returns how many."""
         ...

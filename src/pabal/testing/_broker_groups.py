@@ -1,11 +1,12 @@
 """Laws about consumer groups: partitions shared, progress kept, owners fenced."""
 
 import asyncio
+import time
 
 import pytest
 
 from pabal.broker.port import TopicPartition
-from pabal.errors import NotAssigned, UnknownTopic
+from pabal.errors import NotAssigned, OffsetOutOfRange, UnknownTopic
 from pabal.testing._broker_lab import BrokerHarness, Lab, Member
 
 
@@ -295,6 +296,158 @@ class GroupLaws(BrokerHarness):
         await lab.poll_until(lambda: len(member.records) >= 60, member)
 
         assert sorted(map(int, member.values)) == list(range(60))
+
+
+class StandstillLaws(BrokerHarness):
+    """A position that its partition does not keep: said, without harm to the others, and over by `seek`."""
+
+    async def test_a_partition_that_cannot_be_read_on_does_not_starve_the_others(self, lab: Lab) -> None:
+        topic, group, _ = await self._damaged(lab)
+        member = lab.member(group, topic)
+        errors = [await _error_of(member)]
+        for turn in range(5):
+            for partition in (1, 2):
+                await lab.append(topic, f"{partition}:{turn}", partition=partition)
+            while len(member.records) < 2 * (turn + 1):
+                try:
+                    await member.poll(timeout_seconds=self.patience_seconds)
+                except OffsetOutOfRange as error:
+                    errors.append(error)
+
+        assert sorted(member.values) == [f"{partition}:{turn}" for partition in (1, 2) for turn in range(5)]
+        assert {(error.topic, error.partition) for error in errors} == {(topic, 0)}
+
+    async def test_every_poll_that_would_be_empty_says_what_stands_still_and_where(self, lab: Lab) -> None:
+        topic, group, offsets = await self._damaged(lab)
+        member = lab.member(group, topic)
+
+        first, second = await _error_of(member), await _error_of(member)
+
+        for error in (first, second):
+            assert (error.topic, error.partition) == (topic, 0)
+            assert (error.offset, error.low, error.high) == (offsets[1], offsets[-1], offsets[-1] + 1)
+        assert member.values == []
+
+    async def test_all_that_stands_still_is_said_in_turn(self, lab: Lab) -> None:
+        topic, group, _ = await self._damaged(lab, partitions=2)
+        member = lab.member(group, topic)
+
+        said: set[int | None] = set()
+        while len(said) < 2:  # The one may be found out later than the other.
+            said.add((await _error_of(member)).partition)
+        again = [(await _error_of(member)).partition for _ in range(4)]
+
+        assert {again[0], again[1]} == {again[2], again[3]} == {0, 1}
+
+    async def test_it_is_said_also_when_there_are_always_other_records(self, lab: Lab) -> None:
+        topic, group, _ = await self._damaged(lab)
+        member = lab.member(group, topic)
+        said: list[OffsetOutOfRange] = []
+
+        async def look() -> bool:
+            await lab.append(topic, "more", partition=1)
+            try:
+                await member.poll(limit=1, timeout_seconds=self.patience_seconds)
+            except OffsetOutOfRange as error:
+                said.append(error)
+            return bool(said)
+
+        deadline = time.monotonic() + self.patience_seconds
+        while not await look():
+            assert time.monotonic() < deadline, "not said"
+
+        assert said[0].partition == 0
+
+    async def test_seek_goes_on_with_what_is_kept(self, lab: Lab) -> None:
+        topic, group, offsets = await self._damaged(lab)
+        member = lab.member(group, topic)
+        error = await _error_of(member)
+        assert error.low == offsets[-1]
+
+        await member.consumer.seek(TopicPartition(topic, 0), offset=error.low)
+        kept = await member.take(1)
+        await lab.append(topic, "new", partition=0)
+
+        assert kept == ["kept"]
+        assert await member.take(1) == ["new"]
+        assert list(await member.poll(timeout_seconds=0.3)) == []
+
+    async def test_a_committed_offset_above_the_end_is_an_error_too_and_seek_ends_it(self, lab: Lab) -> None:
+        topic, group = await lab.topic(partitions=2), lab.name()
+        offsets = await lab.append(topic, "a", "b", partition=0)
+        above = offsets[-1] + 1000
+        await lab.reset_offsets(group, {TopicPartition(topic, 0): above})
+        await lab.append(topic, "other", partition=1)
+        member = lab.member(group, topic)
+        error = await _error_of(member)
+        await lab.poll_until(lambda: member.values == ["other"], member, tolerating=OffsetOutOfRange)
+
+        assert (error.partition, error.offset, error.low, error.high) == (0, above, offsets[0], offsets[-1] + 1)
+        await member.consumer.seek(TopicPartition(topic, 0), offset=offsets[0])
+        assert await member.take(2) == ["a", "b"]
+
+    async def test_seek_drops_what_was_fetched_and_may_go_back(self, lab: Lab) -> None:
+        topic = await lab.topic()
+        values = [str(number) for number in range(30)]
+        offsets = await lab.append(topic, *values)
+        member = lab.member(lab.name(), topic)
+        while len(member.records) < 10:
+            await member.poll(limit=1, timeout_seconds=self.patience_seconds)
+        partition = TopicPartition(topic, 0)
+
+        await member.consumer.seek(partition, offset=offsets[25])
+        forward = await member.take(5)
+        await member.consumer.seek(partition, offset=offsets[0])
+
+        assert forward == values[25:]
+        assert await member.take(30) == values
+
+    async def test_seek_leaves_a_pause_as_it_is(self, lab: Lab) -> None:
+        topic = await lab.topic(partitions=2)
+        offsets = await lab.append(topic, "a", "b", "c", partition=0)
+        member = lab.member(lab.name(), topic)
+        await member.take(3)
+        partition = TopicPartition(topic, 0)
+
+        await member.consumer.pause([partition])
+        await member.consumer.seek(partition, offset=offsets[1])
+        await lab.append(topic, "other", partition=1)
+        while_paused = await member.take(1)
+        await member.consumer.resume([partition])
+
+        assert while_paused == ["other"]
+        assert await member.take(2) == ["b", "c"]
+
+    async def test_seek_of_a_partition_of_another_is_refused(self, lab: Lab) -> None:
+        topic, unsubscribed = await lab.topic(), await lab.topic()
+        member = lab.member(lab.name(), topic)
+        await member.join()
+
+        with pytest.raises(NotAssigned, match=unsubscribed):
+            await member.consumer.seek(TopicPartition(unsubscribed, 0), offset=0)
+
+    async def _damaged(self, lab: Lab, *, partitions: int = 1) -> tuple[str, str, list[int]]:
+        """A topic of three partitions, and a group with unread records that were deleted in the first `partitions`;
+        the offsets in partition 0, of which the last one is kept."""
+        topic, group = await lab.topic(partitions=3, retention_seconds=3600), lab.name()
+        for number in range(partitions):
+            offsets = await lab.append(topic, "read", "deleted", "deleted", partition=number)
+            await lab.reset_offsets(group, {TopicPartition(topic, number): offsets[1]})
+        await self.expire(lab.broker, topic)
+        for number in range(partitions):
+            kept = await lab.append(topic, "kept", partition=number)
+        return topic, group, offsets + kept
+
+
+async def _error_of(member: Member) -> OffsetOutOfRange:
+    """What the next poll that is neither fruitful nor too early says."""
+    deadline = time.monotonic() + member.lab.harness.patience_seconds
+    while time.monotonic() < deadline:
+        try:
+            await member.poll(timeout_seconds=0.1)
+        except OffsetOutOfRange as error:
+            return error
+    pytest.fail(f"no error: {member}")
 
 
 async def _poll_until_even(members: list[Member], *, partitions: int) -> None:

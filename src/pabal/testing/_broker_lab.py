@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from pabal.broker.port import Broker, NewRecord, Record, TopicPartition, TopicSpec
+from pabal.errors import LogError, LogUnavailable
 
 
 class BrokerHarness(ABC):
@@ -137,6 +138,20 @@ class Lab:
         await admin.close()
         return {partition.partition: offset for partition, offset in offsets.items()}
 
+    async def reset_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Set a group's committed offsets; a coordinator that only begins to be one is asked again."""
+        admin = self.broker.admin()
+        deadline = time.monotonic() + self.harness.patience_seconds
+        while True:
+            try:
+                await admin.reset_offsets(group, offsets)
+                break
+            except LogUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
+        await admin.close()
+
     async def start_process(self, *arguments: str) -> asyncio.subprocess.Process:
         """Start `process_command` with `arguments`; killed at the end if it still lives."""
         process = await asyncio.create_subprocess_exec(
@@ -145,13 +160,21 @@ class Lab:
         self._processes.append(process)
         return process
 
-    async def poll_until(self, done: Callable[[], bool], *members: "Member") -> None:
-        """Let all `members` poll until `done()`; fails after `patience_seconds`."""
+    async def poll_until(
+        self, done: Callable[[], bool], *members: "Member", tolerating: type[LogError] | tuple[()] = ()
+    ) -> None:
+        """Let all `members` poll until `done()`; fails after `patience_seconds`, or with an error of a poll that is not
+        to be tolerated."""
         deadline = time.monotonic() + self.harness.patience_seconds
         while not done():
             if time.monotonic() > deadline:
                 pytest.fail(f"still not so: {', '.join(map(str, members))}")
-            await asyncio.gather(*(member.poll(timeout_seconds=0.05) for member in members))
+            polled = await asyncio.gather(
+                *(member.poll(timeout_seconds=0.05) for member in members), return_exceptions=True
+            )
+            for error in polled:
+                if isinstance(error, BaseException) and not isinstance(error, tolerating):
+                    raise error
 
     async def close(self) -> None:
         """Kill the processes, close the connections."""

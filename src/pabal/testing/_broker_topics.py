@@ -45,6 +45,22 @@ class TopicLaws(BrokerHarness):
         assert [text(each) for each in await lab.read(topic, 0)] == ["before"]
         assert [text(each) for each in await lab.read(topic, 3)] == ["new"]
 
+    async def test_partitions_added_under_load_are_found_by_members_and_producers_that_run(self, lab: Lab) -> None:
+        topic = await lab.topic()
+        member = lab.member(lab.name(), topic, broker=await lab.connect())
+        producer = (await lab.connect()).producer(deadline_seconds=self.patience_seconds)
+        await producer.append([record(topic, "before", key="before")])
+        await member.take(1)
+
+        await lab.broker.admin().add_partitions(topic, total=2)
+        deadline = time.monotonic() + self.patience_seconds
+        while {each.partition for each in member.records} != {0, 1}:
+            assert time.monotonic() < deadline, f"only partitions {member.owned} are read"
+            await producer.append([record(topic, str(number), key=str(number)) for number in range(10)])
+            await member.poll(timeout_seconds=0.1)
+
+        assert len(member.owned) == 2
+
     async def test_retention_and_compaction_can_be_changed(self, lab: Lab) -> None:
         topic = await lab.topic(retention_seconds=7200)
         admin = lab.broker.admin()

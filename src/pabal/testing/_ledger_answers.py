@@ -30,7 +30,7 @@ from pabal.outcome import (
     Verdict,
 )
 from pabal.protocol import GHOST, LATE, MAX_TAKEOVERS, Call, Claim, Decided, Finish, Held, Resume, Row, Source
-from pabal.testing._ledger_lab import BUSY, LEASE_SECONDS, RETRY, Lab, LedgerHarness, Member
+from pabal.testing._ledger_lab import BUSY, KEPT_UNTIL, LEASE_SECONDS, RETRY, Lab, LedgerHarness, Member
 
 _DUE = datetime(2026, 3, 29, 1, 59, 59, 123_456, tzinfo=UTC)
 _TAKEN = Accepted(provider_id="id-1", response="250 2.0.0 Ok: 한글 \U0001f514")
@@ -57,6 +57,19 @@ _VERDICTS: tuple[Verdict, ...] = (
 
 class AnswerLaws(LedgerHarness):
     """Claim, finish, settle, release: one by one, and in any order."""
+
+    async def test_known_is_whatever_was_asked_about_by_any_worker_and_nothing_else(
+        self, a: Member, b: Member, delivery: UUID
+    ) -> None:
+        claimed, ended, taken_back, strangers = uuid4(), delivery, uuid4(), [uuid4() for _ in range(990)]
+        await a.claim(claimed)
+        await b.finish(ended, await b.hold(ended))
+        await b.ledger.cancel(taken_back, prune_after=KEPT_UNTIL.timestamp())
+
+        for member in (a, b):
+            found = await member.ledger.known([*strangers, claimed, ended, taken_back])
+            assert set(found) == {claimed, ended, taken_back}
+        assert list(await a.ledger.known(strangers)) == list(await a.ledger.known([])) == []
 
     async def test_what_is_free_is_called_and_nobody_else_may(self, a: Member, b: Member, delivery: UUID) -> None:
         first = await a.claim(delivery)

@@ -11,9 +11,12 @@ import msgspec
 from pabal.broker.port import Broker, Consumer, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.codec import read_delivery
-from pabal.errors import DecodeError, LogUnavailable, UnknownTopic
+from pabal.errors import DecodeError, LogUnavailable, OffsetOutOfRange, UnknownTopic
 from pabal.guard import Brake
 from pabal.notification import Delivery, NotificationClass, deliveries_topic
+from pabal.offsets.lookback import Lookback
+from pabal.offsets.passed import Knows
+from pabal.offsets.standing import Standstills
 from pabal.progress import Progress
 from pabal.runtime import commit_progress, unless_revoked
 
@@ -72,11 +75,12 @@ class Intake:
         brake: Brake,
         on_braked: Callable[["Intake", DecodeError], None],
         on_owned: Callable[[], None],
+        ledger: Knows,
         clock: Clock,
     ) -> None:
         self.channel = channel
         self.class_ = class_
-        self.group = f"pabal.worker.{channel}.{class_}"
+        self.group = worker_group(channel, class_)
         self.topic = deliveries_topic(channel, class_)
         self._window = window
         # Polling again for each single record that ends would cost a poll per record.
@@ -96,12 +100,25 @@ class Intake:
         self._progress: dict[TopicPartition, Progress] = {}
         self._paused: set[TopicPartition] = set()
         self._consumer: Consumer = broker.consumer(self.group, [self.topic], self, instance=instance)
+        self._standstills = Standstills(
+            group=self.group, consumer=self._consumer, reader=broker.reader(), progress=self._progress, clock=clock
+        )
+        self._lookback = Lookback(
+            group=self.group,
+            topic=self.topic,
+            ledger=ledger,
+            admin=broker.admin(),
+            reader=broker.reader(),
+            producer=broker.producer(),
+            progress=self._progress,
+            clock=clock,
+        )
 
     async def run(self, stopping: asyncio.Event, drained: asyncio.Event) -> None:
         """Take records until `stopping`; then only stay a member until `drained`, so that the end can be committed.
 
         Raises:
-            LogError: the group cannot be read any more: unread records were deleted, or this member was fenced.
+            LogError: the group cannot be read any more: this member was fenced.
         """
         while not stopping.is_set():
             if self._holds:
@@ -119,8 +136,13 @@ class Intake:
             await self._poll_paused()
 
     async def _poll(self, *, limit: int, timeout_seconds: float) -> Collection[Record]:
+        await self._standstills.settle()
+        await self._lookback.settle(self._consumer)
         try:
             return await self._consumer.poll(limit=limit, timeout_seconds=timeout_seconds)
+        except OffsetOutOfRange as error:
+            self._standstills.note(error)
+            return ()
         except (LogUnavailable, UnknownTopic) as error:
             logger.warning("%s: %s", self.group, error)
             await asyncio.sleep(_POLL_SECONDS)
@@ -135,6 +157,8 @@ class Intake:
         try:
             await self.commit()
         finally:
+            await self._standstills.close()
+            await self._lookback.close()
             await self._consumer.close()
 
     def done(self, item: Item) -> None:
@@ -184,6 +208,8 @@ class Intake:
         for partition in partitions:
             self._progress[partition] = Progress()
             self._paused.discard(partition)
+        self._standstills.forget(partitions)
+        self._lookback.assigned(partitions)
         self._on_owned()
 
     def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -274,6 +300,11 @@ class Intake:
         if eased:
             await unless_revoked(self._consumer.resume(eased))
             self._paused -= eased
+
+
+def worker_group(channel: str, class_: str) -> str:
+    """The consumer group of one class of one channel."""
+    return f"pabal.worker.{channel}.{class_}"
 
 
 def _read(record: Record) -> Delivery | DecodeError:

@@ -102,6 +102,7 @@ class Worker:
                     brake=Brake(ratio=guard.brake_ratio, records=guard.brake_records),
                     on_braked=self._braking.on_braked,
                     on_owned=rates.settle,
+                    ledger=ledger,
                     clock=clock,
                 )
                 for class_ in CLASSES
