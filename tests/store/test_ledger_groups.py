@@ -38,6 +38,9 @@ class FailingDatabase:
     async def suppressed(self) -> Collection[bytes]:
         raise NotImplementedError
 
+    async def known(self, keys: Collection[bytes]) -> Collection[bytes]:
+        raise NotImplementedError
+
     async def close(self) -> None:
         pass
 
