@@ -15,7 +15,7 @@ from pabal.codec import delivery_record, read_event, suppression_record
 from pabal.notification import EVENTS_TOPIC, Content, Delivery, Suppression
 from pabal.simulator import ReceiptOrder, Simulator, SmtpBehaviour
 from tests.flow.installation import SECRETS, Installation, settings_for, utc_now
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_told
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -171,10 +171,15 @@ async def test_a_notification_is_listed_by_its_tag_and_too_late_to_be_taken_back
     delivery = await mail(pabal, somebody, tags=[tag])
     view = await pabal.until_status(delivery, "sent")
 
-    page = await pabal.call("GET", f"/v1/deliveries?tag={tag}")
+    async def listed() -> list[str]:
+        page = await pabal.call("GET", f"/v1/deliveries?tag={tag}")
+        return [each["id"] for each in page["deliveries"]]
+
+    # Tags come with the delivery's own record, which may be read after its event.
+    found = await eventually_told(listed)
     answer = await pabal.call("POST", f"/v1/notifications/{view['notification_id']}/cancel")
 
-    assert [each["id"] for each in page["deliveries"]] == [delivery]
+    assert found == [delivery]
     assert [each["answer"] for each in answer["deliveries"]] == ["too_late"]
 
 

@@ -89,7 +89,14 @@ class Traffic:
     async def flows(self) -> None:
         """Return once something was appended and read that was not there before."""
         before = set(self.appended)
-        await eventually(lambda: (self.appended - before) & self.read, within_seconds=100)
+
+        def has_flowed() -> bool:
+            for task in (self._appending, self._polling):
+                if task.done():
+                    task.result()  # raises what ended it
+            return bool((self.appended - before) & self.read)
+
+        await eventually(has_flowed, within_seconds=100)
 
     async def end(self) -> None:
         """Stop appending, and return once everything acknowledged was read."""
