@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help up install test quick check lint format contracts bench chaos attack lock clean
+.PHONY: help up install test again quick check lint format contracts bench chaos attack lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -15,7 +15,10 @@ up: $(VENV)/.runtime ## Install what is missing and start every role on the embe
 install: $(VENV)/.dev ## Install everything the tests and checks need into .venv
 
 test: $(VENV)/.dev ## Run all tests (the Kafka part needs Java and Maven, the PostgreSQL part its server)
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n auto --dist loadfile
+
+again: $(VENV)/.dev # What failed beside other tests, once more and alone.
+	$(BIN)/pytest --last-failed --last-failed-no-failures none
 
 quick: $(VENV)/.dev ## Run the tests that need no Kafka, no PostgreSQL and little time: for the loop of a developer
 	$(BIN)/pytest -n auto --dist worksteal -m "not kafka and not postgres and not slow"

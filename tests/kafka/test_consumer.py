@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -182,3 +183,25 @@ async def test_a_second_static_member_of_kip_848_waits_for_the_session_of_a_cras
     assert [each.value for each in records] == [b"x"]
     assert successor.owned == {TopicPartition(topic, 0)}
     await broker.close()
+
+
+async def test_a_member_that_lost_its_partitions_and_was_never_asked_again_joins_with_a_new_client(
+    kafka_bootstrap: str,
+) -> None:
+    async with connected(kafka_bootstrap) as broker:
+        topic, owner = await make_topic(broker), Owner()
+        consumer = broker.consumer(unique("group"), [topic], owner)
+        while not owner.owned:
+            await consumer.poll(limit=1, timeout_seconds=1)
+
+        # As it stands there when the coordinator moved and never answered a request to join.
+        consumer._member._lost_at = time.monotonic() - 1000
+        while not owner.losses:
+            await consumer.poll(limit=1, timeout_seconds=0.1)
+
+        await broker.producer().append([record(topic, "after")])
+        found: list[bytes | None] = []
+        async with asyncio.timeout(60):
+            while not found:
+                found += [each.value for each in await consumer.poll(limit=1, timeout_seconds=1)]
+        assert found == [b"after"]

@@ -59,6 +59,10 @@ _WATERMARK_SECONDS = 1.0
 _NO_ROOM_SECONDS = 0.25
 """So long may the buffer be full before librdkafka is told to stop fetching."""
 
+_FORGOTTEN_SECONDS = 30.0
+"""How long after its partitions were lost a member waits to be given some: longer than librdkafka's wait for an answer
+to a join (`max.poll.interval.ms` and 3 s)."""
+
 _REJOIN_SECONDS = 0.5
 """How long to wait before asking a group again that turned us away."""
 
@@ -105,6 +109,7 @@ class GroupMember(threading.Thread):
         self._join_after = 0.0
         self._fenced = False
         self._place = NamedPlace(clock=time.monotonic)
+        self._lost_at: float | None = None
         self._stopped: set[TopicPartition] = set()
         self._full = False
         self._handed = 0
@@ -174,6 +179,8 @@ class GroupMember(threading.Thread):
 
     def _step(self) -> None:
         self._place.settle()
+        if self._subscribed and self._is_forgotten():
+            self._begin_anew()
         silent = self._is_silent()
         if self._subscribed and (silent or self._rejoin_because):
             self._leave(because=self._rejoin_because or "nobody polls")
@@ -363,11 +370,29 @@ class GroupMember(threading.Thread):
             return
         if not classic and _STILL_IN_USE not in error.str():
             self._tell_failure(LogError(f"consumer of group {self._group}: {error.str()}"))
+        self._renew_client()
+        self._place.returned()
+
+    def _renew_client(self) -> None:
         self._rd.close()
         self._rd = make_client(RdConsumer, self._config)
-        self._place.returned()
         self._stopped.clear()
+        self._lost_at = None
         self._join_after = time.monotonic() + _REJOIN_SECONDS
+
+    def _is_forgotten(self) -> bool:
+        """Whether its partitions were lost long ago and librdkafka has not joined again.
+
+        Seen with librdkafka 2.16: a coordinator that moved while it was asked never answered, and was not asked again.
+        """
+        patience = max(_FORGOTTEN_SECONDS, 3 * self._session_seconds)
+        return self._lost_at is not None and time.monotonic() - self._lost_at > patience
+
+    def _begin_anew(self) -> None:
+        logger.warning("group %s: lost its partitions and was given none since; a new client joins", self._group)
+        self._lose(self.owned)
+        self._subscribed = False
+        self._renew_client()
 
     # -- librdkafka's callbacks: in the thread, inside poll, consume or close; none may raise
 
@@ -375,6 +400,7 @@ class GroupMember(threading.Thread):
         # Without an assign here the binding makes it, at the offsets it finds; nothing of it is owned then.
         if not self._subscribed or self._stopping:
             return
+        self._lost_at = None
         try:
             rd.incremental_assign(self._starts(rd, partitions))
             # librdkafka keeps a pause beyond the revocation of its partition.
@@ -419,6 +445,7 @@ class GroupMember(threading.Thread):
 
     def _on_lost(self, _rd: RdConsumer, partitions: list[RdTopicPartition]) -> None:
         self._place.lost()
+        self._lost_at = time.monotonic()
         self._lose(_from_rd(partitions) & self.owned)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[RdTopicPartition]) -> None:
