@@ -80,7 +80,7 @@ async def test_what_was_exhausted_is_planned_redriven_sent_once_and_counted_by_t
     assert (plan.counts, ended) == ({"redrive": 3}, "completed")
     assert again.counts == {"redriven": 3}
     for delivery in ids:
-        events = await pabal.events(delivery)
+        events = await pabal.until_told(delivery, "sent")
         assert [event.kind for event in events][-3:] == ["dead_lettered", "redriven", "sent"]
         assert events[-1].attempt == 3
         assert pabal.simulator.counts().by_key[delivery] == before[delivery] + 1
