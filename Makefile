@@ -15,7 +15,7 @@ up: $(VENV)/.runtime ## Install what is missing and start every role on the embe
 install: $(VENV)/.dev ## Install everything the tests and checks need into .venv
 
 test: $(VENV)/.dev ## Run all tests (the Kafka part needs Java and Maven, the PostgreSQL part its server)
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 again: $(VENV)/.dev # What failed beside other tests, once more and alone.
 	$(BIN)/pytest --last-failed --last-failed-no-failures none
