@@ -12,7 +12,7 @@ from pabal.testing.kafka import KafkaCluster, KafkaMissing, missing
 from pabal.testing.postgres import PostgresServer
 
 # How long one example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("pabal", deadline=None)
+hypothesis.settings.register_profile("pabal", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("pabal")
 
 
@@ -39,10 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needed = [name for name in ("kafka", "postgres") if _FIXTURES[name] in fixtures]
         for name in needed:
             item.add_marker(name)
+        if _WHOLE & set(item.path.parts):
+            item.add_marker("slow")
         is_served = any(item.get_closest_marker(name) for name in _FIXTURES)
         if is_served and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(120))
 
+
+_WHOLE = {"flow", "offsets", "attack"}
+"""Folders whose tests run a whole installation: too much for `make quick`."""
 
 _FIXTURES = {"kafka": "kafka_bootstrap", "postgres": "postgres_server"}
 
