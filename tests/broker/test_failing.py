@@ -81,6 +81,8 @@ async def test_a_keeper_that_ended_or_a_thread_that_died_is_an_ailment(tmp_path:
     assert well == []
     assert "keeper" in ill
     assert "reading thread" in ill
+    await broker._log.writer.close()
+    broker._log._reading.close()
     broker._log.doorbell.close()
 
 
