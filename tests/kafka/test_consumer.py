@@ -196,8 +196,9 @@ async def test_a_member_that_lost_its_partitions_and_was_never_asked_again_joins
 
         # As it stands there when the coordinator moved and never answered a request to join.
         consumer._member._lost_at = time.monotonic() - 1000
-        while not owner.losses:
-            await consumer.poll(limit=1, timeout_seconds=0.1)
+        async with asyncio.timeout(30):
+            while not owner.losses:
+                await consumer.poll(limit=1, timeout_seconds=0.1)
 
         await broker.producer().append([record(topic, "after")])
         found: list[bytes | None] = []
