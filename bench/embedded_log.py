@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 
 from pabal.broker.port import NewRecord, TopicPartition, TopicSpec
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 
 _VALUE = os.urandom(500)

@@ -16,11 +16,11 @@ import psutil
 import uvloop
 
 from pabal.clock import SystemClock
+from pabal.ledger.port import Ledger
+from pabal.ledger.postgres.ledger import PostgresLedger
+from pabal.ledger.protocol import Call, Claim, Finish, Source
+from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.outcome import Accepted, Done
-from pabal.protocol import Call, Claim, Finish, Source
-from pabal.store.ledger import SqliteLedger
-from pabal.store.ledger_postgres import PostgresLedger
-from pabal.store.port import Ledger
 from pabal.testing.postgres import PostgresServer
 
 _ROUNDS = 5

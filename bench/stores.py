@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import psutil
 import uvloop
 
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.codec import delivery_record, event_record
 from pabal.notification import Content, Delivery, DeliveryEvent, event_id

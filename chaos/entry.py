@@ -15,8 +15,8 @@ from pabal.broker.port import Assignment, TopicPartition
 from pabal.channels.port import Rendered
 from pabal.cli import compose
 from pabal.cli.main import main
+from pabal.ledger.protocol import Claim, ClaimAnswer, Finish, FinishAnswer
 from pabal.outcome import Outcome
-from pabal.protocol import Claim, ClaimAnswer, Finish, FinishAnswer
 
 STEPS = (
     "before-claim",

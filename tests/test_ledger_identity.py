@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
 from pabal.broker.port import Broker, NewRecord, Position, Producer, TopicPartition, TopicSpec
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock
 from pabal.errors import ConfigError, LedgerUnavailable
 from pabal.ledger_identity import LEDGER_KEY, LEDGER_SCHEMA, LedgerIdentity, LedgerRecord

@@ -9,10 +9,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from pabal.broker.port import NewRecord, TopicPartition, TopicSpec
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock
 from pabal.codec import lifting_record, read_suppression, suppression_record
 from pabal.errors import LogUnavailable, OffsetOutOfRange
+from pabal.ledger.protocol import Claim, Source
+from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.notification import (
     SUPPRESSIONS_TOPIC,
     Delivery,
@@ -25,8 +27,6 @@ from pabal.notification import (
     suppression_key,
 )
 from pabal.outcome import Suppressed
-from pabal.protocol import Claim, Source
-from pabal.store.ledger import SqliteLedger
 from pabal.store.port import DeliveryView
 from pabal.store.sql import SqlStore
 from pabal.suppressions import ANEW_AFTER, GateFollower, SuppressionList, Suppressor, Tail, reason_of, suppression_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pabal.broker.port import NewRecord, Record, TopicPartition, TopicSpec
-from pabal.broker.sqlite import SqliteBroker, SqliteReader
+from pabal.broker.sqlite.broker import SqliteBroker, SqliteReader
 from pabal.clock import SystemClock
 from pabal.errors import ConfigError, OffsetOutOfRange, TemplateError, UnknownTopic
 from pabal.notification import OPS_TOPIC, Content, TemplateRef

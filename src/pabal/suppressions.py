@@ -28,9 +28,10 @@ from pabal.broker.port import Producer, Reader, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.codec import read_suppression, suppression_record
 from pabal.errors import DecodeError, LogError, OffsetOutOfRange
+from pabal.ledger.port import Ledger
 from pabal.notification import SUPPRESSIONS_TOPIC, Receipt, Suppression, SuppressionReason, suppression_key
 from pabal.runtime import insist
-from pabal.store.port import DeliveryView, Ledger, Store, StoredFact
+from pabal.store.port import DeliveryView, Store, StoredFact
 from pabal.unreadable import Unreadable
 
 FOLLOW_EVERY_SECONDS: Final = 0.5

@@ -21,11 +21,12 @@ from pabal.clock import ManualClock
 from pabal.codec import read_delivery
 from pabal.config import ApiKey, ApiSettings, TenantSettings
 from pabal.errors import LedgerUnavailable, RecordRefused
+from pabal.ledger.port import Ledger
 from pabal.notification import Delivery
 from pabal.policy import DEFAULT_CLASSES
 from pabal.providers.port import TakesReceipts
 from pabal.rendering import Renders
-from pabal.store.port import Ledger, Store
+from pabal.store.port import Store
 from pabal.template import Template, parse_template
 
 KEY, READ_KEY, OTHER_KEY, ADMIN_KEY, ALL_KEY = "send-key", "read-key", "other-tenant-key", "admin-key", "all-key"

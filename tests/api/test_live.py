@@ -19,16 +19,16 @@ import pytest
 
 from pabal.api import create_app
 from pabal.broker.port import Record
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.channels import CHANNELS
 from pabal.cli.listening import listen
 from pabal.clock import SystemClock
 from pabal.codec import read_delivery
+from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.policy import DEFAULT_CLASSES
 from pabal.providers.port import ProviderContext, TakesReceipts
 from pabal.providers.smtp import create as create_smtp
 from pabal.serving.server import serve
-from pabal.store.ledger import SqliteLedger
 from pabal.store.sql import SqlStore
 from pabal.topics.spec import topics_for
 from tests.api.lab import ALL_KEY as KEY

@@ -13,9 +13,9 @@ from pabal.api.receipts import MAX_CALLBACK_BYTES, MAX_RAW_BYTES
 from pabal.clock import ManualClock
 from pabal.codec import read_receipt
 from pabal.errors import ConfigError, LedgerUnavailable, LogUnavailable, ReceiptRefused, UnreadableReceipt
+from pabal.ledger.protocol import Call, Finish, Source
 from pabal.notification import Receipt, ReceiptKind, receipt_id
 from pabal.outcome import DeadLetter, Unknown
-from pabal.protocol import Call, Finish, Source
 from pabal.providers.port import CallbackRequest, ProviderContext, TakesReceipts
 from pabal.providers.signatures import sign
 from pabal.providers.smtp import create

@@ -10,11 +10,13 @@ from uuid import UUID
 import msgspec
 
 from pabal.broker.port import NewRecord, Record
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.channels import CHANNELS
 from pabal.clock import ManualClock
 from pabal.codec import read_event
 from pabal.config import ApiSettings
+from pabal.ledger.protocol import Call, Claim, Finish, Source
+from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.notification import (
     EVENTS_TOPIC,
     Address,
@@ -26,10 +28,8 @@ from pabal.notification import (
     notification_id,
 )
 from pabal.outcome import Accepted, Done, Outcome, Verdict
-from pabal.protocol import Call, Claim, Finish, Source
 from pabal.recorder.reading import recorded_topics
 from pabal.recorder.recorder import GROUP
-from pabal.store.ledger import SqliteLedger
 from pabal.store.port import StoredFact
 from pabal.store.sql import SqlStore
 from pabal.topics.spec import topics_for

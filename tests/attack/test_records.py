@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from pabal.audit import read_audit
 from pabal.brakes import read_brake
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
 from pabal.broker.port import Broker, NewRecord, Record
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.channels import CHANNELS
 from pabal.cli.events import read_event as read_told
 from pabal.cli.events import render_json, render_line
@@ -55,6 +55,7 @@ from pabal.dlq.status import list_redrives
 from pabal.dlq.surroundings import Surroundings
 from pabal.errors import DecodeError
 from pabal.guard import GuardSettings
+from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.ledger_identity import LedgerIdentity, LedgerRecord, fold
 from pabal.notification import (
     CLASSES,
@@ -76,7 +77,6 @@ from pabal.recorder.recorder import GROUP, Recorder
 from pabal.recoveries import is_about_recovery, read_recovery
 from pabal.rendering import RenderingProcess
 from pabal.retry import Wait
-from pabal.store.ledger import SqliteLedger
 from pabal.store.projection import gather
 from pabal.store.sql import SqlStore
 from pabal.suppressions import GateFollower, SuppressionList, Suppressor

@@ -14,10 +14,10 @@ from pathlib import Path
 from uuid import UUID
 
 from pabal.broker.port import NewRecord, TopicSpec
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.errors import PabalError
-from pabal.store.ledger import SqliteLedger
+from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.store.sql import SqlStore
 
 UNANSWERED_SECONDS = 30.0

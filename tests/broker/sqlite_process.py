@@ -4,7 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.testing.broker_process import run
 

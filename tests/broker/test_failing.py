@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pabal.broker._sqlite_log import STILL_SECONDS
 from pabal.broker.port import NewRecord, TopicPartition, TopicSpec
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
+from pabal.broker.sqlite.log import STILL_SECONDS
 from pabal.clock import ManualClock, SystemClock
 from tests.waiting import eventually, eventually_told
 

@@ -6,15 +6,15 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from pabal.broker._kafka_client import logger as kafka_logger
-from pabal.broker._kafka_log import MOST_REMEMBERED, REPEAT_SECONDS, OnceInAWhile
+from pabal.broker.kafka.client import logger as kafka_logger
+from pabal.broker.kafka.log import MOST_REMEMBERED, REPEAT_SECONDS, OnceInAWhile
 
 REFUSED = "[thrd:kafka-1:9092/bootstrap]: kafka-1:9092/bootstrap: Connect failed: refused (after {}ms in state CONNECT)"
 
 
 def line(text: str, *, at: float, client: str = "pabal#producer-1", facility: str = "FAIL") -> logging.LogRecord:
     """As confluent-kafka logs it, `at` seconds."""
-    made = logging.LogRecord("pabal.broker.kafka", 40, "", 0, "%s [%s] %s", (facility, client, text), None)
+    made = logging.LogRecord("pabal.broker.kafka.broker", 40, "", 0, "%s [%s] %s", (facility, client, text), None)
     made.created = at
     return made
 
@@ -54,7 +54,7 @@ def test_what_is_remembered_stays_small() -> None:
 
 def test_lines_of_our_own_always_pass() -> None:
     once = OnceInAWhile()
-    made = logging.LogRecord("pabal.broker.kafka", 30, "", 0, "leaving group %s: %s", ("g", "x"), None)
+    made = logging.LogRecord("pabal.broker.kafka.broker", 30, "", 0, "leaving group %s: %s", ("g", "x"), None)
 
     assert [once.filter(made), once.filter(made)] == [True, True]
 

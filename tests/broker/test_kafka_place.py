@@ -2,7 +2,7 @@
 
 import pytest
 
-from pabal.broker._kafka_place import OWN_REQUESTS_SECONDS, NamedPlace
+from pabal.broker.kafka.place import OWN_REQUESTS_SECONDS, NamedPlace
 
 
 class Clock:

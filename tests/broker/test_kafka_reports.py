@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, Message
 
-from pabal.broker._kafka_producer import _Append
+from pabal.broker.kafka.producer import _Append
 from pabal.broker.port import NewRecord, Position
 from pabal.errors import LogUnavailable
 

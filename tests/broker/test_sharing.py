@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pabal.broker._sharing import share_partitions
+from pabal.broker.sqlite.sharing import share_partitions
 
 TOPICS = "xyz"
 

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import pytest
 
-from pabal.broker._sqlite_cleaning import claim_chore
-from pabal.broker._sqlite_storage import Storage
 from pabal.broker.port import Broker, NewRecord, Position, TopicPartition, TopicSpec
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
+from pabal.broker.sqlite.cleaning import claim_chore
+from pabal.broker.sqlite.storage import Storage
 from pabal.clock import Clock, ManualClock, SystemClock
 from pabal.errors import LogError, LogUnavailable
 from pabal.testing import BrokerContract

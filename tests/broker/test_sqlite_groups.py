@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import pytest
 
-from pabal.broker import _sqlite_groups as groups
-from pabal.broker._sqlite_storage import Operation, Storage
-from pabal.broker._sqlite_topics import add_partitions, create_topic
 from pabal.broker.port import TopicSpec
+from pabal.broker.sqlite import groups
+from pabal.broker.sqlite.storage import Operation, Storage
+from pabal.broker.sqlite.topics import add_partitions, create_topic
 from pabal.clock import ManualClock
 from pabal.errors import LogError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
 from pabal.cli.compose import create_topics, open_ledger, open_parts, open_store
 from pabal.config import Settings, StoreSettings
 from pabal.doctor.finding import Finding

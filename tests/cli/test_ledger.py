@@ -12,8 +12,8 @@ from pabal.cli.main import main
 from pabal.clock import SystemClock
 from pabal.config import Settings
 from pabal.errors import ConfigError
-from pabal.store.ledger import SqliteLedger
-from pabal.store.ledger_postgres import PostgresLedger
+from pabal.ledger.postgres.ledger import PostgresLedger
+from pabal.ledger.sqlite.ledger import SqliteLedger
 
 
 def log_of(folder: Path) -> str:

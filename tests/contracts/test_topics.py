@@ -15,7 +15,7 @@ import pabal
 from pabal.audit import AuditFact, audit_record
 from pabal.brakes import RECORDER, BrakeState, brake_record
 from pabal.broker.port import NewRecord, Record
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock
 from pabal.codec import (
     cut_record,

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pabal.broker.port import NewRecord, Position, Producer, Record, TopicPartition
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.codec import delay_record
 from pabal.delayline.delayline import GROUP, DelayLine

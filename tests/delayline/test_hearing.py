@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pabal.broker.port import NewRecord, TopicSpec
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock
 from pabal.delayline.hearing import Hearing
 from pabal.errors import LogUnavailable

@@ -9,7 +9,7 @@ from typing import Self
 
 from pabal.audit import AuditFact, read_audit
 from pabal.broker.port import Broker, NewRecord, Position, Producer, Record
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.cli.letters import open_dead_letters
 from pabal.clock import SystemClock
 from pabal.codec import event_record, read_delivery

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from pabal.broker.port import TopicSpec
+from pabal.database_reading import Looked
 from pabal.doctor import machine
 from pabal.doctor.clock import judge_clock
 from pabal.doctor.databases import judge_ledger, judge_store
 from pabal.doctor.log import compare_topics
 from pabal.doctor.machine import check_configuration_file, check_descriptors, check_disk, check_files
 from pabal.ledger_identity import LedgerRecord, Recorded
-from pabal.store.looking import Looked
 from pabal.topics.spec import topics_for
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pabal.clock import SystemClock
+from pabal.postgres_silence import ImpatientAsyncConnection
 from pabal.store import sql
-from pabal.store._postgres_silence import ImpatientAsyncConnection
 from pabal.store.sql import SqlStore
 from pabal.testing.postgres import PostgresServer
 from tests.flow.installation import Installation

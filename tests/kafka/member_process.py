@@ -4,8 +4,8 @@ import asyncio
 import sys
 from typing import cast
 
-from pabal.broker._kafka_client import GroupProtocol
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
+from pabal.broker.kafka.client import GroupProtocol
 from pabal.testing import broker_process
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pabal.broker._kafka_client import KafkaSettings
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
+from pabal.broker.kafka.client import KafkaSettings
 from pabal.broker.port import TopicSpec
 from pabal.errors import ConfigError, LogUnavailable
 from tests.kafka.lab import connected, make_topic, unique

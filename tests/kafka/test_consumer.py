@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from pabal.broker._kafka_member import _MOST_RECORDS
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
+from pabal.broker.kafka.member import _MOST_RECORDS
 from pabal.broker.port import Record, TopicPartition, TopicSpec
 from pabal.errors import NotAssigned, UnknownTopic
 from tests.kafka.lab import Owner, connected, make_topic, record, unique

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from confluent_kafka import Consumer as RdConsumer
 
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
 from pabal.broker.port import Consumer, TopicPartition
 from pabal.errors import LogError, LogUnavailable, NotAssigned
 from pabal.testing.kafka import KafkaCluster, missing

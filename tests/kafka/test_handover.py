@@ -1,6 +1,6 @@
 """The buffer between a consumer's thread and its polls; no Kafka needed."""
 
-from pabal.broker._kafka_handover import Handover
+from pabal.broker.kafka.handover import Handover
 from pabal.broker.port import Record, TopicPartition
 
 ZERO, ONE = TopicPartition("t", 0), TopicPartition("t", 1)

@@ -18,8 +18,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-export
 )
 from hypothesis import HealthCheck, settings
 
-from pabal.broker._kafka_client import GroupProtocol
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
+from pabal.broker.kafka.client import GroupProtocol
 from pabal.broker.port import Broker, TopicSpec
 from pabal.testing import BrokerContract
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
 from pabal.broker.port import Consumer, TopicPartition, TopicSpec
 from pabal.errors import LogUnavailable
 from pabal.testing.kafka import KAFKA_VERSION, KafkaCluster, missing

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from pabal.broker._kafka_producer import _Engine
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
+from pabal.broker.kafka.producer import _Engine
 from pabal.broker.port import NewRecord, Record, TopicPartition, TopicSpec
 from pabal.errors import LogUnavailable, RecordRefused, UnknownTopic
 from tests.kafka.lab import connected, make_topic, record, unique

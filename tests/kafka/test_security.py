@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pabal.broker.kafka import KafkaBroker
+from pabal.broker.kafka.broker import KafkaBroker
 from pabal.broker.port import TopicPartition
 from pabal.errors import LogUnavailable
 from pabal.testing.kafka import KafkaCluster, missing

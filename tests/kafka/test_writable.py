@@ -12,7 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-export
     ResourceType,
 )
 
-from pabal.broker._kafka_admin import too_few_in_sync
+from pabal.broker.kafka.admin import too_few_in_sync
 from tests.kafka.lab import connected, make_topic, record
 
 

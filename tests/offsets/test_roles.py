@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pabal.broker.port import TopicPartition
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.codec import delay_record, delivery_record
 from pabal.delayline.delayline import GROUP as DELAYLINE_GROUP

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pabal.broker.port import NewRecord, Record, TopicPartition
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import Clock, SystemClock
 from pabal.codec import dead_record, delivery_record, event_record
 from pabal.errors import StoreRefused, StoreUnavailable

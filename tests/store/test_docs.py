@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from pabal.clock import ManualClock
+from pabal.ledger.postgres.ledger import PostgresLedger
+from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.outcome import DeadLetter, Unknown
-from pabal.store.ledger import SqliteLedger
-from pabal.store.ledger_postgres import PostgresLedger
 from pabal.testing._ledger_lab import LEASE_SECONDS, Member
 
 PAGE = Path(__file__).parents[2].joinpath("docs/ledger.md").read_text()

@@ -12,10 +12,10 @@ from psycopg.waiting import Ready, Wait
 
 from pabal.clock import ManualClock
 from pabal.errors import LedgerUnavailable, StoreUnavailable
-from pabal.protocol import Call, Decided
-from pabal.store import _database, sql
-from pabal.store._postgres_silence import ImpatientAsyncConnection, ImpatientConnection, NoAnswer, _until_silent
-from pabal.store.ledger_postgres import PostgresLedger
+from pabal.ledger.postgres.ledger import PostgresLedger
+from pabal.ledger.protocol import Call, Decided
+from pabal.postgres_silence import ImpatientAsyncConnection, ImpatientConnection, NoAnswer, _until_silent
+from pabal.store import database, sql
 from pabal.store.sql import SqlStore
 from pabal.testing._ledger_lab import RETRY, Member
 from pabal.testing._store_lab import NOW, a_delivery, an_event, status_of
@@ -112,7 +112,7 @@ async def test_the_store_says_that_it_has_no_answer_and_takes_the_same_facts_aft
 async def test_the_store_leaves_a_connection_that_stays_silent(
     server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_database, "SILENT_SECONDS", 1.5)
+    monkeypatch.setattr(database, "SILENT_SECONDS", 1.5)
     async with store_of(server) as store:
         async with frozen(server):
             with pytest.raises(StoreUnavailable, match="did not answer: PostgreSQL gave no answer"):
@@ -134,7 +134,7 @@ async def test_a_store_closes_while_the_server_is_frozen(server: PostgresServer)
 
 def test_only_silence_counts_however_long_the_whole_answer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 9.0, 9.5, 19.0, 20.0])  # when it began, and when each step looks
-    monkeypatch.setattr("pabal.store._postgres_silence.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("pabal.postgres_silence.time.monotonic", lambda: next(times))
     waiting = _until_silent(endless_steps(), silent_seconds=10.0)
     next(waiting)
 

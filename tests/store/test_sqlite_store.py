@@ -120,7 +120,7 @@ async def test_reading_goes_on_while_another_process_writes(path: Path) -> None:
 async def test_a_file_that_is_held_too_long_fails_the_fold_and_no_later_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pabal.store._database.PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("pabal.store.database.PATIENCE_SECONDS", 0.05)
     delivery = a_delivery()
     async with opened(path) as store:
         await store.fold([a_delivery()])

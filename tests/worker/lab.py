@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pabal.broker.port import Record
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.channels import CHANNELS
 from pabal.channels.port import Rendered
 from pabal.clock import Clock, SystemClock
@@ -18,6 +18,7 @@ from pabal.codec import delivery_record, read_event
 from pabal.config import ChannelSettings, WorkerSettings
 from pabal.errors import TemplateError
 from pabal.guard import GuardSettings
+from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.notification import (
     EVENTS_TOPIC,
     Address,
@@ -30,7 +31,6 @@ from pabal.notification import (
 )
 from pabal.outcome import Accepted, Outcome
 from pabal.policy import DEFAULT_CLASSES
-from pabal.store.ledger import SqliteLedger
 from pabal.topics.spec import topics_for
 from pabal.worker.deliver import Carrier
 from pabal.worker.worker import Worker

@@ -10,13 +10,15 @@ import msgspec
 import pytest
 
 from pabal.broker.port import NewRecord, Position, Record
-from pabal.broker.sqlite import SqliteBroker
+from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.channels import CHANNELS
 from pabal.channels.port import Rendered
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery, read_event
 from pabal.errors import RecordRefused, TemplateError
 from pabal.guard import Guard, Guarded, GuardSettings, Permit, Shut
+from pabal.ledger.protocol import Held
+from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.notification import (
     Address,
     Content,
@@ -28,8 +30,6 @@ from pabal.notification import (
 )
 from pabal.outcome import Accepted, Deferred, Outcome, Unknown
 from pabal.policy import DEFAULT_CLASSES
-from pabal.protocol import Held
-from pabal.store.ledger import SqliteLedger
 from pabal.topics.spec import topics_for
 from pabal.worker.deliver import Carrier, Deliverer, End
 

@@ -8,10 +8,10 @@ import pytest
 
 from pabal.channels import CHANNELS
 from pabal.codec import read_delivery
+from pabal.ledger.protocol import Held
 from pabal.notification import Delivery
 from pabal.outcome import Accepted, DeadLetter, Deferred, Outcome, Park, Unknown
 from pabal.policy import DEFAULT_CLASSES
-from pabal.protocol import Held
 from pabal.worker.deliver import Carrier, Deliverer, End
 from tests.worker.test_deliver import NOW, ORIGIN, Lab, Scripted, _no_template, a_delivery, lab
 

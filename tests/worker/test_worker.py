@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from pabal.brakes import BrakeState, brake_record
-from pabal.broker._sqlite_consumer import SqliteConsumer
 from pabal.broker.port import NewRecord, Position, TopicPartition
+from pabal.broker.sqlite.consumer import SqliteConsumer
 from pabal.codec import delivery_record, read_delivery
 from pabal.errors import OwnerEnded
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Unknown

@@ -36,12 +36,13 @@ from pabal.clock import Clock
 from pabal.config import ApiSettings, TenantSettings
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.host import RedriveHost
+from pabal.ledger.port import Ledger
 from pabal.notification import CLASSES, EVENTS_TOPIC, NotificationClass, deliveries_topic
 from pabal.plan import Rules
 from pabal.policy import ClassSettings
 from pabal.providers.port import TakesReceipts
 from pabal.rendering import Renders
-from pabal.store.port import Ledger, Store
+from pabal.store.port import Store
 from pabal.suppressions import SuppressionList
 from pabal.template import Template
 from pabal.tracing.port import Tracing

@@ -19,9 +19,9 @@ from pabal.api.messages import CancelledDelivery, CancelledNotification
 from pabal.api.projection import Projection
 from pabal.clock import Clock
 from pabal.codec import event_record
+from pabal.ledger.protocol import CancelAnswer
 from pabal.notification import DeliveryEvent, event_id
 from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
-from pabal.protocol import CancelAnswer
 from pabal.store.port import DeliveryView
 
 KEPT_AFTER_EXPIRY: Final = timedelta(days=1)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from pabal.api.problems import refuse_for_now
 from pabal.errors import ConfigError
-from pabal.store.port import Ledger
+from pabal.ledger.port import Ledger
 
 logger = logging.getLogger(__name__)
 

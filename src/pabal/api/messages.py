@@ -7,9 +7,9 @@ from uuid import UUID
 import msgspec
 
 from pabal.api.problems import Problem
+from pabal.ledger.protocol import CancelAnswer
 from pabal.notification import NotificationClass, SuppressionReason
 from pabal.plan import NotificationRequest
-from pabal.protocol import CancelAnswer
 from pabal.store.port import DeliveryView
 
 MAX_BATCH_ITEMS: Final = 500

@@ -24,6 +24,9 @@ from pabal.dlq.desk import DeadLetters
 from pabal.dlq.host import RedriveHost
 from pabal.doctor.log import LooksAtLog
 from pabal.errors import ConfigError
+from pabal.ledger.looking import look_at_ledger
+from pabal.ledger.port import Ledger
+from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.ledger_identity import LedgerIdentity
 from pabal.notification import CLASSES
 from pabal.places import without_password
@@ -32,9 +35,7 @@ from pabal.providers.registry import create_provider
 from pabal.recorder.recorder import Recorder
 from pabal.rendering import RenderingProcess
 from pabal.serving.server import serve
-from pabal.store.ledger import SqliteLedger
-from pabal.store.looking import look_at_ledger
-from pabal.store.port import Ledger, Store
+from pabal.store.port import Store
 from pabal.store.sql import SqlStore, store_url
 from pabal.suppressions import GateFollower, Suppressor
 from pabal.template import Template
@@ -94,12 +95,12 @@ async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
     """The log at `url`. Raises ConfigError when it is no such URL, LogUnavailable when it does not answer."""
     # Each adapter is imported only when used: the other's client library costs memory and start-up time.
     if url.startswith("sqlite:") and url != "sqlite:":
-        from pabal.broker.sqlite import SqliteBroker
+        from pabal.broker.sqlite.broker import SqliteBroker
 
         path = Path(url.removeprefix("sqlite:"))
         return await SqliteBroker.open(path, clock=clock, session_seconds=settings.log.session_seconds)
     if match := re.fullmatch(r"kafka://([^/\s]+)/?", url):
-        from pabal.broker.kafka import KafkaBroker
+        from pabal.broker.kafka.broker import KafkaBroker
 
         if "@" in match[1]:
             raise ConfigError(
@@ -119,7 +120,7 @@ async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
 async def look_at_log(url: str, *, settings: Settings, clock: Clock) -> AsyncIterator[LooksAtLog]:
     """The log at `url`, to look at it and change nothing. Raises as `open_broker`."""
     if url.startswith("sqlite:") and url != "sqlite:":
-        from pabal.broker.sqlite_looking import SqliteLook
+        from pabal.broker.sqlite.looking import SqliteLook
 
         look: LooksAtLog = await SqliteLook.open(Path(url.removeprefix("sqlite:")), clock=clock)
         try:
@@ -218,7 +219,7 @@ async def _open_any_ledger(parts: Parts, *, worker: str) -> tuple[Ledger, str]:
     """The ledger, whichever it is, and where it is, in words without a password."""
     setting = ledger_setting(parts.settings, parts.data)
     if re.match(r"postgres(ql)?://", setting):
-        from pabal.store.ledger_postgres import PostgresLedger
+        from pabal.ledger.postgres.ledger import PostgresLedger
 
         return await PostgresLedger.open(setting, worker=worker), _ledger_place(parts)
     return await SqliteLedger.open(

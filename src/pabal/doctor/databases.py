@@ -1,8 +1,8 @@
 """Ledger and store: whether they are there, of this version, and the log's own. Pure."""
 
+from pabal.database_reading import Looked
 from pabal.doctor.finding import Finding, fail, ok, warn
 from pabal.ledger_identity import Recorded
-from pabal.store.looking import Looked
 
 
 def judge_ledger(looked: Looked | None, *, place: str, said: Recorded) -> Finding:

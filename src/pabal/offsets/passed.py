@@ -55,7 +55,7 @@ class Knows(Protocol):
     """What is asked of the ledger."""
 
     async def known(self, deliveries: Collection[UUID]) -> Collection[UUID]:
-        """See `pabal.store.port.Ledger.known`."""
+        """See `pabal.ledger.port.Ledger.known`."""
         ...
 
 

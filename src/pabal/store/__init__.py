@@ -1,1 +1,1 @@
-"""What happened and what may be called: the ledger of the send protocol."""
+"""The store: what happened to each delivery."""

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from pabal.errors import InvalidCursor
 from pabal.notification import Delivery, DeliveryEvent, Receipt
 from pabal.store import schema
-from pabal.store._writing import has_receipts, in_pieces, read_receipt
 from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, StoredFact, TimelineEntry
 from pabal.store.projection import OPEN_STATUSES, instant, is_unaccounted, read_entry, read_tags, stored_text
+from pabal.store.writing import has_receipts, in_pieces, read_receipt
 
 _COLUMNS = schema.deliveries.c
 _PLACE = struct.Struct(">dq8s")

@@ -21,7 +21,7 @@ from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, Place, 
 from pabal.store.projection import UNACCOUNTED_GRACE_SECONDS, Gathered, gather
 
 if TYPE_CHECKING:
-    from pabal.store._connected import ConnectedStore
+    from pabal.store.connected import ConnectedStore
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class SqlStore:
     def _connect(self) -> "ConnectedStore":
         if self._connected is None:
             try:
-                from pabal.store._connected import ConnectedStore
+                from pabal.store.connected import ConnectedStore
             except OSError as error:
                 # Its files cannot be read now (no free descriptor); the next call tries again.
                 raise StoreUnavailable(f"the store cannot be opened: {error}") from error

@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
-from pabal import protocol
+from pabal.ledger import protocol
+from pabal.ledger.protocol import GHOST, LATE, MAX_TAKEOVERS, Call, Claim, Decided, Finish, Held, Resume, Row, Source
 from pabal.notification import Suppression, suppression_key
 from pabal.outcome import (
     Accepted,
@@ -29,7 +30,6 @@ from pabal.outcome import (
     Unknown,
     Verdict,
 )
-from pabal.protocol import GHOST, LATE, MAX_TAKEOVERS, Call, Claim, Decided, Finish, Held, Resume, Row, Source
 from pabal.testing._ledger_lab import BUSY, KEPT_UNTIL, LEASE_SECONDS, RETRY, Lab, LedgerHarness, Member
 
 _DUE = datetime(2026, 3, 29, 1, 59, 59, 123_456, tzinfo=UTC)

@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from pabal.ledger.port import Ledger
+from pabal.ledger.protocol import Call, Claim, ClaimAnswer, Finish, FinishAnswer, Source
 from pabal.outcome import Deferred, Outcome, RetryAt, Verdict
-from pabal.protocol import Call, Claim, ClaimAnswer, Finish, FinishAnswer, Source
-from pabal.store.port import Ledger
 
 LEASE_SECONDS: Final = 60.0
 

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from pabal.errors import LedgerUnavailable, OwnerEnded
+from pabal.ledger.protocol import GHOST, LATE, Call, Decided, Held, Resume, Source
 from pabal.outcome import Accepted, Done
-from pabal.protocol import GHOST, LATE, Call, Decided, Held, Resume, Source
 from pabal.testing._ledger_lab import BUSY, KEPT_UNTIL, LEASE_SECONDS, RETRY, Lab, LedgerHarness, Member
 
 

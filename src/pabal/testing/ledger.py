@@ -1,7 +1,7 @@
 """The laws of the ledger as a test class that every implementation passes.
 
 Subclass `LedgerContract` in a test module and hand it a `LedgerStore`; pytest (with pytest-asyncio in auto mode) runs
-every law. tests/store/test_sqlite_ledger.py is a whole one.
+every law. tests/ledger/test_sqlite_ledger.py is a whole one.
 """
 
 from pabal.testing._ledger_answers import AnswerLaws
@@ -12,4 +12,4 @@ __all__ = ["LedgerContract", "LedgerStore"]
 
 
 class LedgerContract(AnswerLaws, ConcurrencyLaws, OwnerLaws, DurabilityLaws):
-    """What `pabal.store.port.Ledger` promises, law by law."""
+    """What `pabal.ledger.port.Ledger` promises, law by law."""

@@ -6,7 +6,7 @@ the delivery's id, a line each, once the ledger has answered, so that what was w
 
 from uuid import uuid4
 
-from pabal.store.port import Ledger
+from pabal.ledger.port import Ledger
 from pabal.testing._ledger_lab import Member
 
 

@@ -15,14 +15,14 @@ from pabal.clock import Clock
 from pabal.codec import cut_record, event_record
 from pabal.errors import RecordRefused, TemplateError
 from pabal.guard import Permit
+from pabal.ledger.port import Ledger
+from pabal.ledger.protocol import Call, Claim, ClaimAnswer, Decided, Finish, Ghost, Held, Late, Resume, Source
 from pabal.notification import Content, Delivery, NotificationClass, TemplateRef, suppression_key
 from pabal.outcome import Accepted, DeadLetter, Deferred, Expired, Outcome, Park, Unknown, Verdict
 from pabal.policy import IDEMPOTENCY_HORIZON, ClassSettings
-from pabal.protocol import Call, Claim, ClaimAnswer, Decided, Finish, Ghost, Held, Late, Resume, Source
 from pabal.providers.port import Provider
 from pabal.retry import decide, may_call_again
 from pabal.runtime import insist
-from pabal.store.port import Ledger
 from pabal.tracing.context import Trace
 from pabal.tracing.port import Tracing
 from pabal.worker.effects import Told, event_of, kind_of_outcome, records_of_verdict

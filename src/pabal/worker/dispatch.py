@@ -13,9 +13,9 @@ from pabal.codec import dead_record
 from pabal.errors import DecodeError
 from pabal.guard import Callee, Full, Guard, InLine, NoSuchProvider, ParkFor, Permit, Shut
 from pabal.lanes import Lanes
+from pabal.ledger.protocol import Held
 from pabal.notification import Delivery
 from pabal.outcome import DeadLetter, Park, Verdict
-from pabal.protocol import Held
 from pabal.retry import end_of_park
 from pabal.worker.deliver import Deliverer, End
 from pabal.worker.intake import Intake, Item

@@ -11,11 +11,11 @@ from pabal.broker.port import Broker
 from pabal.clock import Clock
 from pabal.config import ChannelSettings, WorkerSettings
 from pabal.guard import DEFAULT_GUARD, Brake, Callee, Guard, Guarded, GuardSettings
+from pabal.ledger.port import Ledger
 from pabal.notification import CLASSES, Content, NotificationClass, TemplateRef
 from pabal.policy import ClassSettings
 from pabal.providers.port import KnowsHosts
 from pabal.runtime import insist
-from pabal.store.port import Ledger
 from pabal.tracing.port import Tracing
 from pabal.worker.braking import Braking
 from pabal.worker.deliver import Carrier, Deliverer

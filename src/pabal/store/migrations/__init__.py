@@ -1,4 +1,4 @@
-"""How the store's tables became what they are: an Alembic environment, run by `pabal.store._database`."""
+"""How the store's tables became what they are: an Alembic environment, run by `pabal.store.database`."""
 
 from typing import Final
 

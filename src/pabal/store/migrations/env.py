@@ -1,4 +1,4 @@
-"""Run by Alembic: migrates on the connection that `pabal.store._database.migrate` hands over, in its transaction."""
+"""Run by Alembic: migrates on the connection that `pabal.store.database.migrate` hands over, in its transaction."""
 
 from alembic import context
 
