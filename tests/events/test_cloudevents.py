@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import shlex
-import shutil
 import uuid
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 
 from pabal.notification import DeliveryEvent, Receipt
 from tests.events.log import AT, a_receipt, an_event, append, read, value_of
+from tests.programs import needs_program
 
 
 def cloud_event_in(message: confluent_kafka.Message) -> BaseCloudEvent:
@@ -60,12 +59,7 @@ async def test_the_cloudevents_sdk_reads_a_receipt(kafka_bootstrap: str) -> None
 
 @pytest.fixture
 def kcat() -> str:
-    found = shutil.which("kcat")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no kcat to test with: install the Debian package kcat")
-        pytest.skip("no kcat to test with: install the Debian package kcat")
-    return found
+    return needs_program("kcat", package="kcat")
 
 
 async def output_of(*command: str) -> bytes:

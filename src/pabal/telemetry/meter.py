@@ -1,0 +1,145 @@
+"""Counts what happens in one process, with plain numbers. No lock, no registry, no I/O.
+
+A meter is handed down to whoever counts (the word is Prometheus': a *series* is one metric with one set of label
+values). A series is asked for once and kept; counting is then one addition. Everything runs in the event loop's thread.
+
+A gauge is a function that is asked when somebody looks: what a role knows of itself anyway is not counted twice.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+import msgspec
+
+from pabal.telemetry.table import METRICS, CounterName, GaugeName, HistogramName, Metric
+
+LabelValues = tuple[str, ...]
+
+MOST_SERIES = 2_000
+"""Of one metric. Labels are bounded by the configuration; a defect of ours must not fill the memory."""
+
+T = TypeVar("T")
+
+
+class Counter:
+    """A number that only grows."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def add(self, count: int = 1) -> None:
+        """Count."""
+        self.value += count
+
+
+class Histogram:
+    """How often values fell under each bound; the last count is of what is above all of them."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value. A bound belongs to its bucket (Prometheus' `le`)."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+
+class NumberSeries(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One series of a counter or gauge: metric, label values in the table's order, value."""
+
+    name: str
+    labels: LabelValues
+    value: float
+
+
+class HistogramSeries(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One series of a histogram: metric, label values, how many values per bucket (not added up), their sum."""
+
+    name: str
+    labels: LabelValues
+    counts: tuple[int, ...]
+    sum: float
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a meter has counted since its process began, and what its gauges say now."""
+
+    numbers: tuple[NumberSeries, ...] = ()
+    histograms: tuple[HistogramSeries, ...] = ()
+
+
+Gauge = Callable[[], Mapping[LabelValues, float]]
+"""Tells the values of a gauge, by label values."""
+
+
+class Meter:
+    """The figures of one process."""
+
+    def __init__(self) -> None:
+        self._counters: dict[CounterName, dict[LabelValues, Counter]] = {}
+        self._histograms: dict[HistogramName, dict[LabelValues, Histogram]] = {}
+        self._gauges: list[tuple[GaugeName, Gauge]] = []
+
+    def counter(self, name: CounterName, *labels: str) -> Counter:
+        """The series of a counter, from 0 on. Raises ValueError for label values that the table does not have."""
+        return _series(self._counters.setdefault(name, {}), METRICS[name], labels, make=Counter)
+
+    def histogram(self, name: HistogramName, *labels: str) -> Histogram:
+        """The series of a histogram. Raises ValueError for label values that the table does not have."""
+        metric = METRICS[name]
+        return _series(self._histograms.setdefault(name, {}), metric, labels, make=lambda: Histogram(metric.buckets))
+
+    def gauge(self, name: GaugeName, read: Gauge) -> None:
+        """Ask `read` whenever somebody looks. Several may tell of one gauge, each of its own label values."""
+        self._gauges.append((name, read))
+
+    def snapshot(self) -> Snapshot:
+        """What was counted, in the table's order."""
+        numbers = [
+            NumberSeries(name, labels, counter.value)
+            for name, series in self._counters.items()
+            for labels, counter in series.items()
+        ]
+        numbers += [
+            NumberSeries(name, _checked(METRICS[name], labels), value)
+            for name, read in self._gauges
+            for labels, value in read().items()
+        ]
+        histograms = [
+            HistogramSeries(name, labels, tuple(histogram.counts), histogram.sum)
+            for name, series in self._histograms.items()
+            for labels, histogram in series.items()
+        ]
+        return Snapshot(numbers=tuple(_in_order(numbers)), histograms=tuple(_in_order(histograms)))
+
+
+_PLACES = {name: place for place, name in enumerate(METRICS)}
+
+AnySeries = TypeVar("AnySeries", NumberSeries, HistogramSeries)
+
+
+def _in_order(series: Iterable[AnySeries]) -> list[AnySeries]:
+    return sorted(series, key=lambda each: (_PLACES[each.name], each.labels))
+
+
+def _series(known: dict[LabelValues, T], metric: Metric, labels: LabelValues, *, make: Callable[[], T]) -> T:
+    found = known.get(labels)
+    if found is None:
+        _checked(metric, labels)
+        if len(known) >= MOST_SERIES:
+            raise ValueError(f"{metric.name} has {MOST_SERIES} series already: a label of it has no bound")
+        found = known[labels] = make()
+    return found
+
+
+def _checked(metric: Metric, labels: LabelValues) -> LabelValues:
+    if len(labels) != len(metric.labels):
+        raise ValueError(f"{metric.name} has the labels {', '.join(metric.labels) or '(none)'}, not {labels}")
+    return labels
