@@ -35,8 +35,9 @@ format: $(VENV)/.dev ## Format the code and mend what the linter can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-contracts: $(VENV)/.dev ## Write the records' schemas and the topics' description into contracts/
+contracts: $(VENV)/.dev ## Write what others rely on: schemas of records, topics (contracts/), metrics and their dashboard (docs/)
 	$(BIN)/python -m pabal.contracts
+	$(BIN)/python -m pabal.telemetry
 
 bench: $(VENV)/.dev ## Measure every figure we claim; writes bench/out/*.json
 	$(BIN)/python -m bench
