@@ -95,6 +95,28 @@ class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Copies of each record; None: the cluster's default. The embedded log has one copy whatever is asked."""
 
 
+class Replicas(NamedTuple):
+    """Copies of one partition: how many are in sync, and how many there should be."""
+
+    in_sync: int
+    total: int
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """The log as a whole. `id` names it for ever. The embedded log is no cluster: 0 brokers, and no replicas."""
+
+    id: str
+    brokers: int
+    replicas: Mapping[TopicPartition, Replicas]
+
+
+class GroupMembers(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is in a group now: how many members, and which of them owns a partition, by its name in the log."""
+
+    members: int
+    owners: Mapping[TopicPartition, str]
+
+
 class Producer(Protocol):
     """Appends records durably."""
 
@@ -242,8 +264,8 @@ class Admin(Protocol):
         """Bring retention and compaction of an existing topic to `spec`."""
         ...
 
-    async def watermarks(self, topic: str) -> Mapping[TopicPartition, Watermarks]:
-        """Low and high watermark of every partition of a topic. Raises UnknownTopic."""
+    async def watermarks(self, *topics: str) -> Mapping[TopicPartition, Watermarks]:
+        """Low and high watermark of every partition of these topics, asked all at once. Raises UnknownTopic."""
         ...
 
     async def check_writable(self, topics: Collection[str]) -> None:
@@ -255,8 +277,16 @@ class Admin(Protocol):
         """
         ...
 
-    async def committed(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
-        """Committed offsets of a group; partitions without one are absent."""
+    async def committed(self, group: str, topics: Collection[str] | None = None) -> Mapping[TopicPartition, int]:
+        """Committed offsets of a group, of these topics or (None) of all; partitions without one are absent."""
+        ...
+
+    async def members(self, groups: Collection[str]) -> Mapping[str, GroupMembers]:
+        """Who is in each of these groups, asked all at once; a group that does not exist has no member."""
+        ...
+
+    async def cluster(self) -> Cluster:
+        """The log's identity, its brokers, and how many replicas of each partition are in sync."""
         ...
 
     async def reset_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:

@@ -26,6 +26,7 @@ pytest.register_assert_rewrite(
     "pabal.testing._broker_crash",
     "pabal.testing._broker_groups",
     "pabal.testing._broker_lab",
+    "pabal.testing._broker_looking",
     "pabal.testing._broker_model",
     "pabal.testing._broker_records",
     "pabal.testing._broker_topics",

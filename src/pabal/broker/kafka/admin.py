@@ -12,6 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-export
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    ConsumerGroupDescription,
     NewPartitions,
     NewTopic,
     OffsetSpec,
@@ -20,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-export
 )
 
 from pabal.broker.kafka.client import KafkaSettings, cause, describe, log_error, make_client
-from pabal.broker.port import TopicPartition, TopicSpec, Watermarks
+from pabal.broker.port import Cluster, GroupMembers, Replicas, TopicPartition, TopicSpec, Watermarks
 from pabal.errors import Closed, LogError, LogUnavailable, UnknownTopic
 
 _ANSWER_SECONDS = 10.0
@@ -124,10 +125,12 @@ class KafkaAdmin:
         for future in futures.values():
             await self._wait(future, doing=f"cannot configure topic {spec.name!r}", topic=spec.name)
 
-    async def watermarks(self, topic: str) -> Mapping[TopicPartition, Watermarks]:
-        """See `Admin.watermarks`."""
-        numbers = sorted((await self._find(topic)).partitions)
-        partitions = [TopicPartition(topic, number) for number in numbers]
+    async def watermarks(self, *topics: str) -> Mapping[TopicPartition, Watermarks]:
+        """See `Admin.watermarks`: the topics' metadata in one request, then both ends of all partitions."""
+        found = {topics[0]: await self._find(topics[0])} if len(topics) == 1 else await self._list_topics()
+        partitions = [
+            TopicPartition(topic, number) for topic in topics for number in sorted(_known(found, topic).partitions)
+        ]
         low = await self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         high = await self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         return {each: Watermarks(low[each], high[each]) for each in partitions}
@@ -135,7 +138,7 @@ class KafkaAdmin:
     async def check_writable(self, topics: Collection[str]) -> None:
         """See `Admin.check_writable`: every leader answers, and as many replicas are in sync as an append needs."""
         names = sorted(topics)
-        await asyncio.gather(*(self.watermarks(name) for name in names))
+        await self.watermarks(*names)
         found = await self._list_topics()
         for name in names:
             needed = await self._least_in_sync(name)
@@ -157,7 +160,7 @@ class KafkaAdmin:
         self._in_sync[topic] = now, int(config["min.insync.replicas"].value)
         return self._in_sync[topic][1]
 
-    async def committed(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
+    async def committed(self, group: str, topics: Collection[str] | None = None) -> Mapping[TopicPartition, int]:
         """See `Admin.committed`."""
         request = [ConsumerGroupTopicPartitions(group)]
         futures = self._open().list_consumer_group_offsets(request, request_timeout=_ANSWER_SECONDS)
@@ -170,8 +173,44 @@ class KafkaAdmin:
         return {
             TopicPartition(each.topic, each.partition): each.offset
             for each in answer.topic_partitions
-            if each.topic in topics and each.offset >= 0
+            if (topics is None or each.topic in topics) and each.offset >= 0
         }
+
+    async def members(self, groups: Collection[str]) -> Mapping[str, GroupMembers]:
+        """See `Admin.members`."""
+        if not groups:
+            return {}
+        futures = self._open().describe_consumer_groups(list(groups), request_timeout=_ANSWER_SECONDS)
+        return {group: await self._members_of(group, future) for group, future in futures.items()}
+
+    async def _members_of(self, group: str, future: "Future[ConsumerGroupDescription]") -> GroupMembers:
+        try:
+            described = await asyncio.wrap_future(future)
+        except KafkaException as error:
+            if cause(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return GroupMembers(members=0, owners={})
+            raise log_error(cause(error), doing=f"cannot describe group {group!r}") from error
+        owners = {
+            TopicPartition(each.topic, each.partition): member.group_instance_id or member.member_id
+            for member in described.members
+            for each in (member.assignment.topic_partitions if member.assignment else ())
+        }
+        return GroupMembers(members=len(described.members), owners=owners)
+
+    async def cluster(self) -> Cluster:
+        """See `Admin.cluster`. Kafka's own topics are left out."""
+        client = self._open()
+        try:
+            found = await asyncio.to_thread(client.list_topics, None, _ANSWER_SECONDS)
+        except KafkaException as error:
+            raise log_error(cause(error), doing="cannot describe the cluster") from error
+        replicas = {
+            TopicPartition(name, number): Replicas(in_sync=len(each.isrs), total=len(each.replicas))
+            for name, topic in found.topics.items()
+            if not name.startswith("__")
+            for number, each in topic.partitions.items()
+        }
+        return Cluster(id=found.cluster_id or "", brokers=len(found.brokers), replicas=replicas)
 
     async def reset_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """See `Admin.reset_offsets`."""
@@ -245,6 +284,12 @@ class KafkaAdmin:
             result = await self._wait(future, doing="cannot read watermarks", topic=partition.topic)
             offsets[TopicPartition(partition.topic, partition.partition)] = result.offset
         return offsets
+
+
+def _known(found: Mapping[str, Any], topic: str) -> Any:
+    if topic not in found:
+        raise UnknownTopic(topic)
+    return found[topic]
 
 
 def too_few_in_sync(partition: PartitionMetadata, *, needed: int) -> str | None:

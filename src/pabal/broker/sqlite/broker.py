@@ -14,6 +14,7 @@ import asyncio
 import itertools
 import math
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -23,6 +24,8 @@ from weakref import WeakSet
 
 from pabal.broker.port import (
     Assignment,
+    Cluster,
+    GroupMembers,
     NewRecord,
     Position,
     Record,
@@ -239,16 +242,17 @@ class SqliteAdmin(_Client):
         self._check_open()
         await self._log.write(partial(topics.configure_topic, spec=spec))
 
-    async def watermarks(self, topic: str) -> Mapping[TopicPartition, Watermarks]:
+    async def watermarks(self, *topics: str) -> Mapping[TopicPartition, Watermarks]:
         """See `Admin.watermarks`."""
         self._check_open()
         catalogue = await self._log.learn_catalogue()
-        if topic not in catalogue.topics:
-            raise UnknownTopic(topic)
+        for topic in topics:
+            if topic not in catalogue.topics:
+                raise UnknownTopic(topic)
         return {
             name: catalogue.pulse.watermarks[identifier]
             for identifier, name in catalogue.partitions.items()
-            if name.topic == topic
+            if name.topic in topics
         }
 
     async def check_writable(self, topics: Collection[str]) -> None:
@@ -260,14 +264,33 @@ class SqliteAdmin(_Client):
                 raise UnknownTopic(topic)
         await self._log.write(try_to_write)
 
-    async def committed(self, group: str, topics: Collection[str]) -> Mapping[TopicPartition, int]:
+    async def committed(self, group: str, topics: Collection[str] | None = None) -> Mapping[TopicPartition, int]:
         """See `Admin.committed`."""
         self._check_open()
         names = (await self._log.learn_catalogue()).partitions
         offsets = await self._log.read(partial(_committed, group=group))
         return {
-            names[identifier]: offset for identifier, offset in offsets.items() if names[identifier].topic in topics
+            names[identifier]: offset
+            for identifier, offset in offsets.items()
+            if topics is None or names[identifier].topic in topics
         }
+
+    async def members(self, groups: Collection[str]) -> Mapping[str, GroupMembers]:
+        """See `Admin.members`. A member whose lease has ended is none, although no process has evicted it yet."""
+        self._check_open()
+        names = (await self._log.learn_catalogue()).partitions
+        counts: Counter[str] = Counter()
+        owners: dict[str, dict[TopicPartition, str]] = {group: {} for group in groups}
+        for group, member, owned in await self._log.read(_members):
+            if group in owners:
+                counts[group] += 1
+                owners[group].update({names[identifier]: member for identifier in owned})
+        return {group: GroupMembers(members=counts[group], owners=owners[group]) for group in groups}
+
+    async def cluster(self) -> Cluster:
+        """See `Admin.cluster`: the file is named by its path."""
+        self._check_open()
+        return Cluster(id=f"sqlite:{self._log.path}", brokers=0, replicas={})
 
     async def reset_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """See `Admin.reset_offsets`."""
@@ -302,3 +325,7 @@ def _find_offset(storage: Storage, *, identifier: int, at: datetime) -> int:
 
 def _committed(storage: Storage, *, group: str) -> dict[int, int]:
     return storage.committed(group)
+
+
+def _members(storage: Storage) -> list[tuple[str, str, list[int]]]:
+    return storage.members()

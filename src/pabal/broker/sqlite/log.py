@@ -64,6 +64,7 @@ class OpenLog:
     def __init__(self, storage: Storage, *, clock: Clock, session_seconds: float) -> None:
         """Take over `storage` (prepared) for writing and open another connection for reading."""
         self.clock = clock
+        self.path = storage.path
         self.session_seconds = session_seconds
         self.members: set[Member] = set()
         """Whose leases the keeper renews."""

@@ -56,6 +56,7 @@ _BUSY_SECONDS = 0.25
 T = TypeVar("T")
 _decode_watermarks = msgspec.json.Decoder(dict[int, Watermarks]).decode
 _decode_generations = msgspec.json.Decoder(dict[str, int]).decode
+_decode_ids = msgspec.json.Decoder(list[int]).decode
 
 
 class Changes(NamedTuple):
@@ -346,6 +347,18 @@ class Storage:
                     (group,),
                 )
             )
+
+    def members(self) -> list[tuple[str, str, list[int]]]:
+        """Every member whose lease holds: its group, its name, the partitions that it owns (ids)."""
+        with self._translated():
+            rows = self._connection.execute(
+                "SELECT group_name, coalesce(instance, 'member-' || id),"
+                " (SELECT json_group_array(partition) FROM progress AS owned"
+                "  WHERE owned.group_name = members.group_name AND owner = members.id)"
+                " FROM members WHERE boot_id = ? AND lease_ends > ?",
+                (self._clock.boot_id, self._clock.boot_seconds()),
+            )
+            return [(group, name, _decode_ids(owned)) for group, name, owned in rows]
 
     def watermarks(self, partition: int) -> Watermarks:
         """Of one partition."""
