@@ -13,9 +13,9 @@ import msgspec
 from bench.requests import render_body
 from pabal.broker.port import NewRecord
 from pabal.channels import CHANNELS
-from pabal.cli.compose import open_broker
 from pabal.clock import SystemClock
 from pabal.codec import delivery_record
+from pabal.compose.parts import open_broker
 from pabal.config import Settings
 from pabal.plan import NotificationRequest, Plan, Rules, plan_deliveries
 

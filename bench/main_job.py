@@ -9,9 +9,12 @@ import os
 import sys
 from pathlib import Path
 
-from pabal.cli.compose import open_parts, run_api, run_delayline, run_worker
-from pabal.cli.listening import listen
 from pabal.cli.options import run_role, settings_of
+from pabal.compose.api import run_api
+from pabal.compose.delayline import run_delayline
+from pabal.compose.listening import listen
+from pabal.compose.parts import open_parts
+from pabal.compose.worker import run_worker
 
 
 def main(log_url: str, config: str, data: str, port: str) -> None:

@@ -8,13 +8,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
 from pabal.broker.port import Assignment, TopicPartition
 from pabal.channels.port import Rendered
-from pabal.cli import compose
 from pabal.cli.main import main
+from pabal.compose import providers, worker
 from pabal.ledger.protocol import Claim, ClaimAnswer, Finish, FinishAnswer
 from pabal.outcome import Outcome
 
@@ -144,13 +145,13 @@ def _lay(fuse: Fuse) -> None:
     def with_calls(create: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *arguments, **options: FusedProvider(create(*arguments, **options), fuse)
 
-    _replace("Worker", with_steps)
-    _replace("create_provider", with_calls)
+    _replace(worker, "Worker", with_steps)
+    _replace(providers, "create_provider", with_calls)
 
 
-def _replace(name: str, change: Callable[[Any], Any]) -> None:
-    """What the composition knows under this name. Fails when it knows it no more: the fault would never come."""
-    setattr(compose, name, change(getattr(compose, name)))
+def _replace(module: ModuleType, name: str, change: Callable[[Any], Any]) -> None:
+    """What a module of the composition knows under this name. Fails when it does not: the fault would never come."""
+    setattr(module, name, change(getattr(module, name)))
 
 
 if __name__ == "__main__":

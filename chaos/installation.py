@@ -19,7 +19,7 @@ from bench.lab import FarSide, Lab, Program, accepts, free_port
 from chaos.account import Log
 from chaos.disk import small_disk
 from chaos.failed import RunFailed
-from pabal.cli.compose import open_store
+from pabal.compose.stores import open_store
 from pabal.config import load_settings
 from pabal.store.port import Store
 from pabal.testing.kafka import KafkaCluster

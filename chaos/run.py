@@ -29,8 +29,8 @@ from chaos.failed import RunFailed
 from chaos.installation import Installation, Receiver, Setting
 from chaos.load import Load, UnexpectedAnswer
 from chaos.witness import Witness, recorded_statuses
-from pabal.cli.compose import open_broker
 from pabal.clock import SystemClock
+from pabal.compose.parts import open_broker
 from pabal.config import Settings
 from pabal.errors import LogError, PabalError
 from pabal.testing.kafka import KafkaMissing, KafkaStartFailed

@@ -12,8 +12,8 @@ from chaos.installation import Setting
 from chaos.run import Run, Scenario
 from chaos.wall_clock import WallClock
 from pabal.broker.port import NewRecord
-from pabal.cli.compose import open_broker
 from pabal.clock import SystemClock
+from pabal.compose.parts import open_broker
 from pabal.config import Settings
 from pabal.notification import (
     AUDIT_TOPIC,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pabal.cli.compose import open_broker
 from pabal.clock import SystemClock
+from pabal.compose.parts import open_broker
 from pabal.config import LogSettings, Settings, StoreSettings, load_settings
 from pabal.errors import ConfigError
 from pabal.places import check_database, without_password

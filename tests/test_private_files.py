@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pabal.cli.compose import create_topics, open_ledger, open_parts, open_store
+from pabal.compose.ledgers import open_ledger
+from pabal.compose.parts import open_parts
+from pabal.compose.stores import open_store
+from pabal.compose.topics import create_topics
 from pabal.config import Settings
 from pabal.private_files import make_private_folder
 from pabal.store.sql import SqlStore

@@ -21,9 +21,9 @@ from pabal.api import create_app
 from pabal.broker.port import Record
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.channels import CHANNELS
-from pabal.cli.listening import listen
 from pabal.clock import SystemClock
 from pabal.codec import read_delivery
+from pabal.compose.listening import listen
 from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.policy import DEFAULT_CLASSES
 from pabal.providers.port import ProviderContext, TakesReceipts

@@ -15,6 +15,7 @@ from pabal.channels import CHANNELS
 from pabal.clock import ManualClock
 from pabal.codec import read_event
 from pabal.config import ApiSettings
+from pabal.groups import RECORDER_GROUP, recorded_topics
 from pabal.ledger.protocol import Call, Claim, Finish, Source
 from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.notification import (
@@ -28,8 +29,6 @@ from pabal.notification import (
     notification_id,
 )
 from pabal.outcome import Accepted, Done, Outcome, Verdict
-from pabal.recorder.reading import recorded_topics
-from pabal.recorder.recorder import GROUP
 from pabal.store.port import StoredFact
 from pabal.store.sql import SqlStore
 from pabal.topics.spec import topics_for
@@ -107,7 +106,7 @@ class World:
         """Let the recorder have read everything."""
         admin = self.broker.admin()
         marks = [await admin.watermarks(topic) for topic in recorded_topics(CHANNELS)]
-        await admin.reset_offsets(GROUP, {tp: mark.high for each in marks for tp, mark in each.items()})
+        await admin.reset_offsets(RECORDER_GROUP, {tp: mark.high for each in marks for tp, mark in each.items()})
         self.clock.advance(1)
 
     async def claim(self, delivery: Delivery) -> Claim:

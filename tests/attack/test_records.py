@@ -54,6 +54,7 @@ from pabal.dlq.selection import Selection
 from pabal.dlq.status import list_redrives
 from pabal.dlq.surroundings import Surroundings
 from pabal.errors import DecodeError
+from pabal.groups import RECORDER_GROUP, recorded_topics
 from pabal.guard import GuardSettings
 from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.ledger_identity import LedgerIdentity, LedgerRecord, fold
@@ -72,8 +73,8 @@ from pabal.notification import (
     suppression_key,
 )
 from pabal.policy import DEFAULT_CLASSES
-from pabal.recorder.reading import read_fact, recorded_topics
-from pabal.recorder.recorder import GROUP, Recorder
+from pabal.recorder.reading import read_fact
+from pabal.recorder.recorder import Recorder
 from pabal.recoveries import is_about_recovery, read_recovery
 from pabal.rendering import RenderingProcess
 from pabal.retry import Wait
@@ -315,7 +316,7 @@ async def recorder_records_the_good_ones(world: World) -> None:
     )
 
     async def all_count() -> bool:
-        return await world.uncommitted(GROUP, topics) == 0
+        return await world.uncommitted(RECORDER_GROUP, topics) == 0
 
     async with running(recorder.run):
         await until(all_count, within_seconds=SECONDS)

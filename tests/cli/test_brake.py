@@ -15,8 +15,9 @@ from pabal.audit import AuditFact, read_audit
 from pabal.brakes import BrakeState, brake_record
 from pabal.broker.port import NewRecord
 from pabal.cli.brake import RELEASED, Release, describe_brakes, read_brakes
-from pabal.cli.compose import create_topics, open_parts
 from pabal.cli.main import main
+from pabal.compose.parts import open_parts
+from pabal.compose.topics import create_topics
 from pabal.config import Settings
 from pabal.notification import AUDIT_TOPIC
 from tests.flow.installation import Installation

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 
-from pabal.cli.compose import create_topics, make_carriers, open_parts, run_worker
-from pabal.cli.listening import listen
 from pabal.clock import SystemClock
+from pabal.compose.listening import listen
+from pabal.compose.parts import open_parts
+from pabal.compose.providers import make_carriers
+from pabal.compose.topics import create_topics
+from pabal.compose.worker import run_worker
 from pabal.config import ChannelOverrides, Settings, WeightedProvider
 from pabal.errors import ConfigError
 from pabal.serving.server import serve

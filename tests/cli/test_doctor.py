@@ -10,7 +10,10 @@ import msgspec
 import pytest
 
 from pabal.broker.kafka.broker import KafkaBroker
-from pabal.cli.compose import create_topics, open_ledger, open_parts, open_store
+from pabal.compose.ledgers import open_ledger
+from pabal.compose.parts import open_parts
+from pabal.compose.stores import open_store
+from pabal.compose.topics import create_topics
 from pabal.config import Settings, StoreSettings
 from pabal.doctor.finding import Finding
 from pabal.simulator import Simulator, SmtpBehaviour

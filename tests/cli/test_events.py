@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from pabal.broker.port import NewRecord, Record
-from pabal.cli.compose import create_topics, open_parts
 from pabal.cli.events import Shown, Wanted, read_event, read_since, render_line
+from pabal.compose.parts import open_parts
+from pabal.compose.topics import create_topics
 from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.notification import DeliveryEvent, EventKind, Receipt

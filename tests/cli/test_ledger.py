@@ -7,9 +7,11 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner
 
-from pabal.cli.compose import Parts, create_topics, open_ledger, open_parts
 from pabal.cli.main import main
 from pabal.clock import SystemClock
+from pabal.compose.ledgers import open_ledger
+from pabal.compose.parts import Parts, open_parts
+from pabal.compose.topics import create_topics
 from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.ledger.postgres.ledger import PostgresLedger

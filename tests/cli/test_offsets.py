@@ -8,8 +8,8 @@ import msgspec
 from click.testing import CliRunner, Result
 
 from pabal.broker.port import TopicPartition
-from pabal.cli.compose import open_store
 from pabal.cli.main import main
+from pabal.compose.stores import open_store
 from pabal.config import Settings
 from pabal.offsets.passed import PassedOver, passed_record
 from pabal.testing._store_lab import a_delivery

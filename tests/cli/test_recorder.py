@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 from click.testing import CliRunner, Result
 
-from pabal.cli.compose import open_store
 from pabal.cli.main import main
 from pabal.clock import SystemClock
 from pabal.codec import delivery_record
+from pabal.compose.stores import open_store
 from pabal.config import Settings
 from pabal.notification import Delivery
 from pabal.store.port import SetAside

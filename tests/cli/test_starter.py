@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from pabal.cli.compose import make_carriers
 from pabal.cli.starter import (
     FAST_LADDER_SECONDS,
     development_starter,
@@ -22,6 +21,7 @@ from pabal.cli.starter import (
     write_private,
 )
 from pabal.clock import SystemClock
+from pabal.compose.providers import make_carriers
 from pabal.config import ClassOverrides, Settings, load_settings
 from pabal.errors import ConfigError
 from pabal.notification import CLASSES

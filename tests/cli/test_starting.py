@@ -11,9 +11,10 @@ from pathlib import Path
 import click
 import pytest
 
-from pabal.cli.compose import create_topics, open_parts
-from pabal.cli.listening import Place, listen_on, url_of_socket
 from pabal.cli.options import clear_errors
+from pabal.compose.listening import Place, listen_on, url_of_socket
+from pabal.compose.parts import open_parts
+from pabal.compose.topics import create_topics
 from pabal.config import Settings
 from pabal.errors import ConfigError, LedgerUnavailable, PabalError
 

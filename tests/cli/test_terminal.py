@@ -19,13 +19,15 @@ from hypothesis import strategies as st
 from pabal.brakes import BrakeState, brake_record
 from pabal.broker.port import NewRecord
 from pabal.cli import terminal
-from pabal.cli.compose import create_topics, open_parts, open_store
 from pabal.cli.main import main
 from pabal.cli.options import clear_errors
 from pabal.cli.redrive_progress import RedriveProgress
 from pabal.cli.terminal import HarmlessFormatter, PlainTable, Terminal, harmless, harmless_json, harmless_lines
 from pabal.clock import SystemClock
 from pabal.codec import dead_record, event_record
+from pabal.compose.parts import open_parts
+from pabal.compose.stores import open_store
+from pabal.compose.topics import create_topics
 from pabal.config import Settings
 from pabal.dlq.claim import TopicClaim
 from pabal.errors import ConfigError

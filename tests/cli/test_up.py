@@ -14,9 +14,9 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
-from pabal.cli.listening import Place, listen_on
 from pabal.cli.main import main
 from pabal.cli.up import Greeting, _inbox_if_needed, _member_name
+from pabal.compose.listening import Place, listen_on
 from pabal.config import Settings
 from tests.waiting import eventually_told
 

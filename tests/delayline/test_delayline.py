@@ -14,8 +14,9 @@ from pabal.broker.port import NewRecord, Position, Producer, Record, TopicPartit
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.codec import delay_record
-from pabal.delayline.delayline import GROUP, DelayLine
+from pabal.delayline.delayline import DelayLine
 from pabal.errors import LogUnavailable, RecordRefused
+from pabal.groups import DELAYLINE_GROUP
 from pabal.notification import Content, Delivery, dead_topic, deliveries_topic
 from pabal.recoveries import Recovery, recovery_key
 from pabal.retry import Parked, Wait
@@ -107,7 +108,7 @@ class Lab:
 
     async def committed(self) -> int:
         async with self.opened() as broker:
-            return (await broker.admin().committed(GROUP, [SHELF.topic])).get(SHELF, 0)
+            return (await broker.admin().committed(DELAYLINE_GROUP, [SHELF.topic])).get(SHELF, 0)
 
 
 @pytest.fixture

@@ -14,18 +14,15 @@ import aiohttp
 import msgspec
 
 from pabal.broker.port import NewRecord, Record
-from pabal.cli.compose import (
-    Parts,
-    adopt_ledger,
-    create_topics,
-    open_parts,
-    run_api,
-    run_delayline,
-    run_recorder,
-    run_worker,
-)
-from pabal.cli.listening import listen
 from pabal.codec import EVENT_SCHEMA, SCHEMA_HEADER, read_event
+from pabal.compose.api import run_api
+from pabal.compose.delayline import run_delayline
+from pabal.compose.ledgers import adopt_ledger
+from pabal.compose.listening import listen
+from pabal.compose.parts import Parts, open_parts
+from pabal.compose.recorder import run_recorder
+from pabal.compose.topics import create_topics
+from pabal.compose.worker import run_worker
 from pabal.config import Settings
 from pabal.notification import EVENTS_TOPIC, DeliveryEvent
 from pabal.simulator import Simulator

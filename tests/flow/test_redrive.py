@@ -15,10 +15,10 @@ import pytest
 
 from pabal.audit import AuditFact, read_audit
 from pabal.broker.port import NewRecord, TopicPartition
-from pabal.cli.compose import open_broker
 from pabal.cli.letters import open_dead_letters
 from pabal.clock import SystemClock
 from pabal.codec import event_record
+from pabal.compose.parts import open_broker
 from pabal.config import Settings
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.plan import Plan, Rules

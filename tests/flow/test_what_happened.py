@@ -10,8 +10,10 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from pabal.cli.compose import create_topics, open_parts, run_worker
 from pabal.codec import delivery_record, read_event, suppression_record
+from pabal.compose.parts import open_parts
+from pabal.compose.topics import create_topics
+from pabal.compose.worker import run_worker
 from pabal.notification import EVENTS_TOPIC, Content, Delivery, Suppression
 from pabal.simulator import ReceiptOrder, Simulator, SmtpBehaviour
 from tests.flow.installation import SECRETS, Installation, settings_for, utc_now

@@ -14,13 +14,12 @@ from pabal.broker.port import TopicPartition
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.codec import delay_record, delivery_record
-from pabal.delayline.delayline import GROUP as DELAYLINE_GROUP
-from pabal.delayline.delayline import DelayLine, delay_topics
+from pabal.delayline.delayline import DelayLine
+from pabal.groups import DELAYLINE_GROUP, delay_topics, worker_group
 from pabal.notification import Delivery
 from pabal.offsets.gaps import Gap, find_gaps
 from pabal.offsets.moving import read_skips, skip_gap
 from pabal.retry import Wait
-from pabal.worker.intake import worker_group
 from tests.offsets.lab import DamagedLog
 from tests.waiting import eventually, eventually_told
 from tests.worker.lab import WEBHOOK_TOPIC, Provider, WorkerLab, a_delivery

@@ -14,10 +14,10 @@ from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import Clock, SystemClock
 from pabal.codec import dead_record, delivery_record, event_record
 from pabal.errors import StoreRefused, StoreUnavailable
+from pabal.groups import RECORDER_GROUP, recorded_topics
 from pabal.guard import DEFAULT_GUARD, GuardSettings
 from pabal.notification import Delivery, DeliveryEvent, EventKind, event_id
-from pabal.recorder.reading import recorded_topics
-from pabal.recorder.recorder import GROUP, Recorder
+from pabal.recorder.recorder import Recorder
 from pabal.store.port import DeliveryView, StoredFact
 from pabal.store.sql import SqlStore
 from pabal.testing._store_lab import a_delivery
@@ -153,13 +153,13 @@ class Lab:
 
     async def committed(self, topic: str) -> Mapping[TopicPartition, int]:
         """Where the group stands in a topic."""
-        return await self.broker.admin().committed(GROUP, [topic])
+        return await self.broker.admin().committed(RECORDER_GROUP, [topic])
 
     async def uncommitted(self) -> int:
         """Records that the group has not committed."""
         admin = self.broker.admin()
         topics = recorded_topics(CHANNELS)
-        committed = await admin.committed(GROUP, topics)
+        committed = await admin.committed(RECORDER_GROUP, topics)
         marks = [pair for topic in topics for pair in (await admin.watermarks(topic)).items()]
         return sum(mark.high - committed.get(partition, mark.low) for partition, mark in marks)
 

@@ -8,7 +8,8 @@ import pytest
 from pabal.broker.port import Headers, NewRecord, Record
 from pabal.codec import delivery_record, event_record, receipt_record
 from pabal.errors import DecodeError
-from pabal.recorder.reading import read_fact, recorded_topics
+from pabal.groups import recorded_topics
+from pabal.recorder.reading import read_fact
 from pabal.store.port import DeadLettered
 from pabal.testing._store_lab import NOW, a_delivery, a_receipt, an_event
 

@@ -10,10 +10,10 @@ import pytest
 from pabal.broker.port import NewRecord, TopicPartition
 from pabal.clock import ManualClock
 from pabal.codec import delivery_record, event_record
+from pabal.groups import RECORDER_GROUP
 from pabal.notification import EVENTS_TOPIC
 from pabal.offsets.moving import read_skips
 from pabal.recorder.rebuild import Rebuilt, rebuild
-from pabal.recorder.recorder import GROUP
 from tests.recorder.lab import CHANNELS, FlakyStore, Lab, until
 from tests.waiting import eventually
 
@@ -107,7 +107,7 @@ async def test_a_rebuild_lets_a_recorder_go_on_that_stands_still_beside_it(
         await lab.accept_and_send()
         partitions = [TopicPartition(EVENTS_TOPIC, number) for number in (0, 1)]
         # Above the end as after the topic was deleted and created again; else below what retention leaves.
-        await lab.broker.admin().reset_offsets(GROUP, dict.fromkeys(partitions, 1000 if is_made_anew else 0))
+        await lab.broker.admin().reset_offsets(RECORDER_GROUP, dict.fromkeys(partitions, 1000 if is_made_anew else 0))
         clock.advance(timedelta(days=9).total_seconds())
         await lab.broker.clean()
         later = [lab.a_delivery(), lab.a_delivery()]
@@ -125,7 +125,7 @@ async def test_a_rebuild_lets_a_recorder_go_on_that_stands_still_beside_it(
                 lambda: sum("goes on at" in each.getMessage() for each in caplog.records) == len(result.released)
             )
 
-        committed = await lab.broker.admin().committed(GROUP, [EVENTS_TOPIC])
+        committed = await lab.broker.admin().committed(RECORDER_GROUP, [EVENTS_TOPIC])
         marks = await lab.broker.admin().watermarks(EVENTS_TOPIC)
         assert committed == {each: mark.high for each, mark in marks.items()}
         for each in later:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from pabal.cli.listening import listen
+from pabal.compose.listening import listen
 from pabal.serving.limits import Limits
 from pabal.serving.server import serve
 from tests.waiting import eventually_told

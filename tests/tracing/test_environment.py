@@ -51,7 +51,7 @@ def test_what_cannot_be_done_is_a_wrong_setting_and_named(environment: dict[str,
 
 def test_by_default_nothing_of_opentelemetry_is_imported() -> None:
     look = (
-        "import sys, pabal.cli.main, pabal.cli.compose; from pabal.cli.compose import open_tracing;"
+        "import sys, pabal.cli.main, pabal.compose.parts; from pabal.compose.parts import open_tracing;"
         "assert open_tracing({}, log_url='sqlite:x') is None;"
         "print([name for name in sys.modules if name.partition('.')[0] == 'opentelemetry'])"
     )

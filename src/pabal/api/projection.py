@@ -9,13 +9,12 @@ from pabal.api.problems import Refused, log_unavailable
 from pabal.broker.port import Admin
 from pabal.clock import Clock
 from pabal.errors import LogError
+from pabal.groups import RECORDER_GROUP
 from pabal.store.port import Store
-
-RECORDER_GROUP: Final = "pabal.recorder"
 
 MAX_WAIT_SECONDS: Final = 4.0
 """How long a look-up may wait for the recorder: less than the 5 s that a server which stops gives to requests under way
-(`compose.serve`), so that nobody who waits is cut off."""
+(`pabal.serving`), so that nobody who waits is cut off."""
 
 MOST_WAITING: Final = 20
 """Look-ups of one tenant that may wait at a time in one process; one more is answered at once, as without `wait`. Each

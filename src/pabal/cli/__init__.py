@@ -1,1 +1,1 @@
-"""The command line: one file per command; `compose.py` alone knows the concrete adapters."""
+"""The command line: one file per command."""

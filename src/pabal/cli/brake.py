@@ -12,7 +12,6 @@ import msgspec
 from pabal.audit import AuditFact, audit_id, audit_record
 from pabal.brakes import RECORDER, BrakeState, brake_key, brake_record, how_to_release, read_brake
 from pabal.broker.port import Broker, TopicPartition
-from pabal.cli.compose import open_parts
 from pabal.cli.options import (
     by_option,
     common_options,
@@ -24,6 +23,7 @@ from pabal.cli.options import (
 )
 from pabal.cli.terminal import say
 from pabal.clock import Clock, SystemClock
+from pabal.compose.parts import open_parts
 from pabal.errors import ConfigError, DecodeError
 from pabal.notification import CLASSES, OPS_TOPIC, Fact, Instant, deliveries_topic
 from pabal.unreadable import Unreadable

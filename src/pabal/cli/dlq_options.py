@@ -10,10 +10,11 @@ from uuid import UUID
 
 import click
 
-from pabal.cli.compose import open_parts, open_store
 from pabal.cli.letters import open_dead_letters
 from pabal.cli.options import clear_errors, settings_here, url_here
 from pabal.clock import SystemClock
+from pabal.compose.parts import open_parts
+from pabal.compose.stores import open_store
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.letter import parse_letter_id
 from pabal.dlq.selection import Selection, parse_instant

@@ -10,12 +10,14 @@ import click
 import msgspec
 from rich.text import Text
 
-from pabal.cli.compose import check_settings, ledger_setting, look_at_log, make_carriers
 from pabal.cli.options import common_options, settings_here, with_clear_errors
 from pabal.cli.starter import DEVELOPMENT_SENDER
 from pabal.cli.terminal import Terminal, say_json
 from pabal.cli.up import needs_inbox
 from pabal.clock import SystemClock
+from pabal.compose.ledgers import ledger_setting
+from pabal.compose.parts import look_at_log
+from pabal.compose.providers import check_settings, make_carriers
 from pabal.config import Settings
 from pabal.doctor.clock import judge_clock
 from pabal.doctor.databases import judge_ledger, judge_store

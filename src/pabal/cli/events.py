@@ -12,10 +12,10 @@ import click
 import msgspec
 
 from pabal.broker.port import Record
-from pabal.cli.compose import open_parts
 from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
 from pabal.cli.terminal import harmless, say, say_json_line
 from pabal.codec import decoded
+from pabal.compose.parts import open_parts
 from pabal.dlq.desk import Tail
 from pabal.errors import ConfigError, DecodeError, LogUnavailable
 from pabal.notification import EVENTS_TOPIC, EventKind, ReceiptKind

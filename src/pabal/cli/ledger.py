@@ -5,9 +5,11 @@ from pathlib import Path
 
 import click
 
-from pabal.cli.compose import adopt_ledger, check_topics, open_parts
 from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
 from pabal.cli.terminal import say
+from pabal.compose.ledgers import adopt_ledger
+from pabal.compose.parts import open_parts
+from pabal.compose.topics import check_topics
 
 
 @click.group()

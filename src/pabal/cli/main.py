@@ -17,17 +17,24 @@ from pabal.cli.roles import api, delayline, worker
 from pabal.cli.simulator import simulator
 from pabal.cli.topics import topics
 from pabal.cli.up import up
+from pabal.compose.roles import ROLES
+
+_HELP = """Pabal: a notification platform on Kafka whose operating rules are part of the program.
+
+`pabal up` starts everything on one machine, `pabal init` writes a configuration to start from. In production the
+roles run apart, on Kafka: `pabal topics create` once, then {roles}, each as often as needed.
+"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _help() -> str:
+    *first, last = (f"`pabal {role.name}`" for role in ROLES)
+    return _HELP.format(roles=f"{', '.join(first)} and {last}")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, help=_help())
 @click.version_option(__version__, prog_name="pabal")
 def main() -> None:
-    """Pabal: a notification platform on Kafka whose operating rules are part of the program.
-
-    `pabal up` starts everything on one machine, `pabal init` writes a configuration to start from. In production the
-    roles run apart, on Kafka: `pabal topics create` once, then `pabal api`, `pabal worker`, `pabal delayline` and
-    `pabal recorder`, each as often as needed.
-    """
+    """The whole command line."""
 
 
 for command in (

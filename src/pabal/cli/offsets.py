@@ -1,13 +1,12 @@
 """`pabal offsets`: partitions that cannot be read on, and the ways to go on."""
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import click
 import msgspec
 
-from pabal.cli.compose import Parts, open_parts
 from pabal.cli.options import (
     by_option,
     common_options,
@@ -18,18 +17,13 @@ from pabal.cli.options import (
     with_clear_errors,
 )
 from pabal.cli.terminal import say
-from pabal.config import Settings
-from pabal.delayline.delayline import GROUP as DELAYLINE_GROUP
-from pabal.delayline.delayline import delay_topics
+from pabal.compose.parts import Parts, open_parts
 from pabal.errors import ConfigError
-from pabal.notification import CLASSES, deliveries_topic
+from pabal.groups import groups_for
 from pabal.offsets.gaps import Gap, find_gaps
 from pabal.offsets.lookback import describe_passed
 from pabal.offsets.moving import Decided, leave, read_passed_over, read_skips, rewind, skip_gap
 from pabal.offsets.passed import PassedOver
-from pabal.recorder.reading import recorded_topics
-from pabal.recorder.recorder import GROUP as RECORDER_GROUP
-from pabal.worker.intake import worker_group
 
 LATER = "; its members do so within a few seconds, or when they start"
 
@@ -104,7 +98,7 @@ def skip(
     """
     settings = settings_here(config, data)
     url, who = url_here(log_url, settings, data), who_of(by)
-    if topic not in groups_of(settings).get(group, ()):
+    if topic not in groups_for(settings.channels).get(group, ()):
         raise ConfigError(f"group {group!r} does not read {topic!r} here (pabal offsets list shows what stands still)")
 
     async def run() -> str:
@@ -166,21 +160,11 @@ def _is(found: Gap | PassedOver, group: str, topic: str, partition: int) -> bool
     return (found.group, found.topic, found.partition) == (group, topic, partition)
 
 
-def groups_of(settings: Settings) -> Mapping[str, Collection[str]]:
-    """Every consumer group of an installation, and the topics it reads."""
-    workers = {
-        worker_group(channel, class_): [deliveries_topic(channel, class_)]
-        for channel in settings.channels
-        for class_ in CLASSES
-    }
-    return workers | {DELAYLINE_GROUP: delay_topics(), RECORDER_GROUP: recorded_topics(settings.channels)}
-
-
 async def find_unread(parts: Parts) -> Unread:
     """What was not read, as the log shows it now. Raises LogError."""
     admin, reader = parts.broker.admin(), parts.broker.reader()
     try:
-        gaps = await find_gaps(admin, groups_of(parts.settings))
+        gaps = await find_gaps(admin, groups_for(parts.settings.channels))
         passed = await read_passed_over(reader)
         skipped = await read_skips(reader)
     finally:

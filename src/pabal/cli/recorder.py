@@ -1,17 +1,19 @@
 """`pabal recorder`: what happens goes into the store; `pabal store`: the store itself."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pabal.cli.compose import check_topics, open_existing_store, open_parts, open_store, run_recorder
 from pabal.cli.offsets import Unread, describe_gap, describe_unread, find_unread
-from pabal.cli.options import by_option, common_options, run_role, settings_of, url_of, who_of, with_clear_errors
+from pabal.cli.options import by_option, common_options, settings_of, url_of, who_of, with_clear_errors
+from pabal.cli.roles import help_of, options_of, run_alone
 from pabal.cli.terminal import Terminal, say
 from pabal.clock import SystemClock
+from pabal.compose.parts import open_parts
+from pabal.compose.roles import role_named
+from pabal.compose.stores import open_existing_store, open_store
 from pabal.dlq.letter import hex_dump
 from pabal.recorder.rebuild import Rebuilt, rebuild
 from pabal.store.port import DeliveryView, SetAside
@@ -20,27 +22,17 @@ from pabal.store.sql import SqlStore
 _MOST_SHOWN = 100
 
 
-@click.group(invoke_without_command=True)
-@common_options
-@click.option("--name", help="A name that survives restarts: a restarted recorder takes its own place at once.")
+_ROLE = role_named("recorder")
+
+
+@click.group(invoke_without_command=True, help=help_of(_ROLE))
+@options_of(_ROLE)
 @click.pass_context
 @with_clear_errors
 def recorder(context: click.Context, log_url: str | None, config: Path | None, data: Path, name: str | None) -> None:
-    """Record what happens to deliveries in the store, so that it can be looked up.
-
-    Recorders share the partitions of their topics; more than one is seldom needed.
-    """
-    if context.invoked_subcommand is not None:
-        return
-    settings = settings_of(config)
-    url = url_of(log_url, settings)
-
-    async def main(stopping: asyncio.Event) -> None:
-        async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
-            await check_topics(parts)
-            await run_recorder(parts, stopping, name=name, ready=click.echo)
-
-    run_role(main)
+    """Run the role, unless a command about the store's contents follows."""
+    if context.invoked_subcommand is None:
+        run_alone(_ROLE, log_url=log_url, config=config, data=data, name=name)
 
 
 @recorder.command("rebuild")

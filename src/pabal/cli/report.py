@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from pabal.cli.compose import open_existing_store
 from pabal.cli.options import common_options, settings_of, with_clear_errors
 from pabal.cli.terminal import PlainTable, Terminal, say_json
 from pabal.clock import SystemClock
+from pabal.compose.stores import open_existing_store
 from pabal.dlq.selection import parse_instant
 from pabal.errors import ConfigError
 from pabal.reports.reprocessing import WITHIN, ReprocessingReport, report_reprocessing

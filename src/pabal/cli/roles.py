@@ -1,80 +1,99 @@
-"""`pabal api`, `pabal worker`, `pabal delayline`: the roles, each in a process of its own."""
+"""A command for each role (`pabal api`, `pabal worker`, …), made from the table of roles."""
 
 import asyncio
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pabal.cli.compose import check_topics, open_parts, run_api, run_delayline, run_worker
 from pabal.cli.key import NO_KEYS
-from pabal.cli.listening import listen
 from pabal.cli.options import PORT, common_options, run_role, settings_of, url_of, with_clear_errors
 from pabal.cli.terminal import say
+from pabal.compose.listening import listen
+from pabal.compose.parts import open_parts
+from pabal.compose.roles import Given, Role, role_named
+from pabal.compose.topics import check_topics
+from pabal.config import Settings
+
+_HOST = click.option("--host", help="Address to listen on. Default: [api] host of the configuration (127.0.0.1).")
+_PORT = click.option("--port", type=PORT, help="Port to listen on. Default: [api] port of the configuration (8080).")
+_CHANNEL = click.option(
+    "--channel", "channels", multiple=True, help="Send only this channel; may be repeated. Default: all."
+)
 
 
-@click.command()
-@common_options
-@click.option("--host", help="Address to listen on. Default: [api] host of the configuration (127.0.0.1).")
-@click.option("--port", type=PORT, help="Port to listen on. Default: [api] port of the configuration (8080).")
-@with_clear_errors
-def api(log_url: str | None, config: Path | None, data: Path, host: str | None, port: int | None) -> None:
-    """Accept notifications over HTTP and append them to the log.
-
-    Stateless: run as many as needed behind a load balancer.
-    """
+def run_alone(
+    role: Role,
+    *,
+    log_url: str | None,
+    config: Path | None,
+    data: Path,
+    name: str | None = None,
+    channels: tuple[str, ...] = (),
+    host: str | None = None,
+    port: int | None = None,
+) -> None:
+    """Run one role in this process, until a signal. Raises ConfigError and the like before it is ready."""
     settings = settings_of(config)
     url = url_of(log_url, settings)
 
     async def main(stopping: asyncio.Event) -> None:
         async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
             await check_topics(parts)
-            own_port = settings.api.port if port is None else port
-            with listen(host or settings.api.host, own_port, option="--port") as listening:
-
-                def ready(line: str) -> None:
-                    say(line)
-                    if not settings.api.keys:
-                        say(NO_KEYS)
-
-                await run_api(parts, stopping, listening=listening, ready=ready)
+            with contextlib.ExitStack() as closing:
+                listening = None
+                if "socket" in role.needs:
+                    own_port = settings.api.port if port is None else port
+                    listening = closing.enter_context(listen(host or settings.api.host, own_port, option="--port"))
+                given = Given(listening=listening, name=name, channels=channels, ready=_say_ready(role, settings))
+                await role.run(parts, stopping, given)
 
     run_role(main)
 
 
-@click.command()
-@common_options
-@click.option("--channel", "channels", multiple=True, help="Send only this channel; may be repeated. Default: all.")
-@click.option("--name", help="A name that survives restarts: a restarted worker takes its own place at once.")
-@with_clear_errors
-def worker(log_url: str | None, config: Path | None, data: Path, channels: tuple[str, ...], name: str | None) -> None:
-    """Send deliveries: call the providers, retry, dead-letter.
+def options_of(role: Role) -> Callable[[Any], Any]:
+    """The options of its command, as a decorator: the common ones, and those for what the role needs."""
+    own: list[Callable[[Any], Any]] = []
+    if "socket" in role.needs:
+        own += [_HOST, _PORT]
+    if "channels" in role.needs:
+        own.append(_CHANNEL)
+    if "name" in role.needs:
+        text = f"A name that survives restarts: a restarted {role.title} takes its own place at once."
+        own.append(click.option("--name", help=text))
 
-    Workers share the partitions of their channels; run as many as there are partitions. All of them use one ledger.
-    """
-    settings = settings_of(config)
-    url = url_of(log_url, settings)
+    def decorate(command: Any) -> Any:
+        for option in reversed(own):
+            command = option(command)
+        return common_options(command)
 
-    async def main(stopping: asyncio.Event) -> None:
-        async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
-            await check_topics(parts)
-            await run_worker(parts, stopping, name=name, channels=channels, ready=click.echo)
-
-    run_role(main)
+    return decorate
 
 
-@click.command()
-@common_options
-@click.option("--name", help="A name that survives restarts: a restarted delay line takes its own place at once.")
-@with_clear_errors
-def delayline(log_url: str | None, config: Path | None, data: Path, name: str | None) -> None:
-    """Hold retried and scheduled deliveries until they are due."""
-    settings = settings_of(config)
-    url = url_of(log_url, settings)
+def help_of(role: Role) -> str:
+    """The help text of its command."""
+    return f"{role.summary}\n\n{role.advice}"
 
-    async def main(stopping: asyncio.Event) -> None:
-        async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
-            await check_topics(parts)
-            await run_delayline(parts, stopping, name=name, ready=click.echo)
 
-    run_role(main)
+def _command(role: Role) -> click.Command:
+    @options_of(role)
+    @with_clear_errors
+    def run(**options: Any) -> None:
+        run_alone(role, **options)
+
+    return click.command(role.name, help=help_of(role))(run)
+
+
+def _say_ready(role: Role, settings: Settings) -> Callable[[str], None]:
+    def ready(line: str) -> None:
+        say(line)
+        if "socket" in role.needs and not settings.api.keys:
+            say(NO_KEYS)
+
+    return ready
+
+
+api, worker, delayline = (_command(role_named(name)) for name in ("api", "worker", "delayline"))

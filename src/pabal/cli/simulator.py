@@ -10,9 +10,9 @@ import uvloop
 from rich.live import Live
 from rich.text import Text
 
-from pabal.cli.listening import Place, listen_on
 from pabal.cli.options import PORT, with_clear_errors
 from pabal.cli.terminal import Terminal
+from pabal.compose.listening import Place, listen_on
 from pabal.simulator import Schedule, Simulator, load_schedule
 
 _REFRESH_SECONDS = 0.5

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
-from pabal.cli.compose import create_topics, open_parts
 from pabal.cli.options import common_options, settings_of, url_of, with_clear_errors
 from pabal.cli.terminal import say
+from pabal.compose.parts import open_parts
+from pabal.compose.topics import create_topics
 
 
 @click.group()

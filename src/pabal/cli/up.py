@@ -15,20 +15,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from pabal.cli.compose import (
-    EMBEDDED_PARTITIONS,
-    Parts,
-    check_settings,
-    check_topics,
-    create_topics,
-    open_parts,
-    run_api,
-    run_delayline,
-    run_recorder,
-    run_worker,
-)
 from pabal.cli.key import NO_KEYS
-from pabal.cli.listening import Place, listen_on, url_of_socket
 from pabal.cli.options import PORT, common_options, run_role, settings_of, usable, with_clear_errors
 from pabal.cli.starter import (
     DEVELOPMENT_SENDER,
@@ -40,6 +27,11 @@ from pabal.cli.starter import (
 )
 from pabal.cli.terminal import Terminal, say
 from pabal.clock import SystemClock
+from pabal.compose.listening import Place, listen_on, url_of_socket
+from pabal.compose.parts import Parts, open_parts
+from pabal.compose.providers import check_settings
+from pabal.compose.roles import ROLES, Given
+from pabal.compose.topics import EMBEDDED_PARTITIONS, check_topics, create_topics
 from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.inbox import Inbox
@@ -116,8 +108,7 @@ def up(
 
 async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket, greeting: "Greeting") -> None:
     """Every role, until asked to stop or one fails; greets when the last one is ready."""
-    name = _member_name(parts.log_url)
-    waited_for = 4
+    waited_for = len(ROLES)
 
     def ready(line: str) -> None:
         nonlocal waited_for
@@ -126,11 +117,10 @@ async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.s
         if waited_for == 0:
             greeting.show()
 
+    given = Given(listening=listening, name=_member_name(parts.log_url), ready=ready)
     async with asyncio.TaskGroup() as group:
-        group.create_task(run_api(parts, stopping, listening=listening, ready=ready))
-        group.create_task(run_worker(parts, stopping, name=name, ready=ready))
-        group.create_task(run_delayline(parts, stopping, name=name, ready=ready))
-        group.create_task(run_recorder(parts, stopping, name=name, ready=ready))
+        for role in ROLES:
+            group.create_task(role.run(parts, stopping, given))
         group.create_task(_say_stopping(stopping))
 
 

@@ -12,7 +12,8 @@ from pabal.codec import cut_record, dead_record, read_delivery, read_wait
 from pabal.delayline.returning import Returns
 from pabal.delayline.shelf import Held, Shelf, released
 from pabal.errors import DecodeError, LogUnavailable, OffsetOutOfRange, RecordRefused, UnknownTopic
-from pabal.notification import CLASSES, RUNGS_SECONDS, UNKNOWN_CHANNEL, delay_topic
+from pabal.groups import DELAYLINE_GROUP, delay_topics
+from pabal.notification import UNKNOWN_CHANNEL
 from pabal.offsets.standing import Standstills
 from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.progress import Progress
@@ -21,8 +22,6 @@ from pabal.retry import Wait
 from pabal.runtime import commit_progress, insist, unless_revoked
 
 logger = logging.getLogger(__name__)
-
-GROUP = "pabal.delayline"
 
 COMMIT_EVERY_SECONDS = 1.0
 _POLL_SECONDS = 1.0
@@ -35,11 +34,6 @@ _MOST_HELD = 2000
 """Per partition; beyond it the partition waits in the log. Bounds memory, not the line."""
 _MOST_AHEAD = 20_000
 """Records of a partition beyond the first that waits still: the most that a crash releases twice of it."""
-
-
-def delay_topics() -> list[str]:
-    """The topics of the group."""
-    return [delay_topic(class_, seconds) for class_ in CLASSES for seconds in RUNGS_SECONDS]
 
 
 class DelayLine:
@@ -57,9 +51,9 @@ class DelayLine:
         self._paused: set[TopicPartition] = set()
         self._committed_at = clock.boot_seconds()
         self._released_at = 0.0
-        self._consumer = broker.consumer(GROUP, topics, self, instance=name)
+        self._consumer = broker.consumer(DELAYLINE_GROUP, topics, self, instance=name)
         self._standstills = Standstills(
-            group=GROUP, consumer=self._consumer, reader=broker.reader(), progress=self._progress, clock=clock
+            group=DELAYLINE_GROUP, consumer=self._consumer, reader=broker.reader(), progress=self._progress, clock=clock
         )
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -100,7 +94,7 @@ class DelayLine:
             self._standstills.note(error)
             return ()
         except (LogUnavailable, UnknownTopic) as error:
-            logger.warning("%s: %s", GROUP, error)
+            logger.warning("%s: %s", DELAYLINE_GROUP, error)
             await asyncio.sleep(_POLL_SECONDS)
             return ()
 
@@ -160,7 +154,7 @@ class DelayLine:
                 error_class=error.error_class,
                 message=str(error),
                 at=now,
-                group=GROUP,
+                group=DELAYLINE_GROUP,
             )
             return Held(record=record, wait=Wait(due=now, release_at=now), following=dead)
 
@@ -219,4 +213,4 @@ class DelayLine:
 
     async def _commit(self) -> None:
         self._committed_at = self._clock.boot_seconds()
-        await commit_progress(self._consumer, self._progress, group=GROUP)
+        await commit_progress(self._consumer, self._progress, group=DELAYLINE_GROUP)

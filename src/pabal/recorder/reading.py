@@ -1,22 +1,12 @@
 """Which fact a record of the log tells. Pure."""
 
-from collections.abc import Collection
 from datetime import UTC, datetime
 
 from pabal.broker.port import Record
 from pabal.codec import RECEIPT_SCHEMA, SCHEMA_HEADER, read_delivery, read_event, read_instant, read_receipt
 from pabal.errors import DecodeError
-from pabal.notification import CLASSES, EVENTS_TOPIC, UNKNOWN_CHANNEL, Delivery, dead_topic, deliveries_topic
+from pabal.notification import EVENTS_TOPIC, Delivery
 from pabal.store.port import DeadLettered, StoredFact
-
-
-def recorded_topics(channels: Collection[str]) -> list[str]:
-    """The topics that tell what happened on these channels."""
-    return [
-        *(deliveries_topic(channel, class_) for channel in channels for class_ in CLASSES),
-        *(dead_topic(channel) for channel in (*channels, UNKNOWN_CHANNEL)),
-        EVENTS_TOPIC,
-    ]
 
 
 def read_fact(record: Record) -> StoredFact:

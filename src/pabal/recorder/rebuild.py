@@ -11,11 +11,10 @@ import msgspec
 from pabal.broker.port import Admin, Broker, Record, TopicPartition, Watermarks
 from pabal.clock import Clock
 from pabal.errors import UnknownTopic
+from pabal.groups import RECORDER_GROUP, recorded_topics
 from pabal.offsets.gaps import Gap, find_gaps
 from pabal.offsets.moving import skip_gap
 from pabal.recorder.folding import Folder, place, set_aside
-from pabal.recorder.reading import recorded_topics
-from pabal.recorder.recorder import GROUP
 from pabal.store.port import Store
 
 _BATCH: Final = 1000
@@ -108,7 +107,7 @@ async def _release(
     broker: Broker, admin: Admin, channels: Collection[str], *, by: str, clock: Clock
 ) -> tuple[Gap, ...]:
     """Where the group's next record was deleted, or lies above the end, let it go on with the first there is."""
-    gaps = await find_gaps(admin, {GROUP: recorded_topics(channels)})
+    gaps = await find_gaps(admin, {RECORDER_GROUP: recorded_topics(channels)})
     stuck = tuple(gap for gap in gaps if gap.committed is not None)
     for gap in stuck:
         await skip_gap(broker, gap, by=by, reason="pabal recorder rebuild", at=clock.now())

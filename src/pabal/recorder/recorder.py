@@ -9,18 +9,17 @@ from typing import Final
 from pabal.broker.port import Broker, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.errors import LogUnavailable, OffsetOutOfRange, StoreUnavailable, UnknownTopic
+from pabal.groups import RECORDER_GROUP, recorded_topics
 from pabal.guard import DEFAULT_GUARD, GuardSettings
 from pabal.offsets.standing import Standstills
 from pabal.progress import Progress
 from pabal.recorder.folding import Folder, Follow, Poison, place, set_aside
 from pabal.recorder.holding import Holding
-from pabal.recorder.reading import recorded_topics
 from pabal.runtime import commit_progress, unless_revoked
 from pabal.store.port import Place, Store
 
 logger = logging.getLogger(__name__)
 
-GROUP: Final = "pabal.recorder"
 
 COMMIT_EVERY_SECONDS: Final = 1.0
 
@@ -84,9 +83,9 @@ class Recorder:
         self._is_behind = True
         self._committed_at = clock.boot_seconds()
         self._alarmed_at = float("-inf")
-        self._consumer = broker.consumer(GROUP, recorded_topics(channels), self, instance=name)
+        self._consumer = broker.consumer(RECORDER_GROUP, recorded_topics(channels), self, instance=name)
         self._standstills = Standstills(
-            group=GROUP, consumer=self._consumer, reader=broker.reader(), progress=self._progress, clock=clock
+            group=RECORDER_GROUP, consumer=self._consumer, reader=broker.reader(), progress=self._progress, clock=clock
         )
 
     @property
@@ -105,7 +104,7 @@ class Recorder:
                     task.cancel()
         finally:
             try:
-                await commit_progress(self._consumer, self._progress, group=GROUP)
+                await commit_progress(self._consumer, self._progress, group=RECORDER_GROUP)
             finally:
                 await self._standstills.close()
                 await self._consumer.close()
@@ -148,7 +147,7 @@ class Recorder:
                 await self._go_on()
         if self._clock.boot_seconds() - self._committed_at >= COMMIT_EVERY_SECONDS:
             self._committed_at = self._clock.boot_seconds()
-            await commit_progress(self._consumer, self._progress, group=GROUP)
+            await commit_progress(self._consumer, self._progress, group=RECORDER_GROUP)
         if not self._is_behind and not self._outage_seconds:
             await _wait(stopping, seconds=GATHER_SECONDS)
 
@@ -160,7 +159,7 @@ class Recorder:
             self._standstills.note(error)
             return ()
         except (LogUnavailable, UnknownTopic) as error:
-            logger.warning("%s: %s", GROUP, error)
+            logger.warning("%s: %s", RECORDER_GROUP, error)
             await asyncio.sleep(_POLL_SECONDS)
             return ()
 

@@ -8,5 +8,5 @@ State. None. The id of a call's span is derived from delivery and attempt, so th
 in another process, after a crash, after a redrive, without anyone having passed it on.
 
 Off by default. Roles are handed a `Tracing` or None; only `opentelemetry.py` imports OpenTelemetry, and only an
-exporter in the environment makes `cli/compose.py` import it. Without it the caller's `traceparent` goes on unchanged.
+exporter in the environment makes `compose/parts.py` import it. Without it the caller's `traceparent` goes on unchanged.
 """

@@ -12,6 +12,7 @@ from pabal.broker.port import Broker, Consumer, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.codec import read_delivery
 from pabal.errors import DecodeError, LogUnavailable, OffsetOutOfRange, UnknownTopic
+from pabal.groups import worker_group
 from pabal.guard import Brake
 from pabal.notification import Delivery, NotificationClass, deliveries_topic
 from pabal.offsets.lookback import Lookback
@@ -300,11 +301,6 @@ class Intake:
         if eased:
             await unless_revoked(self._consumer.resume(eased))
             self._paused -= eased
-
-
-def worker_group(channel: str, class_: str) -> str:
-    """The consumer group of one class of one channel."""
-    return f"pabal.worker.{channel}.{class_}"
 
 
 def _read(record: Record) -> Delivery | DecodeError:

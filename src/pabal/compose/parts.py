@@ -1,0 +1,126 @@
+"""What every role of one process shares: the log, the clock, tracing. Here alone it is known which logs there are."""
+
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from pabal.broker.port import Broker
+from pabal.clock import Clock, SystemClock
+from pabal.config import Settings
+from pabal.doctor.log import LooksAtLog
+from pabal.errors import ConfigError
+from pabal.places import without_password
+from pabal.tracing.environment import read_exporters
+from pabal.tracing.port import Tracing
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What every role of one process shares."""
+
+    settings: Settings
+    log_url: str
+    data: Path
+    clock: Clock
+    broker: Broker
+    tracing: Tracing | None = None
+
+
+@contextlib.asynccontextmanager
+async def open_parts(
+    settings: Settings, *, log_url: str, data: Path, environment: Mapping[str, str] = {}
+) -> AsyncIterator[Parts]:
+    """The log and what goes with it, closed at the end. Raises ConfigError, LogUnavailable.
+
+    `environment` is where OpenTelemetry's variables are looked for (none: no tracing).
+    """
+    clock = SystemClock()
+    tracing = open_tracing(environment, log_url=log_url)
+    broker = await open_broker(log_url, settings=settings, clock=clock)
+    try:
+        yield Parts(settings=settings, log_url=log_url, data=data, clock=clock, broker=broker, tracing=tracing)
+    finally:
+        await broker.close()
+        if tracing is not None:
+            await tracing.close()
+
+
+def open_tracing(environment: Mapping[str, str], *, log_url: str) -> Tracing | None:
+    """Tracing as the environment asks for it; None when it does not. Raises ConfigError."""
+    exporters = read_exporters(environment)
+    if not exporters:
+        return None
+    # Imported only when asked for: a process that does not trace pays nothing for those that do.
+    from pabal.tracing.opentelemetry import OpenTelemetryTracing
+
+    return OpenTelemetryTracing.exporting(exporters, log="kafka" if log_url.startswith("kafka:") else "pabal")
+
+
+async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
+    """The log at `url`. Raises ConfigError when it is no such URL, LogUnavailable when it does not answer."""
+    # Each adapter is imported only when used: the other's client library costs memory and start-up time.
+    if url.startswith("sqlite:") and url != "sqlite:":
+        from pabal.broker.sqlite.broker import SqliteBroker
+
+        path = Path(url.removeprefix("sqlite:"))
+        return await SqliteBroker.open(path, clock=clock, session_seconds=settings.log.session_seconds)
+    if match := re.fullmatch(r"kafka://([^/\s]+)/?", url):
+        from pabal.broker.kafka.broker import KafkaBroker
+
+        if "@" in match[1]:
+            raise ConfigError(
+                'kafka:// takes no user and password; they are settings: [log.kafka] "sasl.username", "sasl.password"'
+            )
+
+        return await KafkaBroker.open(
+            match[1],
+            options=settings.log.kafka,
+            group_protocol=settings.log.group_protocol,
+            session_seconds=settings.log.session_seconds,
+        )
+    raise ConfigError(f"{without_password(url)!r} is not a log; write sqlite:PATH or kafka://HOST:PORT")
+
+
+@contextlib.asynccontextmanager
+async def look_at_log(url: str, *, settings: Settings, clock: Clock) -> AsyncIterator[LooksAtLog]:
+    """The log at `url`, to look at it and change nothing. Raises as `open_broker`."""
+    if url.startswith("sqlite:") and url != "sqlite:":
+        from pabal.broker.sqlite.looking import SqliteLook
+
+        look: LooksAtLog = await SqliteLook.open(Path(url.removeprefix("sqlite:")), clock=clock)
+        try:
+            yield look
+        finally:
+            await look.close()
+        return
+    # Kafka is changed by nothing that is asked of it here: no topic is made by asking for one, no group is joined.
+    broker = await open_broker(url, settings=settings, clock=clock)
+    try:
+        yield _BrokerLook(broker)
+    finally:
+        await broker.close()
+
+
+class _BrokerLook:
+    """`LooksAtLog` of a broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        admin, reader = broker.admin(), broker.reader()
+        self.topics, self.watermarks, self.read = admin.topics, admin.watermarks, reader.read
+        self.close = broker.close
+
+
+Ready = Callable[[str], None]
+"""Told once by a role that is ready, with what it is ready for in words without a secret."""
+
+
+def tell_nobody(line: str) -> None:
+    """A `Ready` that nothing comes of."""
+    del line
+
+
+def named(role: str, name: str | None) -> str:
+    """What a role calls itself when it is ready."""
+    return f"{role} {name}" if name else role

@@ -1,0 +1,38 @@
+"""The `recorder` role."""
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+from pabal.compose.parts import Parts, Ready, named, tell_nobody
+from pabal.compose.stores import open_store
+from pabal.places import without_password
+from pabal.recorder.recorder import Recorder
+from pabal.store.sql import store_url
+from pabal.suppressions import Suppressor
+
+
+async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | None, ready: Ready = tell_nobody) -> None:
+    """The `recorder` role."""
+    settings = parts.settings
+    async with contextlib.AsyncExitStack() as closing:
+        store = open_store(settings, parts.data)
+        closing.push_async_callback(store.close)
+        producer = parts.broker.producer()
+        closing.push_async_callback(producer.close)
+        recorder = Recorder(
+            broker=parts.broker,
+            store=store,
+            channels=settings.channels,
+            retention=timedelta(seconds=settings.store.retention_seconds),
+            clock=parts.clock,
+            follow=Suppressor(store=store, producer=producer).follow,
+            guard=settings.guard,
+            name=name,
+        )
+        store_place = without_password(store_url(settings.store.url, data=parts.data))
+        ready(
+            f"{named('recorder', name)} is ready for {', '.join(settings.channels)}; "
+            f"log {parts.log_url}, store {store_place}"
+        )
+        await recorder.run(stopping)

@@ -1,0 +1,102 @@
+"""The roles as a table: `pabal up`, the commands of single roles, their help and the docs are made from it.
+
+A new role is one module beside this one, and one row.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+import msgspec
+
+from pabal.compose.api import run_api
+from pabal.compose.delayline import run_delayline
+from pabal.compose.parts import Parts, Ready, tell_nobody
+from pabal.compose.recorder import run_recorder
+from pabal.compose.worker import run_worker
+
+RoleName = Literal["api", "worker", "delayline", "recorder"]
+
+Need = Literal["socket", "name", "channels"]
+"""What a role is given besides the parts: a socket to serve on, a name that survives restarts, the channels to send."""
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of a role is given. A role takes what it `needs`; the rest is not looked at."""
+
+    listening: socket.socket | None = None
+    name: str | None = None
+    channels: tuple[str, ...] = ()
+    ready: Ready = tell_nobody
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """One role. `title` is what a sentence calls it; `summary` and `advice` are its help."""
+
+    name: RoleName
+    title: str
+    summary: str
+    advice: str
+    needs: frozenset[Need]
+    run: Callable[[Parts, asyncio.Event, Given], Coroutine[Any, Any, None]]
+
+
+async def _api(parts: Parts, stopping: asyncio.Event, given: Given) -> None:
+    assert given.listening is not None
+    await run_api(parts, stopping, listening=given.listening, ready=given.ready)
+
+
+async def _worker(parts: Parts, stopping: asyncio.Event, given: Given) -> None:
+    await run_worker(parts, stopping, name=given.name, channels=given.channels, ready=given.ready)
+
+
+async def _delayline(parts: Parts, stopping: asyncio.Event, given: Given) -> None:
+    await run_delayline(parts, stopping, name=given.name, ready=given.ready)
+
+
+async def _recorder(parts: Parts, stopping: asyncio.Event, given: Given) -> None:
+    await run_recorder(parts, stopping, name=given.name, ready=given.ready)
+
+
+ROLES: tuple[Role, ...] = (
+    Role(
+        name="api",
+        title="API",
+        summary="Accept notifications over HTTP and append them to the log.",
+        advice="Stateless: run as many as needed behind a load balancer.",
+        needs=frozenset({"socket"}),
+        run=_api,
+    ),
+    Role(
+        name="worker",
+        title="worker",
+        summary="Send deliveries: call the providers, retry, dead-letter.",
+        advice="Workers share the partitions of their channels; run as many as there are partitions. All of them use "
+        "one ledger.",
+        needs=frozenset({"name", "channels"}),
+        run=_worker,
+    ),
+    Role(
+        name="delayline",
+        title="delay line",
+        summary="Hold retried and scheduled deliveries until they are due.",
+        advice="Delay lines share the partitions of their topics; more than one is seldom needed.",
+        needs=frozenset({"name"}),
+        run=_delayline,
+    ),
+    Role(
+        name="recorder",
+        title="recorder",
+        summary="Record what happens to deliveries in the store, so that it can be looked up.",
+        advice="Recorders share the partitions of their topics; more than one is seldom needed.",
+        needs=frozenset({"name"}),
+        run=_recorder,
+    ),
+)
+"""In the order in which a delivery meets them."""
+
+
+def role_named(name: RoleName) -> Role:
+    """The role of that name."""
+    return next(role for role in ROLES if role.name == name)

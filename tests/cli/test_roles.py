@@ -1,0 +1,42 @@
+"""The table of roles: each is a command of its own and a part of `pabal up`, and the docs name it."""
+
+from pathlib import Path
+from typing import get_args
+
+import click
+import pytest
+
+from pabal.cli.main import main
+from pabal.compose.roles import ROLES, Need, Role, RoleName, role_named
+
+ROOT = Path(__file__).parents[2]
+OPTIONS: dict[Need, set[str]] = {"socket": {"host", "port"}, "name": {"name"}, "channels": {"channels"}}
+
+
+def test_the_names_are_those_of_the_table() -> None:
+    assert [role.name for role in ROLES] == list(get_args(RoleName))
+    assert [role_named(role.name) for role in ROLES] == list(ROLES)
+
+
+@pytest.mark.parametrize("role", ROLES, ids=[role.name for role in ROLES])
+def test_a_role_is_a_command_with_the_options_that_it_needs(role: Role) -> None:
+    command = main.commands[role.name]
+    options = {parameter.name for parameter in command.params}
+    wanted = set().union(*(OPTIONS[need] for need in role.needs))
+
+    assert options - {"log_url", "config", "data"} == wanted
+    assert command.help is not None
+    assert command.help.startswith(role.summary)
+    assert isinstance(command, click.Command)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/kafka.md", "ARCHITECTURE.md"])
+def test_the_docs_name_every_role(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+
+    assert [role.name for role in ROLES if role.name not in text] == []
+
+
+def test_the_first_help_text_names_every_role() -> None:
+    assert main.help is not None
+    assert [role.name for role in ROLES if f"`pabal {role.name}`" not in main.help] == []
