@@ -5,17 +5,22 @@ these tests have seen. What is overridden: the four moments of the transport, an
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from pabal.serving.limits import Limits
 from pabal.serving.refusal import RefusalCode, render
+from pabal.serving.turns import Turns
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 _ONCE: Final = frozenset({b"authorization", b"content-encoding", b"content-length", b"host", b"idempotency-key"})
 """Fields of which two cannot both be meant (RFC 9110 §5.3: none of them is a list)."""
@@ -34,6 +39,8 @@ class BoundedConfig(uvicorn.Config):
     limits: Limits
     lingering: set["Connection"]
     """Refused connections that are about to be closed. Not among uvicorn's own, which count."""
+    turns: Turns
+    """Begins the requests of all connections."""
     warned_at: float = float("-inf")
     """When it was last said that there is no more room."""
 
@@ -169,6 +176,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
         if self.cycle.response_complete:
             self._idle_since = self.loop.time()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+        """Begin to answer a request, in its turn."""
+        self._bounds.turns.begin(functools.partial(super()._start_asgi_task, cycle, app))
 
     def on_response_complete(self) -> None:
         """Go on with the next request that waits; after the last, with the last words if there are any."""

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from pabal.serving.connection import BoundedConfig, Connection
 from pabal.serving.limits import Limits, descriptor_limit, limits_for
+from pabal.serving.turns import Turns
 
 _LOOK_EVERY_TICKS = 5
 """Uvicorn ticks ten times a second."""
@@ -34,7 +35,7 @@ async def serve(
         timeout_graceful_shutdown=5,
         backlog=bounds.waiting,
     )
-    config.limits, config.lingering = bounds, set()
+    config.limits, config.lingering, config.turns = bounds, set(), Turns()
     server = _Server(config)
     with listening:
         serving = asyncio.create_task(server.serve(sockets=[listening]))
