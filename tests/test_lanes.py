@@ -95,3 +95,21 @@ def test_the_same_order_key_of_two_tenants_is_two_lanes() -> None:
     lanes.put("b", class_="bulk", key="order-17", tenant="b")
 
     assert {lanes.take(), lanes.take()} == {"a", "b"}
+
+
+def test_a_class_that_is_held_gives_out_nothing_and_goes_on_in_order() -> None:
+    lanes: Lanes[str] = Lanes(WEIGHTS)
+    lanes.put("before", class_="critical", key="ana")
+    assert lanes.take() == "before"
+    lanes.put("first", class_="critical", key="ana")
+    lanes.put("second", class_="critical", key="ana")
+    lanes.put("other", class_="bulk", key="bo")
+
+    lanes.hold("critical")
+    lanes.leave(class_="critical", key="ana")
+    assert [lanes.take(), lanes.take()] == ["other", None]
+
+    lanes.let_go("critical")
+    assert [lanes.take(), lanes.take()] == ["first", None]
+    lanes.leave(class_="critical", key="ana")
+    assert lanes.take() == "second"

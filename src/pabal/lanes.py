@@ -18,6 +18,8 @@ class Lanes(Generic[Item]):
 
     def __init__(self, weights: Mapping[str, int]) -> None:
         self._weights = dict(weights)
+        # What each class may take in a round: its weight, or nothing while it is held.
+        self._share = dict(weights)
         self._credit = dict(weights)
         self._ready: dict[str, _Turns[Item]] = {name: _Turns() for name in weights}
         # A key is present while one of its items is out or ready; its deque holds those behind.
@@ -39,8 +41,16 @@ class Lanes(Generic[Item]):
                 if ready.turns and self._credit[name] > 0:
                     self._credit[name] -= 1
                     return ready.take()
-            self._credit.update(self._weights)
+            self._credit.update(self._share)
         return None
+
+    def hold(self, class_: str) -> None:
+        """Give out no item of this class until `let_go`; its items keep their order."""
+        self._share[class_] = self._credit[class_] = 0
+
+    def let_go(self, class_: str) -> None:
+        """Give out items of this class again."""
+        self._share[class_] = self._credit[class_] = self._weights[class_]
 
     def leave(self, *, class_: str, key: Hashable, tenant: Hashable = None) -> None:
         """An item that was taken is finished with: the next of its lane may go."""

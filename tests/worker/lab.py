@@ -32,6 +32,7 @@ from pabal.notification import (
 from pabal.outcome import Accepted, Outcome
 from pabal.policy import DEFAULT_CLASSES
 from pabal.topics.spec import topics_for
+from pabal.worker.channel import WorkerChannel
 from pabal.worker.deliver import Carrier
 from pabal.worker.worker import Worker
 
@@ -158,13 +159,14 @@ class WorkerLab:
         )
 
     @contextlib.asynccontextmanager
-    async def running(self, *providers: Provider, **settings: Any) -> AsyncIterator["asyncio.Event"]:
-        """A worker that runs, and is stopped at the end (or by the event that this yields)."""
+    async def running(self, *providers: Provider, **settings: Any) -> AsyncIterator[WorkerChannel]:
+        """The webhook channel of a worker that runs, and is stopped at the end."""
         stopping = asyncio.Event()
         async with self.ledger() as ledger, asyncio.TaskGroup() as group:
-            group.create_task(self.worker(ledger, *providers, **settings).run(stopping))
+            worker = self.worker(ledger, *providers, **settings)
+            group.create_task(worker.run(stopping))
             try:
-                yield stopping
+                yield worker.channels["webhook"]
             finally:
                 stopping.set()
 

@@ -61,13 +61,13 @@ class Rates:
     def is_used_up(self) -> bool:
         """Whether no worker may call at the moment."""
         now = self.clock.boot_seconds()
-        rates = [each.rate for worker in self.members for each in worker._guards[0]._providers.values()]
+        rates = [each.rate for worker in self.members for each in worker.channels["webhook"]._guard._providers.values()]
         return all(rate.ready_in(now) > 0 for rate in rates)
 
 
 def owned(worker: Worker) -> int:
     """How many partitions of the topic in use a worker has."""
-    return next(intake.partitions for intake in worker._intakes if intake.class_ == "critical")
+    return worker.channels["webhook"].intakes["critical"].partitions
 
 
 async def test_two_workers_share_a_providers_rate_and_who_stays_takes_over_all_of_it(tmp_path: Path) -> None:

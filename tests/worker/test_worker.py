@@ -36,8 +36,8 @@ async def test_what_was_sent_before_a_stop_is_told_and_committed_before_the_end(
             async def close(self) -> None:
                 await producer.close()
 
-        for dispatch in worker._dispatches:
-            dispatch._deliverer._producer = Slow()
+        for channel in worker.channels.values():
+            channel._dispatch._deliverer._producer = Slow()
         await lab.append(a_delivery())
         stopping = asyncio.Event()
         running = asyncio.create_task(worker.run(stopping))
@@ -297,8 +297,11 @@ async def test_what_cannot_be_read_stays_out_of_the_dead_topic_until_the_brake_i
         producer = lab.broker.producer()
         await producer.append([NewRecord(topic=WEBHOOK_TOPIC, key=None, value=b"{}") for _ in range(200)])
         await lab.append(a_delivery())
-        async with lab.running(Provider(), guard={"brake_records": 20}):
-            await lab.until_told("sent")  # It was read with them.
+        async with lab.running(Provider(), guard={"brake_records": 20}) as channel:
+            # The delivery was read with them, and waits with them.
+            await eventually(lambda: channel.intakes["critical"].in_flight == 201)
+            await lab.append(a_delivery(1, class_="bulk"))
+            await lab.until_told("sent")
             assert await lab.records("pabal.dead.webhook") == []
 
             released = BrakeState(state="released", at=datetime.now(UTC), reason="known")
@@ -307,6 +310,7 @@ async def test_what_cannot_be_read_stays_out_of_the_dead_topic_until_the_brake_i
             while len(await lab.records("pabal.dead.webhook")) < 200:
                 assert asyncio.get_running_loop().time() < deadline
                 await asyncio.sleep(0.02)
+            await lab.until_told("sent", count=2)
 
 
 async def test_a_brake_that_was_on_before_the_start_holds_from_the_first_record_on(

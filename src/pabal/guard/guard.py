@@ -188,6 +188,14 @@ class Guard:
         """Whether a provider would take a call now. If every one is shut, that call finds out whether it still is."""
         return any(provider.is_free(now) for provider in self._providers.values())
 
+    def throttle(self, provider: str, per_second: float | None) -> None:
+        """Allow a provider at most `per_second` calls, by all workers together (None: its configured rate again).
+
+        It holds from the next `share_rates` on. A configured rate that is lower stays. Raises KeyError for a provider
+        that this channel does not have.
+        """
+        self._providers[provider].throttle(per_second)
+
     def share_rates(self, share: float) -> None:
         """This worker has `share` (0 to 1) of the channel's partitions, and so of the rates."""
         for provider in self._providers.values():
@@ -195,7 +203,7 @@ class Guard:
 
     @property
     def has_rates(self) -> bool:
-        """Whether any rate is configured."""
+        """Whether any rate is configured, or any provider is throttled."""
         return any(provider.has_rates for provider in self._providers.values())
 
     def forget_idle(self, now: float) -> None:

@@ -32,7 +32,18 @@ class Guarded(msgspec.Struct, frozen=True, kw_only=True):
 class GuardedProvider(Callee):
     """A provider, the hosts behind it, and the tenants whose settings are at fault."""
 
-    __slots__ = ("_answered_at", "_circuit", "_most", "_random", "_rates", "_say", "host_of", "hosts", "tenants")
+    __slots__ = (
+        "_answered_at",
+        "_circuit",
+        "_most",
+        "_random",
+        "_rates",
+        "_say",
+        "_throttle",
+        "host_of",
+        "hosts",
+        "tenants",
+    )
 
     def __init__(
         self,
@@ -71,6 +82,7 @@ class GuardedProvider(Callee):
         self.hosts.share_rate(settings.host_rate_per_second)
         self.tenants: Memory[str, Callee] = Memory(most=MOST_TENANTS)
         self._rates = (guarded.rate_per_second, settings.host_rate_per_second)
+        self._throttle: float | None = None
         self._answered_at: float | None = None
         self._most, self._circuit, self._random, self._say = concurrency, circuit, random, on_change
         if guarded.host_of is not None:
@@ -122,15 +134,19 @@ class GuardedProvider(Callee):
         )
         at_host.end(outcome, fault, self.hosts, began=began, now=now)
 
+    def throttle(self, per_second: float | None) -> None:
+        """See `Guard.throttle`."""
+        self._throttle = per_second
+
     def share_rates(self, share: float) -> None:
         """See `Guard.share_rates`."""
-        self.rate.per_second = _shared(self._rates[0], share)
+        self.rate.per_second = _shared(_lower(self._rates[0], self._throttle), share)
         self.hosts.share_rate(_shared(self._rates[1], share))
 
     @property
     def has_rates(self) -> bool:
-        """Whether any rate is configured."""
-        return any(rate is not None for rate in self._rates)
+        """Whether a rate is configured, or the provider is throttled."""
+        return self._throttle is not None or any(rate is not None for rate in self._rates)
 
     def forget_idle(self, now: float) -> None:
         """See `Guard.forget_idle`."""
@@ -172,6 +188,12 @@ class GuardedProvider(Callee):
         recent = [host for host in self.hosts.by_name.values() if now - host.used_at < IDLE_SECONDS]
         shut = sum(host.state != "closed" for host in recent)
         return shut >= _MANY_HOSTS and shut >= _MOST_OF_THEM * len(recent)
+
+
+def _lower(rate: float | None, other: float | None) -> float | None:
+    if rate is None or other is None:
+        return other if rate is None else rate
+    return min(rate, other)
 
 
 def _shared(rate: float | None, share: float) -> float | None:

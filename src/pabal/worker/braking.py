@@ -6,18 +6,16 @@ well. `pabal brake release` writes the answer under the same key. A worker that 
 
 import asyncio
 import logging
-from collections.abc import Collection
 
 from pabal.brakes import BrakeState, brake_key, brake_record, how_to_release, read_brake
 from pabal.broker.port import NewRecord, Producer, Reader
 from pabal.clock import Clock
 from pabal.errors import DecodeError, LogError
-from pabal.notification import OPS_TOPIC
+from pabal.notification import OPS_TOPIC, NotificationClass
 from pabal.ops import LOOK_EVERY_SECONDS, OpsTail
 from pabal.runtime import insist
 from pabal.unreadable import Unreadable
-from pabal.worker.dispatch import Dispatch
-from pabal.worker.intake import Intake
+from pabal.worker.channel import WorkerChannel
 
 logger = logging.getLogger(__name__)
 
@@ -32,19 +30,18 @@ class Braking:
         self._producer = producer
         self._clock = clock
         self._braked: asyncio.Queue[NewRecord] = asyncio.Queue()
-        self._intakes: dict[bytes, tuple[Intake, Dispatch]] = {}
+        self._classes: dict[bytes, tuple[WorkerChannel, NotificationClass]] = {}
 
-    def attend(self, intakes: Collection[Intake], dispatch: Dispatch) -> None:
-        """These are to hear of their brakes."""
-        for intake in intakes:
-            self._intakes[brake_key(intake.channel, intake.class_)] = (intake, dispatch)
+    def attend(self, channel: WorkerChannel) -> None:
+        """Let the classes of this channel obey their brakes."""
+        for class_ in channel.intakes:
+            self._classes[brake_key(channel.name, class_)] = (channel, class_)
 
-    def on_braked(self, intake: Intake, error: DecodeError) -> None:
-        """An intake has braked by itself."""
-        reason = f"{intake.brake.unreadable} of {intake.brake.read} records cannot be read, such as: {error}"
+    def on_braked(self, channel: WorkerChannel, class_: NotificationClass, reason: str) -> None:
+        """A class was braked here, and is held."""
         state = BrakeState(state="braked", at=self._clock.now(), reason=reason)
-        self._say(intake, reason)
-        self._braked.put_nowait(brake_record(intake.channel, intake.class_, state))
+        self._say(channel, class_, reason)
+        self._braked.put_nowait(brake_record(channel.name, class_, state))
 
     async def run(self) -> None:
         """Tell and hear, until cancelled."""
@@ -62,11 +59,11 @@ class Braking:
                 except DecodeError as error:
                     self.unreadable.note(record, error)
                     continue
-                if state is not None and record.key in self._intakes:
+                if state is not None and record.key in self._classes:
                     heard[record.key] = state
         finally:  # Also when the log went away in the middle: it is not read again.
             for key, state in heard.items():
-                self._apply(*self._intakes[key], state)
+                self._apply(*self._classes[key], state)
 
     async def _publish(self) -> None:
         while True:
@@ -81,20 +78,19 @@ class Braking:
                 logger.warning("cannot read %s: %s", OPS_TOPIC, error)
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
-    def _apply(self, intake: Intake, dispatch: Dispatch, state: BrakeState) -> None:
+    def _apply(self, channel: WorkerChannel, class_: NotificationClass, state: BrakeState) -> None:
         if state.state == "braked":
-            if not intake.is_braked:
-                intake.hold("brake")
-                self._say(intake, state.reason)
+            if "brake" not in channel.holds(class_):
+                channel.hold(class_, "brake")
+                self._say(channel, class_, state.reason)
             return
         now = self._clock.now()
         left = ((state.until or now) - now).total_seconds()
-        intake.brake.release(until=self._clock.boot_seconds() + left)
-        if intake.is_braked:
-            intake.let_go("brake")
-            dispatch.release_withheld()
-            logger.warning("brake released: %s %s: %s", intake.channel, intake.class_, state.reason)
+        channel.trust(class_, until=self._clock.boot_seconds() + left)
+        if "brake" in channel.holds(class_):
+            channel.let_go(class_, "brake")
+            logger.warning("brake released: %s %s: %s", channel.name, class_, state.reason)
 
-    def _say(self, intake: Intake, reason: str) -> None:
-        name = f"{intake.channel} {intake.class_}"
+    def _say(self, channel: WorkerChannel, class_: NotificationClass, reason: str) -> None:
+        name = f"{channel.name} {class_}"
         logger.error("brake on: %s takes nothing more: %s. %s", name, reason, how_to_release(name))

@@ -14,7 +14,7 @@ from pabal.errors import DecodeError
 from pabal.guard import Callee, Full, Guard, InLine, NoSuchProvider, ParkFor, Permit, Shut
 from pabal.lanes import Lanes
 from pabal.ledger.protocol import Held
-from pabal.notification import Delivery
+from pabal.notification import Delivery, NotificationClass
 from pabal.outcome import DeadLetter, Park, Verdict
 from pabal.retry import end_of_park
 from pabal.worker.deliver import Deliverer, End
@@ -67,7 +67,8 @@ class Dispatch:
         self._lines: Lines[Item] = Lines()
         self._refused: list[tuple[Item, Verdict, str | None]] = []
         self._is_refusing = False
-        self._withheld: list[Item] = []
+        # Of each class that is held: what had left its lane and had no call slot yet.
+        self._held: dict[NotificationClass, list[Item]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._untold: list[tuple[Item, End]] = []
         self._is_telling = False
@@ -108,11 +109,25 @@ class Dispatch:
         """Start nothing more."""
         self._stopped = True
 
-    def release_withheld(self) -> None:
-        """The brake was released: unreadable records that waited for a person go to the dead topic after all."""
-        self._again.extend(self._withheld)
-        self._withheld.clear()
-        self._start()
+    def hold(self, class_: NotificationClass) -> None:
+        """Start nothing more of this class, until `let_go`: what waits here goes on waiting, in its order.
+
+        What has a call slot by now, or is about to be parked, goes on to its end.
+        """
+        if class_ in self._held:
+            return
+        self._lanes.hold(class_)
+        of_class = [item for item in self._again if item.intake.class_ == class_]
+        self._again = deque(item for item in self._again if item.intake.class_ != class_)
+        of_class += self._lines.take_out(lambda item: item.intake.class_ == class_)
+        self._held[class_] = of_class
+
+    def let_go(self, class_: NotificationClass) -> None:
+        """Go on with this class. Harmless when it was not held."""
+        if class_ in self._held:
+            self._again.extend(self._held.pop(class_))
+            self._lanes.let_go(class_)
+            self._start()
 
     def _start(self) -> None:
         """Fill the free call slots."""
@@ -131,9 +146,7 @@ class Dispatch:
             if not item.intake.is_current(item):
                 self._end(item)  # Its partition has gone to another member, who has it too.
             elif isinstance(item.delivery, DecodeError):
-                if not item.intake.is_braked:
-                    return item, None
-                self._withheld.append(item)
+                return item, None
             else:
                 match self._admit(item.delivery):
                     case Permit() as permit:
@@ -350,7 +363,7 @@ class Dispatch:
         self._lanes.leave(class_=item.intake.class_, key=item.lane, tenant=item.tenant)
 
     def _ask_again(self, item: Item) -> None:
-        self._again.append(item)
+        self._held.get(item.intake.class_, self._again).append(item)
         self._start()
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -26,8 +26,11 @@ logger = logging.getLogger(__name__)
 COMMIT_EVERY_SECONDS = 1.0
 """How often progress is committed: what a crash replays is about that much, and the ledger answers for it."""
 
-Hold = Literal["guard", "brake"]
-"""Why an intake takes nothing: every provider of its channel refuses, or too much of what it reads is unreadable."""
+HoldReason = Literal["brake", "directive"]
+"""Why a class is held: too much of what it reads is unreadable, or a person said so."""
+
+IdleReason = HoldReason | Literal["guard"]
+"""Why an intake takes nothing: its class is held, or every provider of its channel refuses."""
 
 _POLL_SECONDS = 1.0
 _PAUSED_POLL_SECONDS = 0.1
@@ -60,8 +63,8 @@ class Intake:
     """A member of one class's consumer group, with a window on what it has in flight.
 
     It can be held back, for as many reasons as there are: then it stays a member and takes nothing. `brake` counts what
-    cannot be read, and `on_braked` hears when that is too much: a person must let it go again. `on_owned` hears when
-    it has other partitions than before.
+    cannot be read, and `on_braked` hears when that is too much: it holds the class until a person has looked.
+    `on_owned` hears when the intake has other partitions than before.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Intake:
         put: Put,
         instance: str | None,
         brake: Brake,
-        on_braked: Callable[["Intake", DecodeError], None],
+        on_braked: Callable[[DecodeError], None],
         on_owned: Callable[[], None],
         ledger: Knows,
         clock: Clock,
@@ -92,7 +95,7 @@ class Intake:
         self._put = put
         self._in_flight = 0
         self._room = asyncio.Event()
-        self._holds: set[Hold] = set()
+        self._holds: set[IdleReason] = set()
         self._let_go = asyncio.Event()
         self.brake = brake
         self._on_braked = on_braked
@@ -173,20 +176,20 @@ class Intake:
         """Whether the item's partition is still held under the assignment it was read in."""
         return self._progress.get(item.origin.topic_partition) is item.progress
 
-    def hold(self, why: Hold) -> None:
+    def hold(self, reason: IdleReason) -> None:
         """Take nothing more, until `let_go`."""
-        self._holds.add(why)
+        self._holds.add(reason)
 
-    def let_go(self, why: Hold) -> None:
+    def let_go(self, reason: IdleReason) -> None:
         """Go on, unless there is another reason not to. Harmless when it was not held."""
-        if why in self._holds:
-            self._holds.remove(why)
+        if reason in self._holds:
+            self._holds.remove(reason)
             self._let_go.set()
 
     @property
-    def is_braked(self) -> bool:
-        """Whether unreadable records wait for a person."""
-        return "brake" in self._holds
+    def holds(self) -> Collection[IdleReason]:
+        """Why it takes nothing at the moment; empty: it takes what comes."""
+        return self._holds
 
     @property
     def partitions(self) -> int:
@@ -248,10 +251,9 @@ class Intake:
             )
         self._in_flight += len(items)
         now = self._clock.boot_seconds()
-        if self.brake.note(read=len(items), unreadable=unreadable, now=now) and not self.is_braked:
+        if self.brake.note(read=len(items), unreadable=unreadable, now=now) and "brake" not in self._holds:
             assert first_error is not None
-            self.hold("brake")
-            self._on_braked(self, first_error)
+            self._on_braked(first_error)
         self._put(items)
 
     async def _sit_out(self, stopping: asyncio.Event) -> None:

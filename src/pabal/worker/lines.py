@@ -64,6 +64,19 @@ class Lines(Generic[Item]):
         """It has no room after all."""
         self.stirred.pop(callee, None)
 
+    def take_out(self, is_meant: Callable[[Item], bool]) -> list[Item]:
+        """Take out all that are meant, wherever they stand: each line's in order, line after line."""
+        taken = []
+        for callee, line in [*self._lines.items()]:
+            out = [item for item in line if is_meant(item)]
+            if out:
+                taken += out
+                self._lines[callee] = deque(item for item in line if not is_meant(item))
+                if not self._lines[callee]:
+                    del self._lines[callee]
+                    self.stirred.pop(callee, None)
+        return taken
+
     def trim(self, room: Callable[[Callee], int], *, limit: int) -> Iterator[tuple[Callee, Item]]:
         """Take out, from the end, those for whom there is no room in their line; no more than `limit` of all."""
         for callee in [*self._lines]:

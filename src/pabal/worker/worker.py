@@ -5,23 +5,21 @@ import functools
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from pabal.broker.port import Broker
 from pabal.clock import Clock
 from pabal.config import ChannelSettings, WorkerSettings
-from pabal.guard import DEFAULT_GUARD, Brake, Callee, Guard, Guarded, GuardSettings
+from pabal.guard import DEFAULT_GUARD, Callee, GuardSettings
 from pabal.ledger.port import Ledger
-from pabal.notification import CLASSES, Content, NotificationClass, TemplateRef
+from pabal.notification import Content, NotificationClass, TemplateRef
 from pabal.policy import ClassSettings
-from pabal.providers.port import KnowsHosts
 from pabal.runtime import insist
 from pabal.tracing.port import Tracing
 from pabal.worker.braking import Braking
-from pabal.worker.deliver import Carrier, Deliverer
-from pabal.worker.dispatch import Dispatch
+from pabal.worker.channel import WorkerChannel
+from pabal.worker.deliver import Carrier
 from pabal.worker.intake import COMMIT_EVERY_SECONDS, Intake
-from pabal.worker.rates import SharedRates
 from pabal.worker.recovering import Recovering
 
 logger = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ _REASON_SHOWN = 200
 
 
 class Worker:
-    """Sends the deliveries of the channels it is given. `run` once."""
+    """Sends the deliveries of the channels it is given. `run` once. `channels` can be held and slowed meanwhile."""
 
     def __init__(
         self,
@@ -55,65 +53,33 @@ class Worker:
         self._settings = settings
         self._clock = clock
         self._producer = broker.producer()
-        weights: dict[str, int] = {class_: classes[class_].weight for class_ in CLASSES}
         self._admin = broker.admin()
         self._reader = broker.reader()
         self._braking = Braking(reader=self._reader, producer=self._producer, clock=clock)
         self._recovering = Recovering(producer=self._producer, clock=clock)
-        self._dispatches: list[Dispatch] = []
-        self._guards: list[Guard] = []
-        self._rates: list[SharedRates] = []
-        self._intakes: list[Intake] = []
-        for channel, carrier in carriers.items():
-            deliverer = Deliverer(
+        self.channels: Mapping[str, WorkerChannel] = {
+            channel: WorkerChannel(
+                channel,
                 carrier=carrier,
+                concurrency=channels[channel].concurrency,
+                window=settings.window,
                 classes=classes,
-                ledger=ledger,
+                broker=broker,
                 producer=self._producer,
+                ledger=ledger,
                 find_template=find_template,
                 clock=clock,
                 tracing=tracing,
-            )
-            channel_guard = Guard(
-                providers={name: _guarded(each) for name, each in carrier.by_name.items()},
-                concurrency=channels[channel].concurrency,
-                settings=guard,
+                guard=guard,
                 random=random,
                 on_change=functools.partial(self._on_change, channel),
+                on_braked=self._braking.on_braked,
+                instance=name,
             )
-            dispatch = Dispatch(
-                deliverer=deliverer,
-                guard=channel_guard,
-                channel=channel,
-                concurrency=channels[channel].concurrency,
-                most_in_line=settings.window // 2,
-                weights=weights,
-                clock=clock,
-            )
-            rates = SharedRates(channel_guard)
-            intakes = [
-                Intake(
-                    broker=broker,
-                    channel=channel,
-                    class_=class_,
-                    window=settings.window,
-                    put=dispatch.put,
-                    instance=name,
-                    brake=Brake(ratio=guard.brake_ratio, records=guard.brake_records),
-                    on_braked=self._braking.on_braked,
-                    on_owned=rates.settle,
-                    ledger=ledger,
-                    clock=clock,
-                )
-                for class_ in CLASSES
-            ]
-            dispatch.feed_from(intakes)
-            rates.attend(intakes)
-            self._braking.attend(intakes, dispatch)
-            self._dispatches.append(dispatch)
-            self._guards.append(channel_guard)
-            self._rates.append(rates)
-            self._intakes += intakes
+            for channel, carrier in carriers.items()
+        }
+        for each in self.channels.values():
+            self._braking.attend(each)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Send until `stopping` is set, then drain, commit and leave. Raises what made it fail, in order as well."""
@@ -126,8 +92,8 @@ class Worker:
                     group.create_task(intake.run(stopping, drained))
                 duties = (self._commit, self._watch_calls, self._prune, self._braking.run, self._recovering.run)
                 upkeep = [group.create_task(each()) for each in duties]
-                upkeep += [group.create_task(rates.follow(self._admin)) for rates in self._rates]
-                upkeep += [group.create_task(_raise(dispatch.failure)) for dispatch in self._dispatches]
+                upkeep += [group.create_task(each.follow_rates(self._admin)) for each in self.channels.values()]
+                upkeep += [group.create_task(_raise(each.failure)) for each in self.channels.values()]
                 await stopping.wait()
                 await self._drain()
                 drained.set()
@@ -146,11 +112,16 @@ class Worker:
         _say_change(callee, now)
         self._recovering.on_change(channel, callee)
 
+    @property
+    def _intakes(self) -> Sequence[Intake]:
+        return [intake for channel in self.channels.values() for intake in channel.intakes.values()]
+
     async def _drain(self) -> None:
-        for dispatch in self._dispatches:
-            dispatch.stop()
+        channels = self.channels.values()
+        for channel in channels:
+            channel.stop()
         deadline = self._settings.drain_seconds
-        late = sum(await asyncio.gather(*(dispatch.drain(deadline_seconds=deadline) for dispatch in self._dispatches)))
+        late = sum(await asyncio.gather(*(channel.drain(deadline_seconds=deadline) for channel in channels)))
         if late:
             logger.warning("%d deliveries had not ended after %.0f s; they come again", late, deadline)
 
@@ -163,10 +134,8 @@ class Worker:
     async def _watch_calls(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_EVERY_SECONDS)
-            for dispatch in self._dispatches:
-                dispatch.cancel_overdue()
-            for guard in self._guards:
-                guard.forget_idle(self._clock.boot_seconds())
+            for channel in self.channels.values():
+                channel.watch()
 
     async def _prune(self) -> None:
         while True:
@@ -174,15 +143,6 @@ class Worker:
             if pruned:
                 logger.info("forgot %d deliveries whose time is over", pruned)
             await asyncio.sleep(_PRUNE_EVERY_SECONDS)
-
-
-def _guarded(carrier: Carrier) -> Guarded:
-    provider = carrier.provider
-    return Guarded(
-        host_of=provider.host_of if isinstance(provider, KnowsHosts) else None,
-        weight=carrier.weight,
-        rate_per_second=carrier.rate_per_second,
-    )
 
 
 def _say_change(callee: Callee, now: float) -> None:
