@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from pabal.clock import ManualClock
+from pabal.groups import worker_group
 from pabal.notification import NotificationClass
 from pabal.outcome import Accepted, Outcome
 from pabal.worker.channel import WorkerChannel
-from pabal.worker.intake import worker_group
 from tests.waiting import eventually
 from tests.worker.lab import WEBHOOK_TOPIC, Provider, WorkerLab, a_delivery
 
