@@ -86,7 +86,7 @@ from pabal.templates import TemplateLibrary, template_record
 from pabal.testing.kafka import KafkaCluster
 from pabal.topics.spec import topics_for
 from pabal.worker.braking import Braking
-from pabal.worker.deliver import Carrier
+from pabal.worker.carrier import Carrier
 from pabal.worker.worker import Worker
 from tests.attack.mutated import BROKEN, mutated, topics_of
 from tests.conftest import skip_without_kafka

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pabal.guard import GuardSettings, InLine, ParkFor, Permit
+from pabal.guard import GuardSettings, InQueue, ParkFor, Permit
 from pabal.guard import hosts as module
 from pabal.outcome import Accepted, Deferred, Outcome
 from tests.guard.lab import DOWN, GONE, LOST, REFUSED, Lab, permits
@@ -64,7 +64,7 @@ def test_a_refusal_that_is_nearly_over_is_waited_for_in_line() -> None:
     lab.now += 3.5
 
     answer = lab.ask()
-    assert isinstance(answer, InLine)
+    assert isinstance(answer, InQueue)
     assert answer.callee.name == "hooks a"
 
 
@@ -93,7 +93,7 @@ def test_a_host_that_is_back_is_asked_by_probes_and_begins_low() -> None:
     lab.now += 5.1
 
     probes = [lab.permit() for _ in range(3)]
-    assert isinstance(lab.ask(), InLine)
+    assert isinstance(lab.ask(), InQueue)
     for probe in probes:
         probe.call(lab.now)
         probe.end(Accepted(), lab.now)
@@ -162,7 +162,7 @@ def test_a_hosts_rate_is_its_own() -> None:
     lab = Lab(settings=GuardSettings(host_rate_per_second=1.0))
     lab.call(Accepted())
 
-    assert isinstance(lab.ask(), InLine)
+    assert isinstance(lab.ask(), InQueue)
     lab.permit("https://b/")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pabal.guard import Full, Guarded, InLine, NoSuchProvider, ParkFor, Shut
+from pabal.guard import Full, Guarded, InQueue, NoSuchProvider, ParkFor, Shut
 from pabal.outcome import Accepted, Misconfigured
 from tests.guard.lab import Lab, permits
 
@@ -39,7 +39,7 @@ def test_what_is_pinned_waits_for_its_provider_while_the_others_go_on() -> None:
     assert isinstance(lab.ask(pinned="a"), ParkFor)
     assert lab.permit(pinned="b").provider == "b"
     lab.now += 3.5
-    assert isinstance(lab.ask(pinned="a"), InLine)
+    assert isinstance(lab.ask(pinned="a"), InQueue)
 
 
 @pytest.mark.parametrize("providers", [{"a": Guarded()}, {"a": Guarded(), "b": Guarded()}])

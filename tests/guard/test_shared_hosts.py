@@ -3,7 +3,7 @@
 import pytest
 
 from pabal.evidence import Evidence
-from pabal.guard import GuardSettings, InLine, ParkFor
+from pabal.guard import GuardSettings, InQueue, ParkFor
 from pabal.guard import hosts as module
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected
 from tests.guard.lab import DOWN, GONE, LOST, REFUSED, Lab, permits
@@ -96,7 +96,7 @@ def test_a_url_that_is_back_is_found_by_one_probe_and_begins_low() -> None:
     probe.end(Accepted(), lab.now)
     probe.release(lab.now)
 
-    assert isinstance(waiting, InLine)
+    assert isinstance(waiting, InQueue)
     assert [state for _, state in lab.changes] == ["open", "closed"]
     assert len(list(permits(lambda: lab.ask(ONE)))) == 2
     lab.permit(TWO)

@@ -1,6 +1,6 @@
 """When a whole provider is refused, and when the failures of hosts are not its own."""
 
-from pabal.guard import Guarded, GuardSettings, InLine, Permit, Shut
+from pabal.guard import Guarded, GuardSettings, InQueue, Permit, Shut
 from pabal.outcome import Accepted, Misconfigured
 from tests.guard.lab import DOWN, REFUSED, Lab
 
@@ -106,7 +106,7 @@ def test_of_one_host_there_is_one_probe_at_a_time() -> None:
     hanging = lab.permit("https://hanging/")
     hanging.call(lab.now)
 
-    assert all(isinstance(lab.ask("https://hanging/"), InLine) for _ in range(5))
+    assert all(isinstance(lab.ask("https://hanging/"), InQueue) for _ in range(5))
     lab.call(Accepted(), "https://fine/")
     assert not lab.guard.is_shut()
 

@@ -32,7 +32,11 @@ from pabal.notification import (
 )
 from pabal.outcome import RetryAt, Verdict
 from pabal.policy import ClassSettings
-from pabal.worker.deliver import Carrier, Deliverer, End
+from pabal.worker.carrier import Carrier
+from pabal.worker.deliver import Deliverer
+from pabal.worker.errand import End
+from pabal.worker.sending import Sender
+from pabal.worker.telling import Teller
 from tests.ledger.protocol_facts import DUE, LADDER_LENGTH, LEASE_SECONDS, ClaimName, OutcomeWord, Record, Task, Worker
 from tests.ledger.protocol_journey import GatedLedger, GatedProducer, GatedProvider, Journey, begin
 from tests.ledger.protocol_model import World
@@ -126,9 +130,9 @@ class RealWorld(World):
             carrier=Carrier(channel=CHANNELS["webhook"], provider=GatedProvider(), provider_name="provider"),
             classes=_CLASSES,
             ledger=cast("Ledger", gated),  # a Deliverer asks for no more
-            producer=GatedProducer(),
             find_template=_no_template,
             clock=self._workers_clock,
+            sender=Sender(clock=self._workers_clock, tracing=None),
         )
         self._real[worker] = (gated, deliverer)
         return worker
@@ -295,8 +299,9 @@ class RealWorld(World):
         end = self._brings(task, at="end")
         assert isinstance(end, End)
         [worker] = [worker for worker in self.workers if task in worker.tasks]
-        _, deliverer = self._real[worker]
-        self._journeys[task] = self._run(begin(deliverer.tell([end])))
+        gated, _ = self._real[worker]
+        teller = Teller(producer=GatedProducer(), ledger=cast("Ledger", gated))
+        self._journeys[task] = self._run(begin(teller.tell([end])))
         records: Sequence[log.NewRecord] = self._brings(task, at="append")
         return records
 

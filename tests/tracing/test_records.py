@@ -12,7 +12,8 @@ from pabal.dlq.letter import read_letter
 from pabal.dlq.plan import redriven_delivery
 from pabal.notification import EVENTS_TOPIC
 from pabal.outcome import DeadLetter, Done, Expired, Park, RetryAt, Verdict
-from pabal.worker.effects import Told, records_of_verdict
+from pabal.worker.effects import records_of_verdict
+from pabal.worker.errand import Errand
 from tests.tracing.test_opentelemetry import CALLER, NOW, a_delivery
 
 STATE = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"
@@ -31,14 +32,16 @@ def in_the_log(record: NewRecord) -> Record:
     )
 
 
+def an_errand() -> Errand:
+    """A look at the delivery's first record."""
+    origin = in_the_log(delivery_record(DELIVERY))
+    return Errand(delivery=DELIVERY, at=NOW, provider="hooks", origin=origin, group="g", attempt=1)
+
+
 def next_record(verdict: Verdict) -> Record:
     """The record that follows a verdict about the delivery's first attempt."""
-    told = Told(at=NOW, provider="hooks", origin=in_the_log(delivery_record(DELIVERY)), group="g")
-    [record] = [
-        record
-        for record in records_of_verdict(DELIVERY, verdict, attempt=1, outcome=None, told=told)
-        if record.topic != EVENTS_TOPIC
-    ]
+    records = records_of_verdict(an_errand(), verdict, outcome=None)
+    [record] = [record for record in records if record.topic != EVENTS_TOPIC]
     return in_the_log(record)
 
 
@@ -46,9 +49,7 @@ def next_record(verdict: Verdict) -> Record:
     "verdict", [RetryAt(due=NOW, rung=1), DeadLetter(error_class="exhausted", message="no"), Expired(), Done()]
 )
 def test_every_event_names_it(verdict: Verdict) -> None:
-    told = Told(at=NOW, provider="hooks", origin=in_the_log(delivery_record(DELIVERY)), group="g")
-
-    records = records_of_verdict(DELIVERY, verdict, attempt=1, outcome=None, told=told)
+    records = records_of_verdict(an_errand(), verdict, outcome=None)
 
     [event] = [in_the_log(record) for record in records if record.topic == EVENTS_TOPIC]
     assert event.header("ce_traceparent") == CALLER.encode()

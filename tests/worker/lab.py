@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from pabal.broker.port import Record
+from pabal.broker.port import Producer, Record
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.channels import CHANNELS
 from pabal.channels.port import Rendered
@@ -18,6 +18,7 @@ from pabal.codec import delivery_record, read_event
 from pabal.config import ChannelSettings, WorkerSettings
 from pabal.errors import TemplateError
 from pabal.guard import GuardSettings
+from pabal.ledger.port import Ledger
 from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.notification import (
     EVENTS_TOPIC,
@@ -32,8 +33,12 @@ from pabal.notification import (
 from pabal.outcome import Accepted, Outcome
 from pabal.policy import DEFAULT_CLASSES
 from pabal.topics.spec import topics_for
+from pabal.worker.carrier import Carrier
 from pabal.worker.channel import WorkerChannel
-from pabal.worker.deliver import Carrier
+from pabal.worker.deed import Observer
+from pabal.worker.deliver import Deliverer
+from pabal.worker.sending import Sender
+from pabal.worker.telling import Teller
 from pabal.worker.worker import Worker
 
 WEBHOOK_TOPIC = "pabal.deliveries.webhook.critical"
@@ -96,6 +101,29 @@ async def _hang(to: str) -> Outcome:
     return Accepted()
 
 
+class Sending:
+    """What sends the deliveries of one channel, without a dispatch: each step is a test's."""
+
+    def __init__(
+        self, *, carrier: Carrier, ledger: Ledger, producer: Producer, clock: Clock, observers: Sequence[Observer] = ()
+    ) -> None:
+        self.sender = Sender(clock=clock, tracing=None)
+        self.teller = Teller(producer=producer, ledger=ledger, observers=observers)
+        self.deliverer = Deliverer(
+            carrier=carrier,
+            classes=DEFAULT_CLASSES,
+            ledger=ledger,
+            find_template=no_template,
+            clock=clock,
+            sender=self.sender,
+            is_observed=bool(observers),
+        )
+        self.call = self.deliverer.call
+        self.refuse = self.deliverer.refuse
+        self.tell = self.teller.tell
+        self.end_overdue = self.sender.end_overdue
+
+
 class WorkerLab:
     """Log and ledger of one test."""
 
@@ -152,7 +180,7 @@ class WorkerLab:
             channels={"webhook": ChannelSettings(provider="a", concurrency=concurrency)},
             classes=DEFAULT_CLASSES,
             settings=WorkerSettings(window=window, drain_seconds=drain_seconds),
-            find_template=_no_template,
+            find_template=no_template,
             clock=clock or self.clock,
             guard=GuardSettings(**(guard or {})),
             random=lambda: 0.0,
@@ -209,5 +237,5 @@ class WorkerLab:
         return found
 
 
-async def _no_template(pinned: TemplateRef) -> Content:
+async def no_template(pinned: TemplateRef) -> Content:
     raise TemplateError(f"template {pinned.name!r} is gone")

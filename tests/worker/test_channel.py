@@ -148,7 +148,7 @@ async def test_what_waits_for_a_callee_is_held_as_well_and_holds_up_no_other_cla
         await lab.append(*(a_delivery(number) for number in range(MANY)))
         async with lab.running(provider, concurrency=CONCURRENCY) as channel:
             await filled(lab, channel, provider, slots=SLOTS)
-            waiting = channel._dispatch._lines
+            waiting = channel._dispatch._waiting._queues
             await eventually(lambda: waiting.total() == MANY - SLOTS)
             await lab.append(a_delivery(MANY, class_="bulk"))
             await eventually(lambda: waiting.total() == MANY - SLOTS + 1)

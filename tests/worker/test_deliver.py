@@ -15,7 +15,7 @@ from pabal.channels import CHANNELS
 from pabal.channels.port import Rendered
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery, read_event
-from pabal.errors import RecordRefused, TemplateError
+from pabal.errors import RecordRefused
 from pabal.guard import Guard, Guarded, GuardSettings, Permit, Shut
 from pabal.ledger.protocol import Held
 from pabal.ledger.sqlite.ledger import SqliteLedger
@@ -29,9 +29,11 @@ from pabal.notification import (
     notification_id,
 )
 from pabal.outcome import Accepted, Deferred, Outcome, Unknown
-from pabal.policy import DEFAULT_CLASSES
 from pabal.topics.spec import topics_for
-from pabal.worker.deliver import Carrier, Deliverer, End
+from pabal.worker.carrier import Carrier
+from pabal.worker.deed import Observer
+from pabal.worker.errand import End
+from tests.worker.lab import Sending
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "https://example.com/"
@@ -76,14 +78,13 @@ class Lab:
         self.ledgers.append(ledger)
         return ledger
 
-    def deliverer(self, provider: Scripted, ledger: SqliteLedger) -> Deliverer:
-        return Deliverer(
+    def deliverer(self, provider: Scripted, ledger: SqliteLedger, *, observers: Sequence[Observer] = ()) -> Sending:
+        return Sending(
             carrier=Carrier(channel=CHANNELS["webhook"], provider=provider, provider_name="hooks"),
-            classes=DEFAULT_CLASSES,
             ledger=ledger,
             producer=self.broker.producer(),
-            find_template=_no_template,
             clock=self.clock,
+            observers=observers,
         )
 
     async def run(self, provider: Scripted, delivery: Delivery, *, worker: str = "one") -> Held | None:
@@ -102,10 +103,6 @@ class Lab:
 
     async def events(self) -> list[DeliveryEvent]:
         return [read_event(record) for record in await self.records("pabal.events")]
-
-
-async def _no_template(pinned: TemplateRef) -> Content:
-    raise TemplateError(f"template {pinned.name!r} is gone")
 
 
 @pytest.fixture
@@ -196,12 +193,12 @@ async def test_a_provider_that_never_answers_is_given_up(lab: Lab) -> None:
     await calling.wait()
 
     lab.clock.advance(10)
-    deliverer.cancel_overdue()
+    deliverer.end_overdue()
     await asyncio.sleep(0)
     assert not delivering.done()
 
     lab.clock.advance(2)
-    deliverer.cancel_overdue()
+    deliverer.end_overdue()
     end = await delivering
     assert isinstance(end, End)
     await deliverer.tell([end])
@@ -217,7 +214,7 @@ async def test_silence_while_this_process_stood_still_is_not_held_against_the_fa
         for _ in range(1 if stands_still else 9):
             lab.clock.advance(9 if stands_still else 1)
             if not stands_still:
-                deliverer.cancel_overdue()
+                deliverer.end_overdue()
         return Unknown(reason="no answer in time")
 
     guard = Guard(
@@ -232,7 +229,7 @@ async def test_silence_while_this_process_stood_still_is_not_held_against_the_fa
         permit = admitted(guard, now=lab.clock.boot_seconds())
         if not isinstance(permit, Permit):
             break
-        deliverer.cancel_overdue()
+        deliverer.end_overdue()
         await deliverer.call(a_delivery(id=UUID(int=number)), origin=ORIGIN, group="g", permit=permit)
         permit.release(lab.clock.boot_seconds())
 
@@ -317,7 +314,7 @@ async def test_a_record_that_the_log_refuses_is_cut_and_holds_up_no_other(lab: L
         async def close(self) -> None:
             await producer.close()
 
-    deliverer._producer = Strict()
+    deliverer.teller._producer = Strict()
     huge, small = (
         End(records=[NewRecord(topic="pabal.dead.webhook", key=None, value=b"x" * size)]) for size in (200_000, 10)
     )

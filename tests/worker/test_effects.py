@@ -23,7 +23,8 @@ from pabal.outcome import (
     Unknown,
     Verdict,
 )
-from pabal.worker.effects import Told, kind_of_outcome, records_of_verdict
+from pabal.worker.effects import kind_of_outcome, records_of_verdict
+from pabal.worker.errand import Errand
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ASKED = notification_id(tenant="shop", idempotency_key="k")
@@ -42,13 +43,17 @@ DELIVERY = Delivery(
     parks=3,
 )
 ORIGIN = Record(topic="pabal.deliveries.webhook.critical", partition=1, offset=4, timestamp=0.0, key=b"k", value=b"v")
-TOLD = Told(at=NOW, provider="hooks", origin=ORIGIN, group="g", latency_seconds=0.5)
+
+
+def an_errand(delivery: Delivery = DELIVERY) -> Errand:
+    """A look at a delivery, as its second attempt."""
+    return Errand(delivery=delivery, at=NOW, provider="hooks", origin=ORIGIN, group="g", attempt=2, latency_seconds=0.5)
 
 
 def records(verdict: Verdict, outcome: Outcome | None = None, *, delivery: Delivery = DELIVERY) -> list[Record]:
     return [
         Record(topic=r.topic, partition=0, offset=0, timestamp=0.0, key=r.key, value=r.value, headers=r.headers)
-        for r in records_of_verdict(delivery, verdict, attempt=2, outcome=outcome, told=TOLD)
+        for r in records_of_verdict(an_errand(delivery), verdict, outcome=outcome)
     ]
 
 
@@ -130,8 +135,8 @@ def test_a_dead_letter_says_why_and_where_from() -> None:
 
 
 def test_appending_a_verdict_again_gives_the_same_event_id() -> None:
-    first: list[NewRecord] = records_of_verdict(DELIVERY, Done(), attempt=2, outcome=None, told=TOLD)
-    second = records_of_verdict(DELIVERY, Done(), attempt=2, outcome=None, told=TOLD)
+    first: list[NewRecord] = records_of_verdict(an_errand(), Done(), outcome=None)
+    second = records_of_verdict(an_errand(), Done(), outcome=None)
 
     assert dict(first[0].headers)["ce_id"] == dict(second[0].headers)["ce_id"]
 

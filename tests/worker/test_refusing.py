@@ -11,38 +11,37 @@ from pabal.codec import read_delivery
 from pabal.ledger.protocol import Held
 from pabal.notification import Delivery
 from pabal.outcome import Accepted, DeadLetter, Deferred, Outcome, Park, Unknown
-from pabal.policy import DEFAULT_CLASSES
-from pabal.worker.deliver import Carrier, Deliverer, End
-from tests.worker.test_deliver import NOW, ORIGIN, Lab, Scripted, _no_template, a_delivery, lab
+from pabal.worker.carrier import Carrier
+from pabal.worker.errand import End
+from tests.worker.lab import Sending
+from tests.worker.test_deliver import NOW, ORIGIN, Lab, Scripted, a_delivery, lab
 
 __all__ = ["lab"]
 
 PARK = Park(due=NOW + timedelta(seconds=7), reason="not taken for now by hooks example.com")
 
 
-async def deliverer(lab: Lab, *, worker: str = "one", **providers: Scripted) -> Deliverer:
+async def deliverer(lab: Lab, *, worker: str = "one", **providers: Scripted) -> Sending:
     first, *others = (
         Carrier(channel=CHANNELS["webhook"], provider=provider, provider_name=name)
         for name, provider in providers.items()
     )
-    return Deliverer(
+    return Sending(
         carrier=msgspec.structs.replace(first, others=tuple(others)),
-        classes=DEFAULT_CLASSES,
         ledger=await lab.ledger(worker),
         producer=lab.broker.producer(),
-        find_template=_no_template,
         clock=lab.clock,
     )
 
 
-async def refuse(to: Deliverer, delivery: Delivery, verdict: Any, *, provider: str | None = None) -> End | Held | None:
+async def refuse(to: Sending, delivery: Delivery, verdict: Any, *, provider: str | None = None) -> End | Held | None:
     end = await to.refuse(delivery, verdict, provider=provider, origin=ORIGIN, group="g")
     if isinstance(end, End):
         await to.tell([end])
     return end
 
 
-async def call(to: Deliverer, delivery: Delivery) -> End | Held | None:
+async def call(to: Sending, delivery: Delivery) -> End | Held | None:
     end = await to.call(delivery, origin=ORIGIN, group="g")
     if isinstance(end, End):
         await to.tell([end])
@@ -154,6 +153,6 @@ async def test_an_unknown_end_told_by_another_worker_still_names_its_provider(la
 async def _lose_a_call(lab: Lab, *, provider: str) -> None:
     """A worker claims at `provider`, and is never heard of again."""
     lost = await deliverer(lab, worker="lost", **{provider: Scripted(Accepted)})
-    ask = lost._claim(a_delivery(), carrier=lost._carrier, refusal=None)
-    await lost._ledger.claim(a_delivery().id, ask)
+    errand = lost.deliverer._begin(a_delivery(), origin=ORIGIN, group="g", provider=provider)
+    await lost.deliverer._claim(errand)
     lab.clock.advance(60)

@@ -37,7 +37,7 @@ async def test_what_was_sent_before_a_stop_is_told_and_committed_before_the_end(
                 await producer.close()
 
         for channel in worker.channels.values():
-            channel._dispatch._deliverer._producer = Slow()
+            channel._dispatch._teller._producer = Slow()
         await lab.append(a_delivery())
         stopping = asyncio.Event()
         running = asyncio.create_task(worker.run(stopping))

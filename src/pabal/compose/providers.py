@@ -14,7 +14,7 @@ from pabal.providers.port import Provider, ProviderContext, TakesReceipts
 from pabal.providers.registry import create_provider
 from pabal.template import Template
 from pabal.templates import load_templates
-from pabal.worker.deliver import Carrier
+from pabal.worker.carrier import Carrier
 
 
 def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...] = ()) -> Mapping[str, Carrier]:

@@ -7,7 +7,7 @@ failure was, `hosts.py` how far behind a provider it reaches, and `memory.py` bo
 has several providers, `balance.py` says whose turn it is.
 
 Answers. A `Permit` is one call that may be made, by a named provider. A refusal that ends within about two seconds is
-waited for in memory, in the callee's line (`InLine`), as far as there is room: a line holds only what its callee can
+waited for in memory, in the callee's line (`InQueue`), as far as there is room: a line holds only what its callee can
 serve in that time. What does not fit is parked (`ParkFor`): it goes down the delay line, attempt and rung unchanged, so
 that nothing waits behind it. If every provider of a channel refuses (`Shut`), nothing more is taken from the log.
 
@@ -20,7 +20,7 @@ State. In memory, per worker: another worker finds out for itself within `minimu
 
 from pabal.guard.brake import Brake
 from pabal.guard.callee import LONGEST_PARK_SECONDS, Callee
-from pabal.guard.guard import Full, Guard, InLine, NoSuchProvider, ParkFor, Permit, Shut
+from pabal.guard.guard import Full, Guard, InQueue, NoSuchProvider, ParkFor, Permit, Shut
 from pabal.guard.provider import Guarded
 from pabal.guard.settings import DEFAULT_GUARD, GuardSettings
 
@@ -33,7 +33,7 @@ __all__ = [
     "Guard",
     "GuardSettings",
     "Guarded",
-    "InLine",
+    "InQueue",
     "NoSuchProvider",
     "ParkFor",
     "Permit",

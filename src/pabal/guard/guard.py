@@ -17,7 +17,7 @@ from pabal.guard.settings import GuardSettings
 from pabal.outcome import Outcome
 
 
-class InLine(msgspec.Struct, frozen=True, gc=False):
+class InQueue(msgspec.Struct, frozen=True, gc=False):
     """Wait in memory: `callee` is expected to take it within about two seconds, if there is `room`."""
 
     callee: Callee
@@ -44,7 +44,7 @@ class NoSuchProvider(msgspec.Struct, frozen=True, gc=False):
     name: str
 
 
-Refusal = InLine | ParkFor | Full | Shut | NoSuchProvider
+Refusal = InQueue | ParkFor | Full | Shut | NoSuchProvider
 
 FULL, SHUT = Full(), Shut()
 
@@ -166,7 +166,7 @@ class Guard:
             host = at.host
             url = hosts.urls.get((tenant, address), now) if hosts.urls.by_key else None
             if host.limit.in_flight and provider.state != "closed":
-                return InLine(host)  # One probe of a host says all: one that hangs must not be all of the probes.
+                return InQueue(host)  # One probe of a host says all: one that hangs must not be all of the probes.
             if not host.is_free(now):
                 return _refused_by(host, parks=parks, now=now)
             if not at.is_free(now):
@@ -235,7 +235,7 @@ class Guard:
         self._tell(callee, now)
 
 
-def _refused_by(callee: Callee, *, parks: int, now: float) -> ParkFor | InLine:
+def _refused_by(callee: Callee, *, parks: int, now: float) -> ParkFor | InQueue:
     if callee.circuit.reopens_in(now) > PATIENCE_SECONDS:
         return ParkFor(callee.park_seconds(parks=parks, now=now), callee.name)
-    return InLine(callee)
+    return InQueue(callee)

@@ -1,7 +1,7 @@
 """One channel of a worker: its intakes, dispatch, guard and rates, behind one handle."""
 
 import functools
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from pabal.broker.port import Broker, Producer
 from pabal.clock import Clock
@@ -12,10 +12,15 @@ from pabal.notification import CLASSES, Content, NotificationClass, TemplateRef
 from pabal.policy import ClassSettings
 from pabal.providers.port import KnowsHosts
 from pabal.tracing.port import Tracing
-from pabal.worker.deliver import Carrier, Deliverer
+from pabal.worker.carrier import Carrier
+from pabal.worker.deed import Observer
+from pabal.worker.deliver import Deliverer
 from pabal.worker.dispatch import Dispatch
-from pabal.worker.intake import HoldReason, IdleReason, Intake
+from pabal.worker.holds import HoldReason, IdleReason
+from pabal.worker.intake import Intake
 from pabal.worker.rates import SharedRates
+from pabal.worker.sending import Sender
+from pabal.worker.telling import Teller
 
 
 class WorkerChannel:
@@ -43,6 +48,7 @@ class WorkerChannel:
         find_template: Callable[[TemplateRef], Awaitable[Content]],
         clock: Clock,
         tracing: Tracing | None,
+        observers: Sequence[Observer],
         guard: GuardSettings,
         random: Callable[[], float],
         on_change: Callable[[Callee, float], None],
@@ -61,20 +67,22 @@ class WorkerChannel:
             on_change=on_change,
         )
         self._rates = SharedRates(self._guard)
+        self._sender = Sender(clock=clock, tracing=tracing)
         self._dispatch = Dispatch(
             deliverer=Deliverer(
                 carrier=carrier,
                 classes=classes,
                 ledger=ledger,
-                producer=producer,
                 find_template=find_template,
                 clock=clock,
-                tracing=tracing,
+                sender=self._sender,
+                is_observed=bool(observers),
             ),
+            teller=Teller(producer=producer, ledger=ledger, observers=observers),
             guard=self._guard,
             channel=name,
             concurrency=concurrency,
-            most_in_line=window // 2,
+            most_in_queues=window // 2,
             weights={class_: classes[class_].weight for class_ in CLASSES},
             clock=clock,
         )
@@ -94,7 +102,7 @@ class WorkerChannel:
             )
             for class_ in CLASSES
         }
-        self._dispatch.feed_from(self.intakes.values())
+        self._dispatch.attend(self.intakes.values())
         self._rates.attend([*self.intakes.values()])
         self.failure = self._dispatch.failure
         """Ends with what makes the worker fail."""
@@ -141,7 +149,7 @@ class WorkerChannel:
 
     def watch(self) -> None:
         """End calls that are overdue, and forget callees that are not called any more. To be called once a second."""
-        self._dispatch.cancel_overdue()
+        self._sender.end_overdue()
         self._guard.forget_idle(self._clock.boot_seconds())
 
     def _brake(self, class_: NotificationClass, error: DecodeError) -> None:

@@ -1,49 +1,33 @@
-"""One class of one channel: polls its group's partitions, decodes, and commits what is done."""
+"""One class of one channel: takes records from its group's partitions, as far as there is room, and decodes them."""
 
 import asyncio
-import contextlib
-import logging
-from collections.abc import Callable, Collection, Hashable, Mapping
-from typing import Literal, Protocol
+from collections.abc import Callable, Collection, Hashable
+from typing import Protocol
 
 import msgspec
 
-from pabal.broker.port import Broker, Consumer, Record, TopicPartition
+from pabal.broker.port import Broker, Record
 from pabal.clock import Clock
 from pabal.codec import read_delivery
-from pabal.errors import DecodeError, LogUnavailable, OffsetOutOfRange, UnknownTopic
+from pabal.errors import DecodeError
 from pabal.groups import worker_group
 from pabal.guard import Brake
 from pabal.notification import Delivery, NotificationClass, deliveries_topic
-from pabal.offsets.lookback import Lookback
 from pabal.offsets.passed import Knows
-from pabal.offsets.standing import Standstills
 from pabal.progress import Progress
-from pabal.runtime import commit_progress, unless_revoked
-
-logger = logging.getLogger(__name__)
+from pabal.worker.holds import Holds, IdleReason
+from pabal.worker.membership import PAUSED_POLL_SECONDS, POLL_SECONDS, Membership
+from pabal.worker.window import Window
 
 COMMIT_EVERY_SECONDS = 1.0
 """How often progress is committed: what a crash replays is about that much, and the ledger answers for it."""
 
-HoldReason = Literal["brake", "directive"]
-"""Why a class is held: too much of what it reads is unreadable, or a person said so."""
-
-IdleReason = HoldReason | Literal["guard"]
-"""Why an intake takes nothing: its class is held, or every provider of its channel refuses."""
-
-_POLL_SECONDS = 1.0
-_PAUSED_POLL_SECONDS = 0.1
 _POLL_LIMIT = 500
-_MOST_AHEAD = 20_000
-"""Records of a partition beyond the first that has not ended: the most that a crash replays of it."""
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
-    """A record in flight. `delivery` is the error when the bytes cannot be read; `lane` is then the record's own, and
-    there is no `tenant`."""
+class _InFlight(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
+    """A record that was read and has not ended: `intake` read it, and `progress` is its partition's."""
 
-    delivery: Delivery | DecodeError
     origin: Record
     intake: "Intake"
     progress: Progress
@@ -51,19 +35,34 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False, eq=False):
     tenant: str | None
 
 
+class Item(_InFlight, frozen=True, kw_only=True, gc=False, eq=False):
+    """A delivery in flight."""
+
+    delivery: Delivery
+
+
+class UnreadableItem(_InFlight, frozen=True, kw_only=True, gc=False, eq=False):
+    """Bytes that are no delivery, and why. Its lane is its own, and its tenant is not known."""
+
+    error: DecodeError
+
+
+InFlight = Item | UnreadableItem
+
+
 class Put(Protocol):
     """Where the intake puts what it has read."""
 
-    def __call__(self, items: Collection[Item]) -> None:
+    def __call__(self, items: Collection[InFlight]) -> None:
         """Take items, in order."""
         ...
 
 
 class Intake:
-    """A member of one class's consumer group, with a window on what it has in flight.
+    """Takes what one class reads, with a window on what is in flight.
 
-    It can be held back, for as many reasons as there are: then it stays a member and takes nothing. `brake` counts what
-    cannot be read, and `on_braked` hears when that is too much: it holds the class until a person has looked.
+    It can be held, for several reasons at once: then it stays a member of its group and takes nothing. `brake` counts
+    what cannot be read, and `on_braked` hears when that is too much: it holds the class until a person has looked.
     `on_owned` hears when the intake has other partitions than before.
     """
 
@@ -86,37 +85,23 @@ class Intake:
         self.class_ = class_
         self.group = worker_group(channel, class_)
         self.topic = deliveries_topic(channel, class_)
-        self._window = window
-        # Polling again for each single record that ends would cost a poll per record.
-        self._low_water = window * 3 // 4
-        # Beyond the one a partition is held back, below the other it is read again.
-        self._crowded_from = max(window // 2, 1)
-        self._eased_below = self._crowded_from // 2
-        self._put = put
-        self._in_flight = 0
-        self._room = asyncio.Event()
-        self._holds: set[IdleReason] = set()
-        self._let_go = asyncio.Event()
         self.brake = brake
+        self._window = Window(window)
+        self._holds = Holds()
+        self._put = put
         self._on_braked = on_braked
-        self._on_owned = on_owned
         self._clock = clock
-        self._progress: dict[TopicPartition, Progress] = {}
-        self._paused: set[TopicPartition] = set()
-        self._consumer: Consumer = broker.consumer(self.group, [self.topic], self, instance=instance)
-        self._standstills = Standstills(
-            group=self.group, consumer=self._consumer, reader=broker.reader(), progress=self._progress, clock=clock
-        )
-        self._lookback = Lookback(
+        self._membership = Membership(
+            broker=broker,
             group=self.group,
             topic=self.topic,
+            window=window,
+            instance=instance,
             ledger=ledger,
-            admin=broker.admin(),
-            reader=broker.reader(),
-            producer=broker.producer(),
-            progress=self._progress,
             clock=clock,
+            on_owned=on_owned,
         )
+        self._partitions = self._membership.partitions
 
     async def run(self, stopping: asyncio.Event, drained: asyncio.Event) -> None:
         """Take records until `stopping`; then only stay a member until `drained`, so that the end can be committed.
@@ -127,54 +112,31 @@ class Intake:
         while not stopping.is_set():
             if self._holds:
                 await self._sit_out(stopping)
-                continue
-            if self._in_flight >= self._window:
-                await self._wait_for_room()
-                continue
-            limit = min(self._window - self._in_flight, _POLL_LIMIT)
-            # What is paused may be eased while a poll waits for what is not, if there is any.
-            timeout = _PAUSED_POLL_SECONDS if self._paused else _POLL_SECONDS
-            self._receive(await self._poll(limit=limit, timeout_seconds=timeout))
-            await self._hold_back_crowded()
+            elif self._window.room <= 0:
+                if not await self._window.wait_for_room(timeout_seconds=POLL_SECONDS):
+                    await self._stay()
+            else:
+                self._receive(await self._membership.poll(limit=min(self._window.room, _POLL_LIMIT)))
+                await self._membership.hold_back_crowded()
         while not drained.is_set():
-            await self._poll_paused()
-
-    async def _poll(self, *, limit: int, timeout_seconds: float) -> Collection[Record]:
-        await self._standstills.settle()
-        await self._lookback.settle(self._consumer)
-        try:
-            return await self._consumer.poll(limit=limit, timeout_seconds=timeout_seconds)
-        except OffsetOutOfRange as error:
-            self._standstills.note(error)
-            return ()
-        except (LogUnavailable, UnknownTopic) as error:
-            logger.warning("%s: %s", self.group, error)
-            await asyncio.sleep(_POLL_SECONDS)
-            return ()
+            await self._stay()
 
     async def commit(self) -> None:
         """Commit what is done."""
-        await commit_progress(self._consumer, self._progress, group=self.group)
+        await self._membership.commit()
 
     async def close(self) -> None:
         """Commit and leave the group."""
-        try:
-            await self.commit()
-        finally:
-            await self._standstills.close()
-            await self._lookback.close()
-            await self._consumer.close()
+        await self._membership.leave()
 
-    def done(self, item: Item) -> None:
+    def done(self, item: InFlight) -> None:
         """Everything about this record is in the log."""
         item.progress.done(item.origin.offset)
-        self._in_flight -= 1
-        if self._in_flight <= self._low_water:
-            self._room.set()
+        self._window.end()
 
-    def is_current(self, item: Item) -> bool:
-        """Whether the item's partition is still held under the assignment it was read in."""
-        return self._progress.get(item.origin.topic_partition) is item.progress
+    def is_current(self, item: InFlight) -> bool:
+        """Whether the item's partition is still owned under the assignment it was read in."""
+        return self._partitions.progress.get(item.origin.topic_partition) is item.progress
 
     def hold(self, reason: IdleReason) -> None:
         """Take nothing more, until `let_go`."""
@@ -182,135 +144,78 @@ class Intake:
 
     def let_go(self, reason: IdleReason) -> None:
         """Go on, unless there is another reason not to. Harmless when it was not held."""
-        if reason in self._holds:
-            self._holds.remove(reason)
-            self._let_go.set()
+        self._holds.remove(reason)
 
     @property
     def holds(self) -> Collection[IdleReason]:
         """Why it takes nothing at the moment; empty: it takes what comes."""
-        return self._holds
+        return self._holds.reasons
 
     @property
     def partitions(self) -> int:
-        """How many it has."""
-        return len(self._progress)
+        """How many it owns."""
+        return len(self._partitions)
 
     @property
     def in_flight(self) -> int:
         """Records taken from the log and not ended."""
-        return self._in_flight
+        return self._window.in_flight
 
     @property
     def held_back(self) -> int:
         """How many records must end before all its partitions are read again."""
-        crowded = (self._progress[tp] for tp in self._paused)
-        return sum(max(progress.undone - self._eased_below, 0) for progress in crowded)
-
-    def assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """See `Assignment.assigned`."""
-        for partition in partitions:
-            self._progress[partition] = Progress()
-            self._paused.discard(partition)
-        self._standstills.forget(partitions)
-        self._lookback.assigned(partitions)
-        self._on_owned()
-
-    def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """See `Assignment.revoked`. Calls under way are not waited for: the ledger knows about them."""
-        given_up = {partition: self._progress.pop(partition, None) for partition in partitions}
-        self._paused.difference_update(partitions)
-        self._on_owned()
-        return {
-            partition: offset
-            for partition, progress in given_up.items()
-            if progress is not None and (offset := progress.next_offset) is not None
-        }
-
-    def lost(self, partitions: Collection[TopicPartition]) -> None:
-        """See `Assignment.lost`."""
-        self.revoked(partitions)
+        return self._partitions.held_back
 
     def _receive(self, records: Collection[Record]) -> None:
-        items = []
+        items: list[InFlight] = []
         first_error: DecodeError | None = None
         unreadable = 0
         for record in records:
-            progress = self._progress.get(record.topic_partition)
+            progress = self._partitions.progress.get(record.topic_partition)
             if progress is None:
                 continue  # Revoked between the poll and now: the next owner reads it.
             progress.receive((record.offset,))
-            delivery = _read(record)
-            lane: Hashable
-            if isinstance(delivery, DecodeError):
-                lane, tenant, first_error, unreadable = record, None, first_error or delivery, unreadable + 1
+            try:
+                delivery = _read(record)
+            except DecodeError as error:
+                first_error, unreadable = first_error or error, unreadable + 1
+                items.append(
+                    UnreadableItem(error=error, origin=record, intake=self, progress=progress, lane=record, tenant=None)
+                )
             else:
-                lane, tenant = delivery.lane, delivery.tenant
-            items.append(
-                Item(delivery=delivery, origin=record, intake=self, progress=progress, lane=lane, tenant=tenant)
-            )
-        self._in_flight += len(items)
-        now = self._clock.boot_seconds()
-        if self.brake.note(read=len(items), unreadable=unreadable, now=now) and "brake" not in self._holds:
-            assert first_error is not None
+                items.append(
+                    Item(
+                        delivery=delivery,
+                        origin=record,
+                        intake=self,
+                        progress=progress,
+                        lane=delivery.lane,
+                        tenant=delivery.tenant,
+                    )
+                )
+        self._window.take(len(items))
+        is_bad = self.brake.note(read=len(items), unreadable=unreadable, now=self._clock.boot_seconds())
+        if is_bad and first_error is not None and "brake" not in self.holds:
             self._on_braked(first_error)
         self._put(items)
 
     async def _sit_out(self, stopping: asyncio.Event) -> None:
-        """Stay a member and take nothing while held; all stays paused, as resuming would fetch it in vain."""
+        """Stay a member and take nothing while held. All stays paused, as resuming would fetch it in vain."""
         while self._holds and not stopping.is_set():
-            self._let_go.clear()
-            await unless_revoked(self._consumer.pause(set(self._progress) - self._paused))
-            self._receive(await self._poll(limit=1, timeout_seconds=_PAUSED_POLL_SECONDS))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._let_go.wait(), _PAUSED_POLL_SECONDS)
-        await unless_revoked(self._consumer.resume(set(self._progress) - self._paused))
+            self._receive(await self._membership.pause())
+            await self._holds.wait_for_change(timeout_seconds=PAUSED_POLL_SECONDS)
+        await self._membership.resume()
 
-    async def _wait_for_room(self) -> None:
-        """Wait for the window, and keep polling (paused) so that the group does not take us for dead."""
-        self._room.clear()
-        try:
-            await asyncio.wait_for(self._room.wait(), _POLL_SECONDS)
-        except TimeoutError:
-            await self._poll_paused()
-
-    async def _poll_paused(self) -> None:
-        partitions = set(self._progress) - self._paused
-        await unless_revoked(self._consumer.pause(partitions))
-        self._receive(await self._poll(limit=1, timeout_seconds=_PAUSED_POLL_SECONDS))
-        await unless_revoked(self._consumer.resume(partitions))
-
-    async def _hold_back_crowded(self) -> None:
-        """One stuck partition must not fill the window: beyond half of it, it waits.
-
-        One that goes on behind a few that are stuck (calls that hang) does not: others wait behind those.
-        """
-        crowded = {
-            tp
-            for tp, progress in self._progress.items()
-            if (progress.undone >= self._crowded_from and len(self._progress) > 1) or len(progress) >= _MOST_AHEAD
-        } - self._paused
-        if crowded:
-            await unless_revoked(self._consumer.pause(crowded))
-            self._paused |= crowded
-        eased = {
-            tp
-            for tp in self._paused
-            if (progress := self._progress.get(tp)) is not None
-            and progress.undone <= self._eased_below
-            and len(progress) <= _MOST_AHEAD // 2
-        }
-        if eased:
-            await unless_revoked(self._consumer.resume(eased))
-            self._paused -= eased
+    async def _stay(self) -> None:
+        """Poll, paused, so that the group does not take this member for dead."""
+        self._receive(await self._membership.pause())
+        await self._membership.resume()
 
 
-def _read(record: Record) -> Delivery | DecodeError:
-    try:
-        delivery = read_delivery(record)
-    except DecodeError as error:
-        return error
+def _read(record: Record) -> Delivery:
+    """The delivery in a record. Raises DecodeError."""
+    delivery = read_delivery(record)
     if deliveries_topic(delivery.channel, delivery.class_) != record.topic:
         belongs = f"{delivery.channel}.{delivery.class_}"
-        return DecodeError(f"a delivery of {belongs} does not belong into {record.topic}", error_class="misplaced")
+        raise DecodeError(f"a delivery of {belongs} does not belong into {record.topic}", error_class="misplaced")
     return delivery

@@ -17,8 +17,9 @@ from pabal.policy import ClassSettings
 from pabal.runtime import insist
 from pabal.tracing.port import Tracing
 from pabal.worker.braking import Braking
+from pabal.worker.carrier import Carrier
 from pabal.worker.channel import WorkerChannel
-from pabal.worker.deliver import Carrier
+from pabal.worker.deed import Observer
 from pabal.worker.intake import COMMIT_EVERY_SECONDS, Intake
 from pabal.worker.recovering import Recovering
 
@@ -46,6 +47,7 @@ class Worker:
         clock: Clock,
         name: str | None = None,
         tracing: Tracing | None = None,
+        observers: Sequence[Observer] = (),
         guard: GuardSettings = DEFAULT_GUARD,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -70,6 +72,7 @@ class Worker:
                 find_template=find_template,
                 clock=clock,
                 tracing=tracing,
+                observers=observers,
                 guard=guard,
                 random=random,
                 on_change=functools.partial(self._on_change, channel),
