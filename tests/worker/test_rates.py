@@ -104,7 +104,10 @@ async def test_until_a_workers_share_is_known_it_calls_nobody_who_has_a_rate(tmp
             stopping = asyncio.Event()
             group.create_task(worker.run(stopping))
             await counting.wait()
-            await eventually(lambda: sum(intake.in_flight for intake in worker._intakes) == 1, within_seconds=10)
+            await eventually(
+                lambda: sum(intake.in_flight for intake in worker.channels["webhook"].intakes.values()) == 1,
+                within_seconds=10,
+            )
             called_before = list(rates.provider.sent)
 
             go_on.set()

@@ -225,14 +225,14 @@ async def test_when_every_provider_refuses_nothing_more_is_taken_from_the_log(tm
         stopping = asyncio.Event()
         running = asyncio.create_task(worker.run(stopping))
         await lab.append(a_delivery())
-        await eventually(lambda: any(intake._holds for intake in worker._intakes))
+        await eventually(lambda: any(intake.holds for intake in worker.channels["webhook"].intakes.values()))
         held = len(provider.sent)
 
         await lab.append(a_delivery(1))  # The poll that is under way brings it; no other follows.
-        await eventually(lambda: sum(intake.in_flight for intake in worker._intakes) == 1)
+        await eventually(lambda: sum(intake.in_flight for intake in worker.channels["webhook"].intakes.values()) == 1)
         await lab.append(*(a_delivery(number) for number in range(2, 200)))
         await asyncio.wait({running}, timeout=0.5)
-        assert sum(intake.in_flight for intake in worker._intakes) <= 2
+        assert sum(intake.in_flight for intake in worker.channels["webhook"].intakes.values()) <= 2
         assert len(provider.sent) == held == 1
         assert await lab.records("pabal.dead.webhook") == []
         stopping.set()

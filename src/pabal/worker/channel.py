@@ -1,9 +1,12 @@
 """One channel of a worker: its intakes, dispatch, guard and rates, behind one handle."""
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-from pabal.broker.port import Broker, Producer
+import msgspec
+
+from pabal.broker.port import Admin, Broker, Producer
 from pabal.clock import Clock
 from pabal.errors import DecodeError
 from pabal.guard import Brake, Callee, Guard, Guarded, GuardSettings
@@ -23,13 +26,34 @@ from pabal.worker.sending import Sender
 from pabal.worker.telling import Teller
 
 
+class Shared(msgspec.Struct, frozen=True, kw_only=True):
+    """What the channels of one worker share.
+
+    `instance` is the worker's name in its consumer groups; `window` is the most records of a class in memory; `random`
+    (0 to 1) spreads what would come back together.
+    """
+
+    broker: Broker
+    producer: Producer
+    ledger: Ledger
+    classes: Mapping[NotificationClass, ClassSettings]
+    find_template: Callable[[TemplateRef], Awaitable[Content]]
+    clock: Clock
+    tracing: Tracing | None
+    observers: Sequence[Observer]
+    guard: GuardSettings
+    window: int
+    instance: str | None
+    random: Callable[[], float]
+
+
 class WorkerChannel:
     """Sends the deliveries of one channel, and can be told to hold a class, to slow a provider down, or to pause.
 
-    A class may be held for several reasons at once; it goes on when the last of them is let go. While it is held no
-    further call of that class begins, neither of what is in the log nor of what this worker has read before; what has a
-    call slot by then goes on to its end. Nothing is lost by that: what is held is not committed. Its deadlines hold:
-    what expired meanwhile is told as `expired` when the class goes on.
+    A class may be held for several reasons at once; it goes on when the last of them is let go. While it is held, no
+    further call of that class begins: neither of what is in the log nor of what this worker has read before. What has a
+    call slot by then goes on to its end. Nothing is lost: what is held is not committed. Nothing is sent late: what
+    expires while it is held is told as `expired` when the class goes on.
 
     `on_change` hears each change of a circuit, `on_braked` of each class that this channel has braked by itself.
     """
@@ -40,75 +64,43 @@ class WorkerChannel:
         *,
         carrier: Carrier,
         concurrency: int,
-        window: int,
-        classes: Mapping[NotificationClass, ClassSettings],
-        broker: Broker,
-        producer: Producer,
-        ledger: Ledger,
-        find_template: Callable[[TemplateRef], Awaitable[Content]],
-        clock: Clock,
-        tracing: Tracing | None,
-        observers: Sequence[Observer],
-        guard: GuardSettings,
-        random: Callable[[], float],
+        shared: Shared,
         on_change: Callable[[Callee, float], None],
         on_braked: Callable[["WorkerChannel", NotificationClass, str], None],
-        instance: str | None,
     ) -> None:
-        """`window` is the most records of each class in memory; `instance` is the worker's name in its groups."""
         self.name = name
-        self._clock = clock
+        self._clock = shared.clock
         self._on_braked = on_braked
         self._guard = Guard(
             providers={each: _guarded(own) for each, own in carrier.by_name.items()},
             concurrency=concurrency,
-            settings=guard,
-            random=random,
+            settings=shared.guard,
+            random=shared.random,
             on_change=on_change,
         )
         self._rates = SharedRates(self._guard)
-        self._sender = Sender(clock=clock, tracing=tracing)
-        self._dispatch = Dispatch(
-            deliverer=Deliverer(
-                carrier=carrier,
-                classes=classes,
-                ledger=ledger,
-                find_template=find_template,
-                clock=clock,
-                sender=self._sender,
-                is_observed=bool(observers),
-            ),
-            teller=Teller(producer=producer, ledger=ledger, observers=observers),
-            guard=self._guard,
-            channel=name,
-            concurrency=concurrency,
-            most_in_queues=window // 2,
-            weights={class_: classes[class_].weight for class_ in CLASSES},
-            clock=clock,
+        self._sender = Sender(clock=shared.clock, tracing=shared.tracing)
+        self._dispatch = _dispatch(
+            name, carrier=carrier, concurrency=concurrency, guard=self._guard, sender=self._sender, shared=shared
         )
         self.intakes: Mapping[NotificationClass, Intake] = {
             class_: Intake(
-                broker=broker,
+                broker=shared.broker,
                 channel=name,
                 class_=class_,
-                window=window,
+                window=shared.window,
                 put=self._dispatch.put,
-                instance=instance,
-                brake=Brake(ratio=guard.brake_ratio, records=guard.brake_records),
+                instance=shared.instance,
+                brake=Brake(ratio=shared.guard.brake_ratio, records=shared.guard.brake_records),
                 on_braked=functools.partial(self._brake, class_),
                 on_owned=self._rates.settle,
-                ledger=ledger,
-                clock=clock,
+                ledger=shared.ledger,
+                clock=shared.clock,
             )
             for class_ in CLASSES
         }
         self._dispatch.attend(self.intakes.values())
         self._rates.attend([*self.intakes.values()])
-        self.failure = self._dispatch.failure
-        """Ends with what makes the worker fail."""
-        self.follow_rates = self._rates.follow
-        self.drain = self._dispatch.drain
-        self.stop = self._dispatch.stop
 
     def hold(self, class_: NotificationClass, reason: HoldReason) -> None:
         """Begin no further call of this class, until `let_go` for the same reason. Safe to repeat."""
@@ -144,19 +136,70 @@ class WorkerChannel:
         self._rates.throttle(provider, per_second)
 
     def trust(self, class_: NotificationClass, *, until: float) -> None:
-        """Do not brake this class by what cannot be read, until a time of the boot clock: a person has looked."""
+        """A person has looked: do not brake this class by what cannot be read, until a time of the boot clock."""
         self.intakes[class_].brake.release(until=until)
+
+    async def run(self, stopping: asyncio.Event, drained: asyncio.Event) -> None:
+        """Send until `stopping`, and stay a member of the groups until `drained`. Raises what makes that impossible."""
+        async with asyncio.TaskGroup() as group:
+            failing = group.create_task(_raise(self._dispatch.failure))
+            reading = [group.create_task(intake.run(stopping, drained)) for intake in self.intakes.values()]
+            await asyncio.wait(reading)
+            failing.cancel()
+
+    async def follow_rates(self, admin: Admin) -> None:
+        """Know this worker's share of the providers' rates, for ever."""
+        await self._rates.follow(admin)
 
     def watch(self) -> None:
         """End calls that are overdue, and forget callees that are not called any more. To be called once a second."""
         self._sender.end_overdue()
         self._guard.forget_idle(self._clock.boot_seconds())
 
+    async def commit(self) -> None:
+        """Commit what is done."""
+        for intake in self.intakes.values():
+            await intake.commit()
+
+    async def drain(self, *, deadline_seconds: float) -> int:
+        """Begin no further call; let what has begun end, and be told. Returns how many had not by the deadline."""
+        self._dispatch.stop()
+        return await self._dispatch.drain(deadline_seconds=deadline_seconds)
+
+    async def close(self) -> Sequence[BaseException]:
+        """Commit and leave the groups. Returns what went wrong with that, for each group of which it did."""
+        ends = await asyncio.gather(*(intake.close() for intake in self.intakes.values()), return_exceptions=True)
+        return [error for error in ends if error is not None]
+
     def _brake(self, class_: NotificationClass, error: DecodeError) -> None:
         """Too much of what this class reads is unreadable."""
         self.hold(class_, "brake")
         brake = self.intakes[class_].brake
         self._on_braked(self, class_, f"{brake.unreadable} of {brake.read} records cannot be read, such as: {error}")
+
+
+def _dispatch(
+    name: str, *, carrier: Carrier, concurrency: int, guard: Guard, sender: Sender, shared: Shared
+) -> Dispatch:
+    deliverer = Deliverer(
+        carrier=carrier,
+        classes=shared.classes,
+        ledger=shared.ledger,
+        find_template=shared.find_template,
+        clock=shared.clock,
+        sender=sender,
+        is_observed=bool(shared.observers),
+    )
+    return Dispatch(
+        deliverer=deliverer,
+        teller=Teller(producer=shared.producer, ledger=shared.ledger, observers=shared.observers),
+        guard=guard,
+        channel=name,
+        concurrency=concurrency,
+        most_in_queues=shared.window // 2,
+        weights={class_: shared.classes[class_].weight for class_ in CLASSES},
+        clock=shared.clock,
+    )
 
 
 def _guarded(carrier: Carrier) -> Guarded:
@@ -166,3 +209,7 @@ def _guarded(carrier: Carrier) -> Guarded:
         weight=carrier.weight,
         rate_per_second=carrier.rate_per_second,
     )
+
+
+async def _raise(failure: "asyncio.Future[None]") -> None:
+    await failure

@@ -49,20 +49,16 @@ class Lookout:
         assert self._look_at is not None
         was_late = asyncio.get_running_loop().time() - self._look_at > LOOK_EVERY_SECONDS
         self._look_at = None
-        self._waiting.is_refused = False
-        if not was_late:  # Else it is we who were busy or stopped, and calls may have ended that we have not seen.
-            # Records of partitions that are not read any more: as many stand in the way of others.
-            self._waiting.trim(held_back=sum(intake.held_back for intake in self._intakes))
-        self._waiting.stir_all()
+        # A late look means that this process was busy or stopped: calls may have ended that it has not seen yet.
+        held_back = None if was_late else sum(intake.held_back for intake in self._intakes)
+        self._waiting.look(held_back=held_back)
         self._start()
         is_shut = self._guard.is_shut()
-        self._hold_intakes(is_shut and not self._lacks_probe())
-        if is_shut or self._waiting.awaits_guard:
-            self.look_soon()
-
-    def _hold_intakes(self, is_held: bool) -> None:  # noqa: FBT001
+        is_held = is_shut and not self._lacks_probe()
         for intake in self._intakes:
             intake.hold("guard") if is_held else intake.let_go("guard")
+        if is_shut or self._waiting.awaits_guard:
+            self.look_soon()
 
     def _lacks_probe(self) -> bool:
         """Whether nothing is at hand that could find out whether a shut provider is back. Then some must be read."""

@@ -46,6 +46,7 @@ class WaitingRoom:
         self._lanes: Lanes[InFlight] = Lanes(weights)
         self._again: deque[Item] = deque()
         self._queues: CalleeQueues[Item] = CalleeQueues()
+        # Of each class that is held: what had left its lane and had no call slot yet.
         self._held: dict[NotificationClass, list[Item]] = {}
         self.is_stopped = False
         self.is_refused = False
@@ -121,12 +122,18 @@ class WaitingRoom:
             for callee in callees:
                 self._queues.stir(callee)
 
-    def stir_all(self) -> None:
-        """Time has passed: circuits reopen and rates go on by that alone."""
+    def look(self, *, held_back: int | None) -> None:
+        """Time has passed: circuits reopen and rates go on by that alone, so whatever waits may go.
+
+        What finds no room in its callee's queue is parked. `held_back` is how many records keep their partitions from
+        being read; None: it is not the moment to judge queues.
+        """
+        self.is_refused = False
+        if held_back is not None:
+            self._trim(held_back=held_back)
         self._queues.stir_all()
 
-    def trim(self, *, held_back: int) -> None:
-        """Park what finds no room in its callee's queue. `held_back` records keep partitions from being read."""
+    def _trim(self, *, held_back: int) -> None:
         now = self._clock.boot_seconds()
         too_many = self._queues.total() - self._most_in_queues
         over = self._queues.trim(

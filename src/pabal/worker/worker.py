@@ -1,7 +1,8 @@
-"""A process that sends: intakes for each class of its channels, a dispatch per channel, commits, an orderly stop."""
+"""A process that sends: its channels, and what they need done beside: commits, pruning, an orderly stop."""
 
 import asyncio
 import functools
+import itertools
 import logging
 import random
 import re
@@ -18,9 +19,9 @@ from pabal.runtime import insist
 from pabal.tracing.port import Tracing
 from pabal.worker.braking import Braking
 from pabal.worker.carrier import Carrier
-from pabal.worker.channel import WorkerChannel
+from pabal.worker.channel import Shared, WorkerChannel
 from pabal.worker.deed import Observer
-from pabal.worker.intake import COMMIT_EVERY_SECONDS, Intake
+from pabal.worker.intake import COMMIT_EVERY_SECONDS
 from pabal.worker.recovering import Recovering
 
 logger = logging.getLogger(__name__)
@@ -59,25 +60,28 @@ class Worker:
         self._reader = broker.reader()
         self._braking = Braking(reader=self._reader, producer=self._producer, clock=clock)
         self._recovering = Recovering(producer=self._producer, clock=clock)
+        shared = Shared(
+            broker=broker,
+            producer=self._producer,
+            ledger=ledger,
+            classes=classes,
+            find_template=find_template,
+            clock=clock,
+            tracing=tracing,
+            observers=observers,
+            guard=guard,
+            window=settings.window,
+            instance=name,
+            random=random,
+        )
         self.channels: Mapping[str, WorkerChannel] = {
             channel: WorkerChannel(
                 channel,
                 carrier=carrier,
                 concurrency=channels[channel].concurrency,
-                window=settings.window,
-                classes=classes,
-                broker=broker,
-                producer=self._producer,
-                ledger=ledger,
-                find_template=find_template,
-                clock=clock,
-                tracing=tracing,
-                observers=observers,
-                guard=guard,
-                random=random,
+                shared=shared,
                 on_change=functools.partial(self._on_change, channel),
                 on_braked=self._braking.on_braked,
-                instance=name,
             )
             for channel, carrier in carriers.items()
         }
@@ -91,12 +95,11 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 # What was braked before this start is braked from the first record on.
                 await insist(self._braking.hear)
-                for intake in self._intakes:
-                    group.create_task(intake.run(stopping, drained))
+                for channel in self.channels.values():
+                    group.create_task(channel.run(stopping, drained))
                 duties = (self._commit, self._watch_calls, self._prune, self._braking.run, self._recovering.run)
                 upkeep = [group.create_task(each()) for each in duties]
                 upkeep += [group.create_task(each.follow_rates(self._admin)) for each in self.channels.values()]
-                upkeep += [group.create_task(_raise(each.failure)) for each in self.channels.values()]
                 await stopping.wait()
                 await self._drain()
                 drained.set()
@@ -104,8 +107,8 @@ class Worker:
                     task.cancel()
         finally:
             await self._drain()
-            closed = await asyncio.gather(*(intake.close() for intake in self._intakes), return_exceptions=True)
-            for error in filter(None, closed):
+            closed = await asyncio.gather(*(channel.close() for channel in self.channels.values()))
+            for error in itertools.chain(*closed):
                 logger.error("leaving a group: %s", error)
             await self._producer.close()
             await self._reader.close()
@@ -115,24 +118,18 @@ class Worker:
         _say_change(callee, now)
         self._recovering.on_change(channel, callee)
 
-    @property
-    def _intakes(self) -> Sequence[Intake]:
-        return [intake for channel in self.channels.values() for intake in channel.intakes.values()]
-
     async def _drain(self) -> None:
-        channels = self.channels.values()
-        for channel in channels:
-            channel.stop()
         deadline = self._settings.drain_seconds
-        late = sum(await asyncio.gather(*(channel.drain(deadline_seconds=deadline) for channel in channels)))
+        drains = [channel.drain(deadline_seconds=deadline) for channel in self.channels.values()]
+        late = sum(await asyncio.gather(*drains))
         if late:
             logger.warning("%d deliveries had not ended after %.0f s; they come again", late, deadline)
 
     async def _commit(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_EVERY_SECONDS)
-            for intake in self._intakes:
-                await intake.commit()
+            for channel in self.channels.values():
+                await channel.commit()
 
     async def _watch_calls(self) -> None:
         while True:
@@ -156,7 +153,3 @@ def _say_change(callee: Callee, now: float) -> None:
         logger.warning("circuit open: %s is not called for %.0f s: %s", callee.name, seconds, why)
     else:
         logger.warning("circuit closed: %s is called again, slowly at first", callee.name)
-
-
-async def _raise(failure: "asyncio.Future[None]") -> None:
-    await failure
