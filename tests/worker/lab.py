@@ -167,6 +167,7 @@ class WorkerLab:
         guard: Mapping[str, Any] | None = None,
         rate_per_second: float | None = None,
         clock: Clock | None = None,
+        observers: Sequence[Observer] = (),
     ) -> Worker:
         """A worker for webhooks alone; the providers are called `a`, `b`, …"""
         first, *others = (
@@ -182,6 +183,7 @@ class WorkerLab:
             settings=WorkerSettings(window=window, drain_seconds=drain_seconds),
             find_template=no_template,
             clock=clock or self.clock,
+            observers=observers,
             guard=GuardSettings(**(guard or {})),
             random=lambda: 0.0,
         )
