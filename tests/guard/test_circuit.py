@@ -160,7 +160,7 @@ def test_it_never_gets_stuck_and_never_probes_more_than_it_may(
         elif probes:
             one.end(is_ok=is_ok, is_probe=probes.pop(), now=now)
         if one.state == "half_open":
-            assert one._probes <= 3
+            assert one._probes.under_way <= 3
 
     for is_probe in probes:
         one.end(is_ok=True, is_probe=is_probe, now=now)

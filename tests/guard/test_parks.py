@@ -4,13 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from pabal.guard.callee import (
-    FIRST_PARK_SECONDS,
-    LONGEST_PARK_SECONDS,
-    RETURNS_PER_SECOND,
-    Callee,
-)
+from pabal.guard.callee import Callee
 from pabal.guard.circuit import CircuitSettings
+from pabal.guard.parks import FIRST_PARK_SECONDS, LONGEST_PARK_SECONDS, RETURNS_PER_SECOND
 
 
 def a_callee(

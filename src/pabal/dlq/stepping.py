@@ -120,7 +120,3 @@ class TokenBucket:
     def take(self, count: int) -> None:
         """So many passed."""
         self._tokens -= count
-
-    def seconds_until_one(self) -> float:
-        """How long until another may pass, as of the last look."""
-        return max(0.0, (1.0 - self._tokens) / self._per_second)

@@ -19,8 +19,9 @@ State. In memory, per worker: another worker finds out for itself within `minimu
 """
 
 from pabal.guard.brake import Brake
-from pabal.guard.callee import LONGEST_PARK_SECONDS, Callee
+from pabal.guard.callee import Callee
 from pabal.guard.guard import Full, Guard, InQueue, NoSuchProvider, ParkFor, Permit, Shut
+from pabal.guard.parks import LONGEST_PARK_SECONDS
 from pabal.guard.provider import Guarded
 from pabal.guard.settings import DEFAULT_GUARD, GuardSettings
 

@@ -1,25 +1,17 @@
-"""Who is called, a provider or what is behind it: circuit, limit and rate, and how long its line may be. Pure."""
+"""What is called, a provider or what is behind it: circuit, limit and rate, and how long its queue may be. Pure."""
 
 from collections.abc import Callable
 
 from pabal.guard.circuit import Circuit, CircuitSettings, CircuitState
 from pabal.guard.limit import Limit
+from pabal.guard.parks import LONGEST_PARK_SECONDS, Parks
 from pabal.guard.rate import Rate
 
 PATIENCE_SECONDS = 2.0
 """A refusal that lasts longer is not waited for in memory: the delivery is parked, or the channel pauses."""
 
-FIRST_PARK_SECONDS = 5.0
-LONGEST_PARK_SECONDS = 600.0
-"""Each park in a row is twice as long as the one before, up to this, spread included (600 s: a rung of the delay line,
-so no park waits behind what is due later than that)."""
-
-RETURNS_PER_SECOND = 5.0
-"""How many of those parked for a callee that does not answer come back in a second: a trickle beside what is well."""
-
-_PARK_SPREAD = 0.2
-_PROBING_LINE = 8
-"""How many may wait while probes find out whether anybody is there."""
+_PROBING_QUEUE = 8
+"""How many deliveries may wait while probes find out whether the callee is back."""
 _SHORTEST_SECONDS = 0.00001
 
 
@@ -34,9 +26,7 @@ class Callee:
 
     __slots__ = (
         "_on_change",
-        "_random",
-        "_returning_until",
-        "_served_until",
+        "_parks",
         "circuit",
         "has_parked",
         "last_reason",
@@ -61,13 +51,10 @@ class Callee:
         self.limit = Limit(most=most)
         self.rate = Rate(rate_per_second)
         self.used_at = 0.0
-        self._random = random
+        self._parks = Parks(random=random)
         self._on_change = on_change
         self.has_parked = False
         self.last_reason: str | None = None
-        # Apart: how those come back who were parked while nobody answered says nothing about who is served how fast.
-        self._served_until = 0.0
-        self._returning_until = 0.0
 
     def is_free(self, now: float) -> bool:
         """Whether one more call may begin now."""
@@ -163,42 +150,26 @@ class Callee:
         return self.circuit.state == "closed" and self.limit.is_answering(now)
 
     def room(self, now: float) -> int:
-        """How many may wait in memory: those whose turn comes within `PATIENCE_SECONDS` (Little's law)."""
+        """How many deliveries may wait in memory: as many as have their turn within `PATIENCE_SECONDS` (Little's
+        law)."""
         if self.circuit.state == "open":
-            return 0 if self.circuit.reopens_in(now) > PATIENCE_SECONDS else _PROBING_LINE
+            return 0 if self.circuit.reopens_in(now) > PATIENCE_SECONDS else _PROBING_QUEUE
         if self.circuit.state == "half_open":
-            return _PROBING_LINE
+            return _PROBING_QUEUE
         return int(PATIENCE_SECONDS / max(self._seconds_each(now), _SHORTEST_SECONDS))
 
     def park_seconds(self, *, parks: int, now: float) -> float:
-        """For how long one that does not fit is parked; `parks` says how often in a row it was already.
-
-        Of one that answers: until those that were parked before have had their turn. Of one that does not: until it is
-        called again, and then as a trickle, in the order in which they were parked.
-        """
+        """For how long a delivery that does not fit is parked; `parks` says how often in a row it was already."""
         self.has_parked = True
-        each, reopens_in = self._seconds_each(now), self.circuit.reopens_in(now)
-        wait = max(FIRST_PARK_SECONDS * 2.0 ** min(parks, 16), reopens_in)
-        if self.is_answering(now):
-            self._served_until = _after_those_before(self._served_until, seconds=each, now=now)
-            seconds = max(wait, self._served_until - now)
-        else:
-            each = max(each, 1.0 / RETURNS_PER_SECOND)
-            self._returning_until = _after_those_before(self._returning_until, seconds=each, now=now)
-            seconds = wait + self._returning_until - now
-        # Spread: the workers of an installation should not get theirs back in the same moment.
-        seconds = min(seconds, LONGEST_PARK_SECONDS / (1.0 + _PARK_SPREAD)) * (1.0 + _PARK_SPREAD * self._random())
-        return max(seconds, min(reopens_in, LONGEST_PARK_SECONDS))
+        return self._parks.next_seconds(
+            parks=parks,
+            seconds_each=self._seconds_each(now),
+            reopens_in=self.circuit.reopens_in(now),
+            is_answering=self.is_answering(now),
+            now=now,
+        )
 
     def _seconds_each(self, now: float) -> float:
         """How much time passes from one begin to the next while as many as may be are under way."""
         by_calls = self.limit.latency(now) / int(self.limit.reach)
         return max(by_calls, 1.0 / self.rate.per_second if self.rate.per_second else 0.0)
-
-
-def _after_those_before(until: float, *, seconds: float, now: float) -> float:
-    """When the turn of one more ends, behind those whose turns end at `until`.
-
-    Never further off than the longest park: those beyond it come back before their turn and are counted again.
-    """
-    return min(max(until, now) + seconds, now + LONGEST_PARK_SECONDS)

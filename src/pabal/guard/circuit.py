@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from pabal.guard.probes import Probes
+
 CircuitState = Literal["closed", "open", "half_open"]
 
 
@@ -43,8 +45,6 @@ class Circuit:
         "_now_bad",
         "_now_ok",
         "_probes",
-        "_probes_bad",
-        "_probes_ok",
         "_random",
         "_settings",
         "_trips",
@@ -61,7 +61,7 @@ class Circuit:
         self._trips = 0
         self._half_since = 0.0
         self._now_ok = self._now_bad = self._before_ok = self._before_bad = 0
-        self._probes = self._probes_ok = self._probes_bad = 0
+        self._probes = Probes(enough_ok=settings.successes_to_close, enough_bad=settings.failures_to_open)
 
     def admits(self, now: float) -> bool:
         """Whether a call may begin now; an open circuit whose time is over becomes half-open."""
@@ -71,8 +71,8 @@ class Circuit:
             if now < self.open_until:
                 return False
             self.state = "half_open"
-            self._probes = self._probes_ok = self._probes_bad = 0
-        return self._probes + self._probes_ok + self._probes_bad < self._most_probes
+            self._probes.clear()
+        return self._probes.may_begin
 
     def reopens_in(self, now: float) -> float:
         """Seconds until an open circuit lets the first probe through; 0 when it is not open."""
@@ -82,13 +82,13 @@ class Circuit:
         """A call begins that `admits` let through. Returns whether it is a probe, which `end` and `give_back` ask."""
         if self.state == "closed":
             return False
-        self._probes += 1
+        self._probes.under_way += 1
         return True
 
     def give_back(self, *, is_probe: bool) -> None:
         """A call that was begun was not made after all."""
         if is_probe and self.state == "half_open":
-            self._probes -= 1
+            self._probes.under_way -= 1
 
     def end(
         self, *, is_ok: bool, is_probe: bool, now: float, is_certain: bool = False, not_before: float | None = None
@@ -103,7 +103,11 @@ class Circuit:
             if not is_ok and self._is_tripped(is_certain=is_certain):
                 self.trip(now, not_before=not_before)
         elif self.state == "half_open" and is_probe:
-            self._end_probe(is_ok=is_ok, now=now, not_before=not_before)
+            match self._probes.end(is_ok=is_ok):
+                case "close":
+                    self.close(now)
+                case "open":
+                    self.trip(now, not_before=not_before)
         # What was begun before the circuit opened says nothing new.
 
     def end_well(self, now: float) -> None:
@@ -129,29 +133,11 @@ class Circuit:
         self._trips = 0
         self._clear(now)
 
-    @property
-    def _most_probes(self) -> int:
-        return max(self._settings.successes_to_close, self._settings.failures_to_open)
-
     def _is_tripped(self, *, is_certain: bool) -> bool:
         bad = self._now_bad + self._before_bad
         calls = bad + self._now_ok + self._before_ok
         enough = is_certain or calls >= self._settings.minimum_calls
         return enough and bad >= self._settings.failure_ratio * calls
-
-    def _end_probe(self, *, is_ok: bool, now: float, not_before: float | None) -> None:
-        self._probes -= 1
-        if is_ok:
-            self._probes_ok += 1
-        else:
-            self._probes_bad += 1
-        if self._probes_ok >= self._settings.successes_to_close:
-            self.close(now)
-        elif self._probes_bad >= self._settings.failures_to_open:
-            self.trip(now, not_before=not_before)
-        elif self._probes == 0 and not self.admits(now):
-            # Neither enough good nor enough bad ones; ask a few more.
-            self._probes_ok = self._probes_bad = 0
 
     def _count(self, *, is_ok: bool, now: float) -> None:
         if now - self._half_since >= self._half_seconds:
@@ -171,4 +157,4 @@ class Circuit:
     def _clear(self, now: float) -> None:
         self._half_since = now
         self._now_ok = self._now_bad = self._before_ok = self._before_bad = 0
-        self._probes = self._probes_ok = self._probes_bad = 0
+        self._probes.clear()

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pabal.guard.callee import LONGEST_PARK_SECONDS
+from pabal.guard.parks import LONGEST_PARK_SECONDS
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected
 
 Fault = Literal["none", "ours", "settings", "callee", "address"]
