@@ -7,8 +7,8 @@ from collections.abc import Hashable
 class Evidence:
     """Which sources refused since the last acceptance: of each the last time, and no more than `enough` of them.
 
-    `seconds`: for how long one that refused counts (for ever, if nothing else is said). Times are seconds of one clock
-    that never steps back.
+    `seconds`: for how long a refusal counts (for ever, if nothing else is said). Times are seconds of one clock that
+    never steps back.
     """
 
     __slots__ = ("_enough", "_seconds", "refused_at")

@@ -2,8 +2,8 @@
 
 Items of one order key leave one at a time, in order. Between classes, deficit round robin with unit cost (Shreedhar &
 Varghese 1995): in each round a class may take as many items as its weight, so none starves and an idle class costs
-the others nothing. Within a class the tenants take turns, one item each: two thousand items of one do not stand before
-the only one of another.
+the others nothing. Within a class the tenants take turns, one item each: two thousand items of one tenant do not stand
+before the only item of another. A class that is held gives out nothing, and its items keep their order.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ class Lanes(Generic[Item]):
         self._share = dict(weights)
         self._credit = dict(weights)
         self._ready: dict[str, _Turns[Item]] = {name: _Turns() for name in weights}
-        # A key is present while one of its items is out or ready; its deque holds those behind.
+        # A key is present while one of its items is out or ready; its deque holds the items behind.
         self._behind: dict[tuple[str, Hashable, Hashable], deque[Item]] = {}
 
     def put(self, item: Item, *, class_: str, key: Hashable, tenant: Hashable = None) -> None:

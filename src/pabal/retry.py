@@ -101,9 +101,9 @@ def place_wait(*, due: datetime, now: datetime, class_: str, parked: Parked | No
 def place_park(*, due: datetime, now: datetime, class_: str, callee: str | None) -> tuple[str, Wait]:
     """The delay topic for a park until `due`: the shortest rung that holds all of it, so that it is one hop.
 
-    Never early, unless `callee` is back before. It may be late by as much as that rung is longer than it, if more stand
-    before it than are held in memory: nobody was promised when a park ends. Never later than that: what stands before
-    it is due by then.
+    The park never ends early, unless `callee` is back before. It may end late when the delay line has too many records
+    before it: no later than the end of the whole rung, as all records before it are due by then. No promise says when
+    a park ends.
     """
     parked = Parked(callee=callee, at=now) if callee is not None else None
     holding = [seconds for seconds in RUNGS_SECONDS if timedelta(seconds=seconds) >= due - now]
@@ -115,9 +115,9 @@ def place_park(*, due: datetime, now: datetime, class_: str, callee: str | None)
 def end_of_park(*, seconds: float, now: datetime, expires_at: datetime) -> datetime:
     """When a park of `seconds` ends.
 
-    One that would outlive the delivery ends halfway to the expiry: whoever refuses it may be back by then, and how
-    long a park is says only how many are parked. So it comes back a few times more, seven if ten
-    minutes are left. When the shortest park is all that is left, it ends after the expiry: that is the expiry.
+    A park that would outlive the delivery ends halfway to the expiry: the callee may be back by then, and the length of
+    a park says only how many deliveries are parked. So the delivery comes back a few times more: seven times if ten
+    minutes are left. When no more than the shortest park is left, the park ends after the expiry: the delivery expires.
     """
     left = (expires_at - now).total_seconds()
     if seconds >= left and left / 2 >= SHORTEST_PARK_SECONDS:

@@ -1,15 +1,16 @@
-"""The guard around a provider: what is called, when, how often, and by whom. Pure; the worker asks and tells.
+"""The guard around a provider: what is called, when, and how often. Pure; the worker asks and tells.
 
 Overview. Each provider, and each host, tenant at a host and URL behind it, is a *callee* with three judges: a *circuit*
 (`circuit.py`: does it fail?), a *limit* (`limit.py`: how many calls at once does it bear?) and a *rate* (`rate.py`: how
-many a second may it be given?). `guard.py` asks them in turn; `faults.py` and `provider.py` say whose doing a call's
-failure was, `hosts.py` how far behind a provider it reaches, and `memory.py` bounds what is remembered. Where a channel
-has several providers, `balance.py` says whose turn it is.
+many a second may it be given?). `guard.py` asks them in turn. `faults.py` and `provider.py` say what a failure is
+counted against, `hosts.py` how far behind a provider it reaches, and `memory.py` bounds what is remembered. Where a
+channel has several providers, `balance.py` says which is next.
 
 Answers. A `Permit` is one call that may be made, by a named provider. A refusal that ends within about two seconds is
-waited for in memory, in the callee's line (`InQueue`), as far as there is room: a line holds only what its callee can
-serve in that time. What does not fit is parked (`ParkFor`): it goes down the delay line, attempt and rung unchanged, so
-that nothing waits behind it. If every provider of a channel refuses (`Shut`), nothing more is taken from the log.
+waited for in memory, in the callee's queue (`InQueue`), as far as there is room: a queue holds only what its callee can
+serve in that time. What does not fit is parked (`ParkFor`, `parks.py`): it goes down the delay line, attempt and rung
+unchanged, so that nothing waits behind it. If every provider of a channel refuses (`Shut`), nothing more is taken from
+the log.
 
 After an outage. A few probes go first; what closes the circuit sets the limit low, and it doubles once a second while
 calls go well. Providers get their weight back in tenths. What was parked is brought back by the delay line, in growing

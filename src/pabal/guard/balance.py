@@ -22,7 +22,7 @@ class Balance:
         self._credit = dict.fromkeys(weights, 0.0)
 
     def pick(self, is_usable: Callable[[str], bool], *, now: float) -> str | None:
-        """The provider whose turn it is, of those that are usable; None: none is."""
+        """The next provider of all that are usable; None: no provider is."""
         total, chosen = 0.0, None
         for name, weight in self._weights.items():
             if not is_usable(name):

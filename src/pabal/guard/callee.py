@@ -92,7 +92,7 @@ class Callee:
     ) -> None:
         """A call that was made ended. For `is_certain` and `not_before` see `Circuit.end`.
 
-        One that does not count says nothing about whether this callee should be called: its circuit stays as it is.
+        A call that does not count says nothing about whether this callee should be called: its circuit stays as it is.
         """
         self.limit.end(is_ok=is_ok, began=began, now=now)
         if is_ok and not is_probe and counts:
@@ -141,7 +141,7 @@ class Callee:
         return self.circuit.state
 
     def is_idle(self, now: float, *, seconds: float) -> bool:
-        """Whether it was of no use for so long; one that is refused is remembered a good while longer."""
+        """Whether it was of no use for so long. A callee that is refused is remembered a good while longer."""
         kept_seconds = seconds + (0.0 if self.state == "closed" else LONGEST_PARK_SECONDS)
         return self.limit.in_flight == 0 and now - max(self.used_at, self.circuit.open_until) > kept_seconds
 

@@ -1,7 +1,7 @@
 """When to stop calling: a circuit breaker over a sliding window, with probes before it closes again. Pure.
 
-*Closed*: calls go, their ends are counted. *Open*: none goes until a time. *Half-open*: a few probes go; what comes of
-them closes the circuit or opens it again for twice as long (Nygard, Release It!, 2007).
+*Closed*: calls go, and their ends are counted. *Open*: no call goes until a time. *Half-open*: a few probes go; their
+ends close the circuit or open it again for twice as long (Nygard, Release It!, 2007).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Whose doing the end of a call was. Pure."""
+"""What is at fault when a call fails. Pure."""
 
 from typing import Literal
 
@@ -6,12 +6,12 @@ from pabal.guard.parks import LONGEST_PARK_SECONDS
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected
 
 Fault = Literal["none", "ours", "settings", "callee", "address"]
-"""Nobody's (the delivery was answered), ours, that of the tenant's settings, that of the callee as a whole, or that of
-the one address, as far as this call tells."""
+"""Nothing is (the delivery was answered), we are, the tenant's settings are, the callee as a whole is, or the one
+address is, as far as this call tells."""
 
 
 def fault_of(outcome: Outcome, *, has_hosts: bool) -> Fault:
-    """Whose fault it is. `has_hosts`: the provider calls a host of its own for each address."""
+    """What is at fault. `has_hosts`: the provider calls a host of its own for each address."""
     match outcome:
         case Accepted() | Rejected():
             return "none"
@@ -20,7 +20,7 @@ def fault_of(outcome: Outcome, *, has_hosts: bool) -> Fault:
         case Deferred(address_only=address_only):
             return "address" if address_only else "callee"
         case _:
-            # Silence on a connection that came about: a host has many addresses, and only one of them was asked for.
+            # The connection came about and then was silent. A host has many addresses, and the call was for one.
             return "address" if has_hosts else "callee"
 
 

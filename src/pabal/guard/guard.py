@@ -1,4 +1,4 @@
-"""What stands before a call of one channel's providers: may it be made now, by whom, and if not, what then. Pure.
+"""What stands before a call of one channel's providers: may it be made now, at which, and if not, what then. Pure.
 
 A worker asks `admit` before a call and gets a `Permit`, or what to do instead; it tells the permit how the call went.
 What one URL, tenant or host refuses concerns that alone; what a whole provider refuses goes to another provider, and if
@@ -52,8 +52,8 @@ FULL, SHUT = Full(), Shut()
 class Permit:
     """One call that may be made. `call`, then `end`, in this order; `release` in any case, as the last.
 
-    It holds its place from `admit` to `release`, as long as the worker's slot does: then whoever has the slot has the
-    next place too.
+    It holds its place from `admit` to `release`, as long as the delivery has its call slot: the next delivery in the
+    slot finds the place free too.
     """
 
     __slots__ = ("_at_host", "_began", "_is_open", "_is_probe", "_own", "_provider", "_tenant")
@@ -74,12 +74,12 @@ class Permit:
 
     @property
     def provider(self) -> str:
-        """Who is to be called."""
+        """The name of the provider that is to be called."""
         return self._provider.name
 
     @property
     def callees(self) -> tuple[Callee, ...]:
-        """Whose calls these are, the narrowest first: those in their lines may look again once the call has ended."""
+        """What is called, the narrowest first. What waits in their queues may go on once the call has ended."""
         return (self._provider,) if self._at_host is None else self._at_host.callees
 
     def call(self, now: float) -> None:
@@ -121,7 +121,7 @@ class Permit:
 class Guard:
     """The guard of one channel in one worker. `random` (0 to 1) spreads what would come back together.
 
-    `on_change` hears each change of a circuit: for the log, and for whoever shows it.
+    `on_change` hears each change of a circuit.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Guard:
             host = at.host
             url = hosts.urls.get((tenant, address), now) if hosts.urls.by_key else None
             if host.limit.in_flight and provider.state != "closed":
-                return InQueue(host)  # One probe of a host says all: one that hangs must not be all of the probes.
+                return InQueue(host)  # One probe of a host says all: a probe that hangs must not use up the rest.
             if not host.is_free(now):
                 return _refused_by(host, parks=parks, now=now)
             if not at.is_free(now):

@@ -77,7 +77,7 @@ class Hosts:
         on_host: Callable[[Callee, float], None],
         on_change: Callable[[Callee, float], None],
     ) -> None:
-        """`name` is the provider's. `on_host` hears each change of a host's circuit, `on_change` those of the rest."""
+        """`name` is the provider's. `on_host` hears each change of a host's circuit, `on_change` of every other one."""
         self.by_name: dict[str, Host] = {}
         self.rate_per_second: float | None = None
         self.tenants: Memory[tuple[str, str], TenantAtHost] = Memory(most=MOST_HOSTS, on_forget=self._forget)
@@ -197,7 +197,7 @@ class CallAtHost:
 
     @property
     def callees(self) -> tuple[Callee, ...]:
-        """Who has a place more once this is over, the narrowest first."""
+        """What has a place more once this is over, the narrowest first."""
         return (self._at, self._at.host) if self._url is None else (self._url, self._at, self._at.host)
 
     @property

@@ -33,7 +33,7 @@ class Memory(Generic[Key, Remembered]):
         return callee
 
     def add(self, key: Key, callee: Remembered, now: float) -> None:
-        """Remember one; at the cost of the least recently used one that has no call under way."""
+        """Remember a callee. If there are too many, the least recently used without a call under way is forgotten."""
         callee.used_at = now
         self.by_key[key] = callee
         if len(self.by_key) > self._most:
@@ -46,18 +46,18 @@ class Memory(Generic[Key, Remembered]):
             self._on_forget(callee)
 
     def forget_idle(self, now: float, *, idle_seconds: float) -> None:
-        """Forget those that are idle; see `Callee.is_idle`."""
+        """Forget callees that are idle; see `Callee.is_idle`."""
         idle = []
         for key, callee in self.by_key.items():
             if now - callee.used_at <= idle_seconds:
-                break  # They stand in the order of their use.
+                break  # Callees stand in the order of their use.
             if callee.is_idle(now, seconds=idle_seconds):
                 idle.append(key)
         for key in idle:
             self.forget(key)
 
     def _forget_oldest(self) -> None:
-        # Those with a call under way are no more than the channel has call slots.
+        # There are no more callees with a call under way than the channel has call slots.
         for _ in range(len(self.by_key)):
             key, callee = next(iter(self.by_key.items()))
             if callee.limit.in_flight == 0:

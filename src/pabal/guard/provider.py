@@ -1,4 +1,6 @@
-"""A provider as the guard sees it: the hosts behind it, the tenants at fault, and whose doing a failure was. Pure."""
+"""A provider as the guard sees it: the hosts behind it, the tenants at fault, and what a failure is counted against.
+Pure.
+"""
 
 from collections.abc import Callable
 
@@ -22,7 +24,7 @@ fails."""
 
 
 class Guarded(msgspec.Struct, frozen=True, kw_only=True):
-    """What the guard knows of a provider. `host_of`: who answers for an address (None: the provider itself)."""
+    """What the guard knows of a provider. `host_of`: the host that answers for an address (None: the provider does)."""
 
     host_of: Callable[[str], str] | None = None
     weight: int = 1
@@ -99,7 +101,7 @@ class GuardedProvider(Callee):
         began: float,
         now: float,
     ) -> None:
-        """How a call of this provider ended: whose doing was it?"""
+        """A call of this provider ended: it is counted against what was at fault."""
         fault = fault_of(outcome, has_hosts=at_host is not None)
         if not isinstance(outcome, Accepted | Rejected):
             self.last_reason = outcome.reason
@@ -182,7 +184,7 @@ class GuardedProvider(Callee):
             self.trip(now)
 
     def _is_everywhere(self, now: float) -> bool:
-        """Whether so many hosts fail, and nobody answers, that it is us: our network, our name server."""
+        """Whether so many hosts fail, and none answers, that our own network or name server must be at fault."""
         if self._answered_at is None or now - self._answered_at < _NOBODY_SECONDS:
             return False  # However many customers' endpoints are dead: the way to the others is free.
         recent = [host for host in self.hosts.by_name.values() if now - host.used_at < IDLE_SECONDS]

@@ -1,4 +1,4 @@
-"""What waits in memory for which callee, first come, first served; and which queues are worth another look. Pure."""
+"""A queue in memory for each callee, first come, first served, and which queues are worth another look. Pure."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ class CalleeQueues(Generic[Item]):
         self.stirred = dict.fromkeys(self._queues)
 
     def next_head(self) -> tuple[Callee, Item] | None:
-        """The first item of the queue whose turn it is, of the queues that were stirred."""
+        """The first item of the stirred queue that is next."""
         for callee in self.stirred:
             return callee, self._queues[callee][0]
         return None

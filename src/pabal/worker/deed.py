@@ -23,7 +23,7 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What was decided; None: another worker decided, and this call ended late."""
 
     provider: str = ""
-    """Whose call it was, or whose it would have been; empty: the record could not be read."""
+    """The provider that was called, or would have been; empty: the record could not be read."""
 
     attempt: int = 0
     """Which attempt was decided about; 0: the record could not be read."""

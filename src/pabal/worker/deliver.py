@@ -97,7 +97,7 @@ class Deliverer:
     ) -> End | Held | None:
         """Decide without a call: the guard parks a delivery, or its provider is not there. Answers as `call` does.
 
-        `provider` is whose refusal it is. A park beyond the delivery's expiry is the expiry.
+        `provider` is the provider that the refusal is about. A park beyond the delivery's expiry is the expiry.
         """
         known = provider if provider is not None and provider in self._carriers else self._first
         errand = self._begin(delivery, origin=origin, group=group, provider=known)
@@ -139,8 +139,8 @@ class Deliverer:
         except MemoryError:
             raise
         except Exception as error:
-            # Content that the API would not have accepted, from a record of somebody else's: to render it is pure, and
-            # a mail library has many ways to fail.
+            # The API would not have accepted this content: another program wrote the record. To render is pure, and a
+            # mail library has many ways to fail.
             errand.refusal = DeadLetter(error_class="unrenderable", message=str(error) or type(error).__name__)
             return None
 

@@ -76,7 +76,7 @@ class Dispatch:
         self._lookout.attend(intakes)
 
     def put(self, items: Collection[InFlight]) -> None:
-        """Let items wait behind those of their order keys, and start what can be started."""
+        """Let items wait, each behind the items of its order key, and start what can be started."""
         self._waiting.put(items)
         self._start()
 

@@ -79,7 +79,7 @@ def records_of_lost_calls(errand: Errand) -> list[NewRecord]:
 
 
 def record_of_late_call(errand: Errand, outcome: Outcome) -> NewRecord:
-    """The event of a call whose verdict is another worker's by now."""
+    """The event of a call that ended late: another worker decides by now."""
     return event_record(event_of(errand, kind_of_outcome(outcome), attempt=errand.attempt, outcome=outcome))
 
 
@@ -149,7 +149,7 @@ def deed_of(errand: Errand, kind: EventKind, *, verdict: Verdict | None) -> Deed
 
 
 def kind_of_outcome(outcome: Outcome) -> EventKind:
-    """The event of a call whose verdict is another worker's by now."""
+    """The event of a call that ended late: another worker decides by now."""
     match outcome:
         case Accepted():
             return "sent"

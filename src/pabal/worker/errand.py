@@ -16,9 +16,9 @@ from pabal.worker.deed import Deed
 class Errand(msgspec.Struct, kw_only=True, gc=False, eq=False):
     """One delivery, from the record in hand to its verdict. The steps of `Deliverer.call` fill it in, one by one.
 
-    `origin` is the record that the delivery came in, `group` the consumer group that read it. `provider` names who
-    carries it; `permit` is the guard's. `owner` and `token` name the claim that the end settles. `begun_at` is when it
-    began, in seconds of the boot clock; `at` is when the last step was taken, for the records that tell of it.
+    `origin` is the record that the delivery came in, and `group` is the consumer group that read it. `provider` names
+    the provider that carries it; `permit` is the guard's. `owner` and `token` name the claim that the end settles. The
+    errand began at `begun_at`, in seconds of the boot clock. `at` is the time of its last step, for the records of it.
     """
 
     delivery: Delivery
@@ -56,7 +56,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class End(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A stored verdict on its way into the log: records to append, and the claim that is settled by that.
 
-    Bytes that cannot be read have no claim. `deed` is what was done, where somebody observes it.
+    Bytes that cannot be read have no claim. `deed` is what was done, if there are observers.
     """
 
     records: Sequence[NewRecord]

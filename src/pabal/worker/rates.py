@@ -1,6 +1,6 @@
-"""A channel's rates, as its workers share them: each has as much of them as of the partitions.
+"""A channel's rates, as its workers share them: each worker has as much of a rate as it has of the partitions.
 
-The share follows an assignment at once. A group revokes a partition from one member before it gives it to another, so
+The share follows an assignment at once. A group revokes a partition from one member before another member gets it. So
 there is no moment in which both count it, and all shares together are never more than the whole.
 """
 
@@ -13,7 +13,7 @@ from pabal.runtime import insist
 from pabal.worker.intake import Intake
 
 _LOOK_EVERY_SECONDS = 2.0
-"""How often topics are asked for how many partitions they have: more only ever come by a person's hand."""
+"""How often the partitions of the topics are counted. There are more only when a person adds some."""
 
 
 class SharedRates:

@@ -58,7 +58,7 @@ class WaitingRoom:
         return self.is_refused or bool(self._queues)
 
     def put(self, items: Collection[InFlight]) -> None:
-        """Let items wait behind those of their order keys."""
+        """Let items wait, each behind the items of its order key."""
         for item in items:
             self._lanes.put(item, class_=item.intake.class_, key=item.lane, tenant=item.tenant)
 
@@ -168,7 +168,7 @@ class WaitingRoom:
             if isinstance(answer, Full | Shut) or (isinstance(answer, InQueue) and answer.callee is callee):
                 self._queues.settle(callee)
                 continue
-            # Another callee refuses it than the one it waited for: the items behind it are not held up.
+            # Another callee refuses the item than the callee it waited for: the items behind it go on.
             self._queues.take_head(callee)
             self._put_aside(item, answer)
         return None
@@ -177,8 +177,7 @@ class WaitingRoom:
         """The item is refused alone, and not the whole channel with it."""
         match refusal:
             case InQueue(callee):
-                # How long the queue of a callee that answers may be is judged at the next look: calls may have ended by
-                # now.
+                # The next look judges how long the queue of a callee that answers may be: calls may end until then.
                 if callee.state == "closed" or self._queues.length(callee) < callee.room(self._clock.boot_seconds()):
                     self._queues.join(callee, item)
                     self._on_refused()
@@ -192,5 +191,5 @@ class WaitingRoom:
                 assert_never(never)
 
     def _room(self, callee: Callee, *, is_crowded: bool, now: float) -> int:
-        """How long its queue may be. A callee that is merely busy keeps it, but where others need the place."""
+        """How long a callee's queue may be. A callee that is merely busy keeps its queue until there is a crowd."""
         return callee.room(now) if is_crowded or not callee.is_answering(now) else self._most_in_queues

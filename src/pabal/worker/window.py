@@ -23,7 +23,7 @@ class Window:
         self.in_flight += count
 
     def end(self) -> None:
-        """One of them has ended."""
+        """One record has ended."""
         self.in_flight -= 1
         if self.in_flight <= self._low_water:
             self._has_room.set()
