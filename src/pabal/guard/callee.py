@@ -156,20 +156,21 @@ class Callee:
             return 0 if self.circuit.reopens_in(now) > PATIENCE_SECONDS else _PROBING_QUEUE
         if self.circuit.state == "half_open":
             return _PROBING_QUEUE
-        return int(PATIENCE_SECONDS / max(self._seconds_each(now), _SHORTEST_SECONDS))
+        return int(PATIENCE_SECONDS / max(_seconds_each(self.limit, self.rate, now), _SHORTEST_SECONDS))
 
     def park_seconds(self, *, parks: int, now: float) -> float:
         """For how long a delivery that does not fit is parked; `parks` says how often in a row it was already."""
         self.has_parked = True
         return self._parks.next_seconds(
             parks=parks,
-            seconds_each=self._seconds_each(now),
+            seconds_each=_seconds_each(self.limit, self.rate, now),
             reopens_in=self.circuit.reopens_in(now),
             is_answering=self.is_answering(now),
             now=now,
         )
 
-    def _seconds_each(self, now: float) -> float:
-        """How much time passes from one begin to the next while as many as may be are under way."""
-        by_calls = self.limit.latency(now) / int(self.limit.reach)
-        return max(by_calls, 1.0 / self.rate.per_second if self.rate.per_second else 0.0)
+
+def _seconds_each(limit: Limit, rate: Rate, now: float) -> float:
+    """How much time passes from one begin to the next while as many calls as may be are under way."""
+    by_calls = limit.latency(now) / int(limit.reach)
+    return max(by_calls, 1.0 / rate.per_second if rate.per_second else 0.0)

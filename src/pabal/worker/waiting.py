@@ -136,11 +136,12 @@ class WaitingRoom:
     def _trim(self, *, held_back: int) -> None:
         now = self._clock.boot_seconds()
         too_many = self._queues.total() - self._most_in_queues
-        over = self._queues.trim(
-            lambda callee: self._room(callee, is_crowded=too_many > 0, now=now),
-            limit=max(too_many, held_back, PARKED_PER_LOOK),
-        )
-        for callee, item in over:
+
+        def room(callee: Callee) -> int:
+            # A callee that is merely busy keeps its queue until there is a crowd.
+            return callee.room(now) if too_many > 0 or not callee.is_answering(now) else self._most_in_queues
+
+        for callee, item in self._queues.trim(room, limit=max(too_many, held_back, PARKED_PER_LOOK)):
             self._parking.park(item, callee)
 
     def _admit(self, item: Item) -> Permit | InQueue | ParkFor | Full | Shut | NoSuchProvider:
@@ -189,7 +190,3 @@ class WaitingRoom:
                 self._parking.give_up(item, name)
             case _ as never:
                 assert_never(never)
-
-    def _room(self, callee: Callee, *, is_crowded: bool, now: float) -> int:
-        """How long a callee's queue may be. A callee that is merely busy keeps its queue until there is a crowd."""
-        return callee.room(now) if is_crowded or not callee.is_answering(now) else self._most_in_queues
