@@ -8,8 +8,8 @@ a line (`lines.py`) or is parked, outside the slots; what is refused whole holds
 `Deliverer.call` (`deliver.py`): claim → send → decide → finish, up to a verdict that is stored. The slot is free from
 then on; the *end* joins those of the same moment, and `Deliverer.tell` makes them true in batches: append → settle.
 What a verdict means in records is pure (`effects.py`). A provider's rate is shared with the other workers by partitions
-owned (`rates.py`). Too many unreadable records stop their class for all workers (`braking.py`). `worker.py` puts these
-together, commits, prunes and stops.
+owned (`rates.py`). Too many unreadable records stop their class for all workers (`class_brakes.py`). `worker.py` puts
+these together, commits, prunes and stops.
 
 State. The log says what is to be done, the ledger what may be called and what was decided; the worker itself keeps
 nothing that a crash could lose. An item in memory is one record in flight; `Progress` turns the ends of items into

@@ -10,19 +10,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from pabal.broker.port import Broker
 from pabal.clock import Clock
 from pabal.config import ChannelSettings, WorkerSettings
-from pabal.guard import DEFAULT_GUARD, Brake, Callee, Guard, Guarded, GuardSettings
+from pabal.guard import DEFAULT_GUARD, BrakeTrigger, Callee, Guard, Guarded, GuardSettings
 from pabal.ledger.port import Ledger
 from pabal.notification import CLASSES, Content, NotificationClass, TemplateRef
+from pabal.ops.follower import OpsFollower
 from pabal.policy import ClassSettings
 from pabal.providers.port import KnowsHosts
 from pabal.runtime import insist
 from pabal.tracing.port import Tracing
-from pabal.worker.braking import Braking
+from pabal.worker.class_brakes import ClassBrakes
 from pabal.worker.deliver import Carrier, Deliverer
 from pabal.worker.dispatch import Dispatch
 from pabal.worker.intake import COMMIT_EVERY_SECONDS, Intake
 from pabal.worker.rates import SharedRates
-from pabal.worker.recovering import Recovering
+from pabal.worker.recovery_notices import RecoveryNotices
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Worker:
         self,
         *,
         broker: Broker,
+        ops: OpsFollower,
         ledger: Ledger,
         carriers: Mapping[str, Carrier],
         channels: Mapping[str, ChannelSettings],
@@ -57,9 +59,10 @@ class Worker:
         self._producer = broker.producer()
         weights: dict[str, int] = {class_: classes[class_].weight for class_ in CLASSES}
         self._admin = broker.admin()
-        self._reader = broker.reader()
-        self._braking = Braking(reader=self._reader, producer=self._producer, clock=clock)
-        self._recovering = Recovering(producer=self._producer, clock=clock)
+        self._ops = ops
+        self._brakes = ClassBrakes(producer=self._producer, clock=clock)
+        ops.attend(self._brakes.fold)
+        self._recoveries = RecoveryNotices(producer=self._producer, clock=clock)
         self._dispatches: list[Dispatch] = []
         self._guards: list[Guard] = []
         self._rates: list[SharedRates] = []
@@ -99,8 +102,8 @@ class Worker:
                     window=settings.window,
                     put=dispatch.put,
                     instance=name,
-                    brake=Brake(ratio=guard.brake_ratio, records=guard.brake_records),
-                    on_braked=self._braking.on_braked,
+                    brake=BrakeTrigger(ratio=guard.brake_ratio, records=guard.brake_records),
+                    on_braked=self._brakes.on_braked,
                     on_owned=rates.settle,
                     ledger=ledger,
                     clock=clock,
@@ -109,7 +112,7 @@ class Worker:
             ]
             dispatch.feed_from(intakes)
             rates.attend(intakes)
-            self._braking.attend(intakes, dispatch)
+            self._brakes.attend(intakes, dispatch)
             self._dispatches.append(dispatch)
             self._guards.append(channel_guard)
             self._rates.append(rates)
@@ -121,10 +124,11 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 # What was braked before this start is braked from the first record on.
-                await insist(self._braking.hear)
+                await self._ops.catch_up()
+                group.create_task(self._ops.run(stopping))
                 for intake in self._intakes:
                     group.create_task(intake.run(stopping, drained))
-                duties = (self._commit, self._watch_calls, self._prune, self._braking.run, self._recovering.run)
+                duties = (self._commit, self._watch_calls, self._prune, self._brakes.run, self._recoveries.run)
                 upkeep = [group.create_task(each()) for each in duties]
                 upkeep += [group.create_task(rates.follow(self._admin)) for rates in self._rates]
                 upkeep += [group.create_task(_raise(dispatch.failure)) for dispatch in self._dispatches]
@@ -139,12 +143,11 @@ class Worker:
             for error in filter(None, closed):
                 logger.error("leaving a group: %s", error)
             await self._producer.close()
-            await self._reader.close()
             await self._admin.close()
 
     def _on_change(self, channel: str, callee: Callee, now: float) -> None:
         _say_change(callee, now)
-        self._recovering.on_change(channel, callee)
+        self._recoveries.on_change(channel, callee)
 
     async def _drain(self) -> None:
         for dispatch in self._dispatches:
