@@ -1,7 +1,6 @@
 """The role itself: poll, hold, release, commit, in one loop whose only sleep is the poll."""
 
 import asyncio
-import contextlib
 import functools
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -12,13 +11,13 @@ from pabal.clock import Clock
 from pabal.codec import cut_record, dead_record, read_delivery, read_wait
 from pabal.delayline.early_release import EarlyReleases
 from pabal.delayline.shelf import Shelf, Shelved, released
-from pabal.errors import DecodeError, LogError, LogUnavailable, OffsetOutOfRange, RecordRefused, UnknownTopic
+from pabal.errors import DecodeError, LogUnavailable, OffsetOutOfRange, RecordRefused, UnknownTopic
 from pabal.groups import DELAYLINE_GROUP, delay_topics
-from pabal.guard import LONGEST_PARK_SECONDS
-from pabal.notification import OPS_TOPIC, UNKNOWN_CHANNEL
+from pabal.notification import UNKNOWN_CHANNEL
 from pabal.offsets.standing import Standstills
 from pabal.ops.follower import OpsFollower
-from pabal.ops.recoveries import Recoveries, Recovery, relapse_record
+from pabal.ops.recoveries import Recoveries
+from pabal.ops.recovery_clearing import RecoveryClearing
 from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.progress import Progress
 from pabal.retry import Wait
@@ -27,8 +26,6 @@ from pabal.runtime import commit_progress, insist, unless_revoked
 logger = logging.getLogger(__name__)
 
 COMMIT_EVERY_SECONDS = 1.0
-CLEAR_EVERY_SECONDS = 1.0
-"""How often old recoveries are looked for; to find none costs nothing."""
 _POLL_SECONDS = 1.0
 _GATHER_SECONDS = 0.05
 """Between two releases: what falls due meanwhile leaves in one append."""
@@ -60,10 +57,9 @@ class DelayLine:
         self._shelves: dict[TopicPartition, Shelf] = {}
         self._progress: dict[TopicPartition, Progress] = {}
         self._early = EarlyReleases()
-        self._heard: list[Mapping[bytes, Recovery | None]] = []
-        self._ops = ops
-        self._recoveries = Recoveries(self.hear)
-        ops.attend(self._recoveries)
+        recoveries = Recoveries(self._early.note)
+        ops.attend(recoveries)
+        self._duties = (ops.run, RecoveryClearing(recoveries, producer=self._producer, clock=clock).run)
         self._paused: set[TopicPartition] = set()
         self._committed_at = clock.boot_seconds()
         self._released_at = 0.0
@@ -74,7 +70,7 @@ class DelayLine:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Hold and release until `stopping` is set, then commit and leave."""
-        upkeep = asyncio.gather(self._ops.run(stopping), self._clear_old(stopping))
+        upkeep = asyncio.gather(*(duty(stopping) for duty in self._duties))
         try:
             while not stopping.is_set():
                 if upkeep.done():
@@ -88,44 +84,15 @@ class DelayLine:
             await self._consumer.close()
             await self._producer.close()
 
-    def hear(self, heard: Mapping[bytes, Recovery | None]) -> None:
-        """Callees answer again, by the keys of their recoveries; None: a relapse. See `EarlyReleases.hear`."""
-        self._heard.append(heard)
-
     async def _hold_and_release(self) -> None:
         """One poll, and what leaves at its end."""
-        self._bring_forward()
+        self._early.bring_forward(self._shelves, now=self._clock.now())
         timeout = self._until_next_release()
         self._hold(await self._poll(timeout_seconds=timeout))
         await self._release_due()
         await self._hold_back_full()
         if self._clock.boot_seconds() - self._committed_at >= COMMIT_EVERY_SECONDS:
             await self._commit()
-
-    def _bring_forward(self) -> None:
-        """Give other times to deliveries whose callee answers again, or has relapsed."""
-        heard, self._heard = self._heard, []
-        for each in heard:
-            now = self._clock.now()
-            changed = self._early.hear(each, now=now)
-            for partition, times in self._early.reconsider(self._shelves, about=changed, now=now).items():
-                self._shelves[partition].move(times)
-
-    async def _clear_old(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            try:
-                await self.clear()
-            except LogError as error:
-                logger.warning("%s: cannot clear %s yet: %s", DELAYLINE_GROUP, OPS_TOPIC, error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), CLEAR_EVERY_SECONDS)
-
-    async def clear(self) -> None:
-        """Take back recoveries that are so old that no delivery waits for them any more. Raises LogError."""
-        old = self._recoveries.older_than(self._clock.now() - timedelta(seconds=LONGEST_PARK_SECONDS))
-        if old:
-            await self._producer.append([relapse_record(key) for key in old])
-            self._recoveries.forget(old)
 
     async def _poll(self, *, timeout_seconds: float) -> Collection[Record]:
         await self._standstills.settle()

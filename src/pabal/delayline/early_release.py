@@ -56,6 +56,19 @@ class EarlyReleases:
 
     def __init__(self) -> None:
         self._starts: dict[bytes, SlowStart] = {}
+        self._noted: list[Mapping[bytes, Recovery | None]] = []
+
+    def note(self, heard: Mapping[bytes, Recovery | None]) -> None:
+        """Keep what was heard (see `hear`) until `bring_forward`."""
+        self._noted.append(heard)
+
+    def bring_forward(self, shelves: Mapping[TopicPartition, Shelf], *, now: datetime) -> None:
+        """Take in what was noted, in order, and give the deliveries on the shelves their new times."""
+        noted, self._noted = self._noted, []
+        for heard in noted:
+            changed = self.hear(heard, now=now)
+            for partition, times in self.reconsider(shelves, about=changed, now=now).items():
+                shelves[partition].move(times)
 
     def hear(self, heard: Mapping[bytes, Recovery | None], *, now: datetime) -> Collection[bytes]:
         """Take in recoveries; None: that callee has relapsed. Returns the keys for which this is news.

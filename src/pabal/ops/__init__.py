@@ -17,10 +17,10 @@ is given a mapping of last values. Of the ledger's identity and of redrives' cla
 the times of the records: these folds see every record. Compaction may hand a fold a record that it has taken before;
 every fold bears that.
 
-Edges. `brake_release.py` is a person's release of a brake. `ledger_binding.py` checks a ledger against the log at each
-start. `template_library.py` reads the topic by itself, when a template is asked for that it does not know: templates
-are many, and most processes need none. The host of redrives (`pabal.dlq`) reads claims by itself as well, because it
-has to read them before the facts in `pabal.audit`.
+Edges. `brake_release.py` is a person's release of a brake. `recovery_clearing.py` takes old recoveries back.
+`ledger_binding.py` checks a ledger against the log at each start. `template_library.py` reads the topic by itself, when
+a template is asked for that it does not know: templates are many, and most processes need none. The host of redrives
+(`pabal.dlq`) reads claims by itself as well, because it has to read them before the facts in `pabal.audit`.
 
 A new fold is one module here, its registration (`OpsFollower.attend`) in the role that obeys it, its row above, and
 its name in the contract "Folds of pabal.ops do not know each other" (pyproject.toml).
