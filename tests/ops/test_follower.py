@@ -9,7 +9,7 @@ import pytest
 from pabal.broker.port import NewRecord, Record, TopicSpec
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock
-from pabal.errors import DecodeError, LogUnavailable
+from pabal.errors import DecodeError, LogUnavailable, OffsetOutOfRange
 from pabal.notification import OPS_TOPIC
 from pabal.ops.fold import LastWins
 from pabal.ops.follower import OpsFollower
@@ -38,12 +38,16 @@ class Ops:
         self.follower = OpsFollower(reader)
         self.reads = 0
         self.failures = 0
+        self.is_out_of_range = False
 
     async def read(self, *which: object, **more: object) -> AsyncIterator[Sequence[Record]]:
         self.reads += 1
         if self.failures:
             self.failures -= 1
             raise LogUnavailable("no answer")
+        if self.is_out_of_range:
+            self.is_out_of_range = False
+            raise OffsetOutOfRange("above the end")
         async for records in self._read(*which, **more):  # type: ignore[arg-type]
             yield records
 
@@ -119,6 +123,31 @@ async def test_roles_that_run_it_together_share_its_reads_and_relieve_each_other
     await asyncio.gather(*running)
 
     assert fold.looks == [[(b"a/1", b"x")]]
+
+
+async def test_of_two_roles_that_run_it_one_reads(ops: Ops, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pabal.ops.follower.LOOK_EVERY_SECONDS", 3600.0)
+    fold, stopping = ops.attend(), asyncio.Event()
+    await ops.append((b"a/1", b"x"))
+
+    running = [asyncio.create_task(ops.follower.run(stopping)) for _ in range(2)]
+    await eventually(lambda: fold.looks)
+    stopping.set()
+    await asyncio.gather(*running)
+
+    assert ops.reads == 1
+
+
+async def test_of_a_topic_that_was_made_anew_every_fold_takes_in_all(ops: Ops) -> None:
+    fold = ops.attend()
+    await ops.append((b"a/1", b"x"), (b"a/2", b"x"))
+    await ops.follower.look()
+
+    ops.is_out_of_range = True
+    await ops.follower.catch_up()
+
+    everything = [(b"a/1", b"x"), (b"a/2", b"x")]
+    assert fold.looks == [everything, everything]
 
 
 async def test_following_goes_on_when_the_log_was_away(ops: Ops, monkeypatch: pytest.MonkeyPatch) -> None:
