@@ -77,7 +77,7 @@ async def eventually_dead(pabal: Installation, topic: str, *, count: int) -> Non
 
 async def braked(pabal: Installation) -> Mapping[str, BrakeState]:
     deadline = asyncio.get_running_loop().time() + 20
-    while not (states := await read_brakes(pabal.parts.broker.reader())):
+    while "webhook bulk" not in (states := await read_brakes(pabal.parts.broker.reader())):
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.05)
     return states
@@ -199,11 +199,11 @@ async def test_too_much_that_cannot_be_read_brakes_its_class_until_a_person_rele
         for number in range(200):
             await pabal.append(NewRecord(topic=topic, key=str(number).encode(), value=b"{}"))
 
-        [(name, state)] = (await braked(pabal)).items()
+        state = (await braked(pabal))["webhook bulk"]  # The recorder may hold the topic as well by then.
         other = await pabal.ask_webhook()
         await pabal.until_told(other["id"], "sent")
 
-        assert (name, state.state) == ("webhook bulk", "braked")
+        assert state.state == "braked"
         assert "cannot be read" in state.reason
         assert len(await pabal.records("pabal.dead.webhook")) < 100
 

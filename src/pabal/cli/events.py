@@ -106,7 +106,7 @@ def events(
     once: bool,
     as_json: bool,
 ) -> None:
-    """Show what happens to deliveries, as it happens. Reads without a group: nobody notices."""
+    """Show what happens to deliveries, as it happens. Reads without a group, so no role notices it."""
     settings = settings_here(config, data)
     url = url_here(log_url, settings, data)
     wanted = Wanted(channels=channels, kinds=kinds, tenants=tenants, deliveries=deliveries)

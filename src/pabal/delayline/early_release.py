@@ -73,8 +73,8 @@ class EarlyReleases:
     def hear(self, heard: Mapping[bytes, Recovery | None], *, now: datetime) -> Collection[bytes]:
         """Take in recoveries; None: that callee has relapsed. Returns the keys for which this is news.
 
-        Several workers say it of one callee, each when it finds out. While deliveries are still on their way, those
-        parked meanwhile join them. Afterwards the steps begin anew.
+        Several workers say it of one callee, each when it finds out. While deliveries are still on their way, the
+        deliveries parked meanwhile join them. Afterwards the steps begin anew.
         """
         # A start that lies in the future was made before the clock was set back, and would be in the way until then.
         self._starts = {key: start for key, start in self._starts.items() if start.parked_before <= now}
