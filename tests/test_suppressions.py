@@ -29,7 +29,15 @@ from pabal.notification import (
 from pabal.outcome import Suppressed
 from pabal.store.port import DeliveryView
 from pabal.store.sql import SqlStore
-from pabal.suppressions import ANEW_AFTER, GateFollower, SuppressionList, Suppressor, Tail, reason_of, suppression_of
+from pabal.suppressions import (
+    ANEW_AFTER,
+    GateFollower,
+    SuppressionList,
+    SuppressionReader,
+    Suppressor,
+    reason_of,
+    suppression_of,
+)
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANA = suppression_key(tenant="shop", channel="email", address="ana@example.com")
@@ -240,7 +248,7 @@ async def test_what_was_lifted_unseen_is_found_when_the_topic_is_read_anew(lab: 
     assert await listed.find(ANA) is not None
 
     # A day later the tombstone is compacted away: as if the topic were another, in which nothing of Ana stands.
-    lab.gate._tail._reader = listed._tail._reader = EmptyReader()  # type: ignore[assignment]
+    lab.gate._topic._tail._reader = listed._topic._tail._reader = EmptyReader()  # type: ignore[assignment]
     lab.clock.advance(ANEW_AFTER.total_seconds() + 1)
     await lab.gate.follow()
 
@@ -343,8 +351,8 @@ async def test_while_the_log_is_away_the_gate_keeps_what_it_has_and_goes_on_late
 ) -> None:
     monkeypatch.setattr("pabal.suppressions.FOLLOW_EVERY_SECONDS", 0.001)
     reader = FlakyReader()
-    lab.gate._tail._reader, good = reader, lab.gate._tail._reader  # type: ignore[assignment]
-    reader.then = lambda: setattr(lab.gate._tail, "_reader", good)
+    lab.gate._topic._tail._reader, good = reader, lab.gate._topic._tail._reader  # type: ignore[assignment]
+    reader.then = lambda: setattr(lab.gate._topic._tail, "_reader", good)
     await lab.append(suppression_record(suppression()))
 
     await lab.gate.catch_up(asyncio.Event())
@@ -398,12 +406,12 @@ async def test_when_unread_records_are_gone_the_whole_is_read_again(lab: Lab) ->
     await lab.append(suppression_record(suppression()))
     await lab.gate.follow()
     reader = TruncatedReader()
-    lab.gate._tail._reader, good = reader, lab.gate._tail._reader  # type: ignore[assignment]
+    lab.gate._topic._tail._reader, good = reader, lab.gate._topic._tail._reader  # type: ignore[assignment]
     await lab.append(lifting_record(ANA))
 
     await lab.gate.follow()
     assert await lab.is_refused()
-    lab.gate._tail._reader = good
+    lab.gate._topic._tail._reader = good
     await lab.gate.follow()
 
     assert not await lab.is_refused()
@@ -423,7 +431,7 @@ class TruncatedReader:
 
 
 async def test_what_was_read_is_not_read_again(lab: Lab) -> None:
-    tail = Tail(reader=lab.broker.reader(), clock=lab.clock)
+    tail = SuppressionReader(reader=lab.broker.reader(), clock=lab.clock)
     await lab.append(suppression_record(suppression()))
     first, is_whole = await tail.read_on()
     assert (len(first), is_whole) == (1, True)

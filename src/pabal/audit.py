@@ -1,7 +1,7 @@
 """Who did what, why, and how it ended: the immutable facts of `pabal.audit` (schema `audit/1`). Pure.
 
-Whatever a person does to an installation is a fact here, and so is what was done for them until it ended. Facts are
-never changed; a later one about the same subject says more.
+Each thing that a person does to an installation is a fact here, and so is what was done for that person until it ended.
+Facts are never changed; a later fact about the same subject says more.
 """
 
 import json

@@ -1,16 +1,16 @@
 """Addresses that must not be written to: from receipts into the log, and from the log into the gate.
 
 The state is the compacted topic `pabal.suppressions`, one record per tenant, channel and address; a tombstone lifts
-it. So no rebuild of a store and no new ledger forgets who complained.
+it. So a complaint outlives every rebuild of a store and every new ledger.
 
     receipt ─ Suppressor (recorder) ─▶ pabal.suppressions ─ GateFollower (worker) ─▶ the ledger's table, for each claim
                                                            ─ SuppressionList (api) ─▶ GET /v1/suppressions
 
-Everybody who needs the state reads the topic whole, by offset, and then on from there. Whoever stayed away for longer
-than tombstones are kept reads it whole again.
+A process that needs the state reads the topic whole, by offset, and then on from there. A reader that stayed away for
+longer than tombstones are kept reads the topic whole again.
 
 The key names the address, so a value that cannot be read suppresses it all the same, until a suppression that can be
-read or a tombstone follows: compaction may have removed the record that the unreadable one came after.
+read or a tombstone follows: compaction may have removed the record before the unreadable one.
 """
 
 import asyncio
@@ -24,14 +24,15 @@ from typing import Final
 
 import msgspec
 
-from pabal.broker.port import Producer, Reader, Record, TopicPartition
+from pabal.broker.port import Producer, Reader, Record
 from pabal.clock import Clock
 from pabal.codec import read_suppression, suppression_record
-from pabal.errors import DecodeError, LogError, OffsetOutOfRange
+from pabal.errors import DecodeError, LogError
 from pabal.ledger.port import Ledger
 from pabal.notification import SUPPRESSIONS_TOPIC, Receipt, Suppression, SuppressionReason, suppression_key
 from pabal.runtime import insist
 from pabal.store.port import DeliveryView, Store, StoredFact
+from pabal.tail import Tail
 from pabal.unreadable import Unreadable
 
 FOLLOW_EVERY_SECONDS: Final = 0.5
@@ -54,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One record of the topic: who is suppressed, or (None) no longer."""
+    """One record of the topic: the suppression of an address, or (None) its end."""
 
     key: bytes
     suppression: Suppression | None
@@ -78,7 +79,7 @@ def reason_of(receipt: Receipt) -> SuppressionReason | None:
 
 
 def suppression_of(receipt: Receipt, delivery: DeliveryView) -> Suppression | None:
-    """What a receipt about a delivery means for its address. One of another channel's provider means nothing."""
+    """What a receipt about a delivery means for its address. A receipt of another channel's provider means nothing."""
     reason = reason_of(receipt)
     if reason is None or receipt.channel not in (None, delivery.channel):
         return None
@@ -95,7 +96,7 @@ def suppression_of(receipt: Receipt, delivery: DeliveryView) -> Suppression | No
 class Suppressor:
     """Appends the suppressions that receipts ask for. The recorder calls it between its fold and its commit.
 
-    `refused` counts those of addresses too long for any that could be asked for.
+    `refused` counts suppressions of addresses that are longer than any address that can be asked for.
     """
 
     def __init__(self, *, store: Store, producer: Producer) -> None:
@@ -121,40 +122,43 @@ class Suppressor:
             await insist(lambda: self._producer.append(fitting))
 
 
-class Tail:
-    """The topic, whole at first and then on from there. One task at a time. `unreadable` counts what it cannot read."""
+class SuppressionReader:
+    """Reads the topic: whole at first, and anew after half a day, else on from the last read. One task at a time.
+
+    `unreadable` counts records that cannot be read.
+    """
 
     def __init__(self, *, reader: Reader, clock: Clock) -> None:
         self.unreadable = Unreadable("suppressions")
-        self._reader = reader
+        self._tail = Tail(SUPPRESSIONS_TOPIC, reader=reader)
         self._clock = clock
-        self._next: int | None = None
         self._read_at = clock.now()
 
     def is_to_be_read_whole(self) -> bool:
         """Whether the next `read_on` reads everything."""
-        return self._next is None or abs(self._clock.now() - self._read_at) > ANEW_AFTER
+        return self._tail.is_whole_next or abs(self._clock.now() - self._read_at) > ANEW_AFTER
 
     async def read_on(self) -> tuple[Sequence[Change], bool]:
-        """What is new, the last of each key alone; and whether that is everything, so that what was known is void.
+        """The changes since the last read, the last of each key alone; and whether the changes are all there is, so
+        that what was known is void. A read that fails has taken nothing.
 
         Raises LogError.
         """
         now = self._clock.now()
         if is_whole := self.is_to_be_read_whole():
-            self._next = None
+            self._tail.begin_anew()
         changes: dict[bytes, Change] = {}
         try:
-            async for records in self._reader.read(TopicPartition(SUPPRESSIONS_TOPIC, 0), start=self._next):
-                for record in records:
-                    if (change := self._change_of(record)) is not None:
-                        changes[change.key] = change
-                self._next = records[-1].offset + 1
-        except OffsetOutOfRange:
-            # What was deleted cannot be known: everything, then, at the next time.
-            self._next = None
+            async for record in self._tail.read_on():
+                if (change := self._change_of(record)) is not None:
+                    changes[change.key] = change
+        except BaseException:
+            # What was read before the failure is given to no caller: it must be read again.
+            self._tail.undo()
+            raise
+        if self._tail.is_whole_next:
+            # Records were deleted unread: the next read is of everything.
             return (), False
-        self._next = self._next or 0
         self._read_at = now
         return list(changes.values()), is_whole
 
@@ -185,17 +189,17 @@ def _closed(key: bytes, record: Record, error: DecodeError) -> Suppression | Non
 
 
 class GateFollower:
-    """Keeps a ledger's table of suppressed addresses as the topic says. Every worker has one: it has the ledger, and
-    may not claim before it knows who must not be written to."""
+    """Keeps a ledger's table of suppressed addresses as the topic says. Every worker has one: it may not claim before
+    it knows which addresses must not be written to."""
 
     def __init__(self, *, reader: Reader, ledger: Ledger, clock: Clock) -> None:
-        self._tail = Tail(reader=reader, clock=clock)
+        self._topic = SuppressionReader(reader=reader, clock=clock)
         self._ledger = ledger
 
     @property
     def unreadable(self) -> int:
         """Records that could not be read since the start."""
-        return self._tail.unreadable.count
+        return self._topic.unreadable.count
 
     async def catch_up(self, stopping: asyncio.Event) -> None:
         """Return once all there is has been taken over, or when told to stop. What is away is waited for.
@@ -219,10 +223,10 @@ class GateFollower:
 
     async def follow(self) -> None:
         """Take what is new into the ledger. Raises LogError."""
-        # Of what was lifted while nobody looked, the tombstones may be gone. Asked before the topic is read: who is
-        # refused by then and does not stand in it was lifted.
-        refused = await insist(self._ledger.suppressed) if self._tail.is_to_be_read_whole() else ()
-        changes, is_whole = await self._tail.read_on()
+        # A suppression that was lifted while no worker looked may have lost its tombstone. The ledger is asked before
+        # the topic is read: an address that it refuses by then, and that the topic does not hold, was lifted.
+        refused = await insist(self._ledger.suppressed) if self._topic.is_to_be_read_whole() else ()
+        changes, is_whole = await self._topic.read_on()
         suppressed = [change.suppression for change in changes if change.suppression is not None]
         lifted = {change.key for change in changes if change.suppression is None}
         if is_whole:
@@ -241,19 +245,19 @@ async def _pause(stopping: asyncio.Event, *, seconds: float) -> None:
 
 
 class SuppressionList:
-    """What is suppressed, for those who ask: read on at each question, so that an answer holds what was written before.
+    """What is suppressed, to be asked: reads on at each question, so that an answer holds what was written before.
 
     Costs about half a kilobyte of memory per suppression, in a process that is asked at all.
     """
 
     def __init__(self, *, reader: Reader, clock: Clock) -> None:
-        self._tail = Tail(reader=reader, clock=clock)
+        self._topic = SuppressionReader(reader=reader, clock=clock)
         self._reading = asyncio.Lock()
         self._by_key: dict[bytes, Suppression] = {}
         self._keys: list[bytes] = []
 
     async def page(self, *, tenant: str, after: bytes | None, limit: int) -> Sequence[Suppression]:
-        """Up to `limit` suppressions of a tenant by channel and address, those that follow a key. Raises LogError."""
+        """Up to `limit` suppressions of a tenant by channel and address, from behind a key. Raises LogError."""
         await self._read_on()
         prefix = suppression_key(tenant=tenant, channel="", address="")[:-1]
         start = bisect.bisect_right(self._keys, after) if after is not None else bisect.bisect_left(self._keys, prefix)
@@ -266,7 +270,7 @@ class SuppressionList:
 
     async def _read_on(self) -> None:
         async with self._reading:
-            changes, is_whole = await self._tail.read_on()
+            changes, is_whole = await self._topic.read_on()
             if is_whole:
                 self._by_key = {}
             for change in changes:

@@ -1,4 +1,4 @@
-"""What a reader passes over because it cannot be read: counted, and said without filling the log."""
+"""Records that a reader passes over because they cannot be read: counted, and said without filling the log."""
 
 import logging
 from typing import Final
@@ -8,13 +8,13 @@ from pabal.broker.port import Record
 logger = logging.getLogger(__name__)
 
 SAID_ONE_BY_ONE: Final = 8
-"""So many are named each; from then on one at each doubling, so that a flood of them costs a few dozen lines."""
+"""How many records are each named in a line. Then only each doubling is, so that a flood costs a few dozen lines."""
 
 
 class Unreadable:
-    """The records of one reader that it cannot read. `reader` is who passes over them, in a word or two.
+    """The records that one reader cannot read. `reader` names it in the lines, in a word or two.
 
-    A record that a reader comes to again (it reads a topic whole from time to time) is counted again.
+    A record that the reader comes to again (it reads a topic whole from time to time) is counted again.
     """
 
     def __init__(self, reader: str) -> None:
@@ -22,7 +22,7 @@ class Unreadable:
         self._reader = reader
 
     def note(self, record: Record, why: object) -> None:
-        """One more."""
+        """Count this record, and say why it cannot be read."""
         self.count += 1
         if self.count <= SAID_ONE_BY_ONE or self.count.bit_count() == 1:
             place = f"{record.topic}/{record.partition}@{record.offset}"

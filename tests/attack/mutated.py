@@ -14,14 +14,12 @@ import msgspec
 from msgspec import inspect
 
 from pabal.audit import audit_id
-from pabal.brakes import RECORDER, brake_key
 from pabal.broker.port import NewRecord
 from pabal.codec import SCHEMA_HEADER
 from pabal.contracts.records import RECORDS
 from pabal.dlq.book import CANCELLED, REQUESTED
 from pabal.dlq.marks import DISCARDED, EDITED, REDRIVEN, RESOLVED, Edit, Mark
 from pabal.dlq.redrive import ENDED, STARTED, Ending, Start
-from pabal.ledger_identity import LEDGER_KEY
 from pabal.notification import (
     AUDIT_TOPIC,
     CLASSES,
@@ -33,6 +31,8 @@ from pabal.notification import (
     delay_topic,
     deliveries_topic,
 )
+from pabal.ops.brakes import RECORDER, brake_key
+from pabal.ops.ledger_identity import LEDGER_KEY
 
 Change = Literal["extreme", "cut", "flipped", "retyped", "lacking", "noise", "nested", "doubled", "empty"]
 

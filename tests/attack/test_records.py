@@ -21,7 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pabal.audit import read_audit
-from pabal.brakes import read_brake
 from pabal.broker.kafka.broker import KafkaBroker
 from pabal.broker.port import Broker, NewRecord, Record
 from pabal.broker.sqlite.broker import SqliteBroker
@@ -44,7 +43,6 @@ from pabal.codec import (
 from pabal.config import ChannelSettings, Settings, WorkerSettings
 from pabal.contracts.records import RECORDS
 from pabal.delayline.delayline import DelayLine
-from pabal.delayline.hearing import Hearing
 from pabal.dlq.book import Book
 from pabal.dlq.claim import Claims
 from pabal.dlq.host import RedriveHost
@@ -57,7 +55,6 @@ from pabal.errors import DecodeError
 from pabal.groups import RECORDER_GROUP, recorded_topics
 from pabal.guard import GuardSettings
 from pabal.ledger.sqlite.ledger import SqliteLedger
-from pabal.ledger_identity import LedgerIdentity, LedgerRecord, fold
 from pabal.notification import (
     CLASSES,
     EVENTS_TOPIC,
@@ -72,20 +69,23 @@ from pabal.notification import (
     event_id,
     suppression_key,
 )
+from pabal.ops.brakes import Brakes, read_brake
+from pabal.ops.follower import OpsFollower
+from pabal.ops.ledger_binding import LedgerBinding
+from pabal.ops.ledger_identity import Identity, LedgerRecord
+from pabal.ops.recoveries import is_about_recovery, read_recovery
+from pabal.ops.template_library import TemplateLibrary, template_record
 from pabal.policy import DEFAULT_CLASSES
 from pabal.recorder.reading import read_fact
 from pabal.recorder.recorder import Recorder
-from pabal.recoveries import is_about_recovery, read_recovery
 from pabal.rendering import RenderingProcess
 from pabal.retry import Wait
 from pabal.store.projection import gather
 from pabal.store.sql import SqlStore
 from pabal.suppressions import GateFollower, SuppressionList, Suppressor
 from pabal.template import Template, parse_template
-from pabal.templates import TemplateLibrary, template_record
 from pabal.testing.kafka import KafkaCluster
 from pabal.topics.spec import topics_for
-from pabal.worker.braking import Braking
 from pabal.worker.carrier import Carrier
 from pabal.worker.worker import Worker
 from tests.attack.mutated import BROKEN, mutated, topics_of
@@ -145,7 +145,7 @@ def test_whatever_the_bytes_reading_raises_nothing_but_that_they_cannot_be_read(
     Book().read(record)
     with unless_undecodable():
         Marks().take(read_audit(record))
-    fold([record])
+    Identity().take([record])
     assert letter.record is record
     if (told := read_told(record)) is not None:
         assert render_line(told).isprintable()
@@ -165,7 +165,9 @@ def test_what_is_broken_is_never_taken_for_a_record(schema: str, random: Random)
         with pytest.raises(DecodeError):
             read_fact(record)
     if schema == "ledger/1":
-        assert fold([record]).holds is None
+        identity = Identity()
+        identity.take([record])
+        assert identity.recorded.holds is None
     if schema == "audit/1":
         with pytest.raises(DecodeError):
             read_audit(record)
@@ -253,6 +255,7 @@ async def worker_sends_the_good_ones(world: World) -> None:
     library = TemplateLibrary((), reader=world.broker.reader(), admin=world.broker.admin(), apart=RenderingProcess())
     worker = Worker(
         broker=world.broker,
+        ops=OpsFollower(world.broker.reader()),
         ledger=ledger,
         carriers={"webhook": Carrier(channel=CHANNELS["webhook"], provider=provider, provider_name="far")},
         channels={"webhook": ChannelSettings(provider="far", concurrency=16)},
@@ -286,10 +289,10 @@ async def delay_line_releases_the_good_ones(world: World) -> None:
     ]
     topics = [delay_topic(class_, seconds) for class_ in CLASSES for seconds in (5, 30)]
     await world.append(world.mixed(waiting, topics=topics, schemas=["delivery/1", "audit/1"]))
-    line = DelayLine(broker=world.broker, channels=CHANNEL, clock=CLOCK)
-    hearing = Hearing(reader=world.broker.reader(), producer=world.broker.producer(), clock=CLOCK, tell=line.hear)
+    ops = OpsFollower(world.broker.reader())
+    line = DelayLine(broker=world.broker, ops=ops, channels=CHANNEL, clock=CLOCK)
 
-    async with running(line.run), running(hearing.run):
+    async with running(line.run):
 
         async def all_are_released() -> bool:
             released = await world.read([deliveries_topic("webhook", class_) for class_ in CLASSES])
@@ -357,7 +360,7 @@ async def gate_is_as_closed_as_before(world: World) -> None:
 async def ops_say_what_they_said_before(world: World) -> None:
     template = parse_template("hello", 'title = "Hello {{ name }}"', path="hello.toml")
     ours = LedgerRecord(id=uuid4(), recorded_at=CLOCK.now())
-    identity = LedgerIdentity(
+    identity = LedgerBinding(
         producer=world.broker.producer(), reader=world.broker.reader(), admin=world.broker.admin(), clock=CLOCK
     )
     await identity.adopt(ours.id)
@@ -366,15 +369,16 @@ async def ops_say_what_they_said_before(world: World) -> None:
     await world.append(mutated("ledger/1", world.random, topic=OPS_TOPIC, changes=BROKEN) for _ in range(SIZE))
     await world.append(_bent_template(template, world.random) for _ in range(SIZE))
     library = TemplateLibrary((), reader=world.broker.reader(), admin=world.broker.admin(), apart=RenderingProcess())
-    braking = Braking(reader=world.broker.reader(), producer=world.broker.producer(), clock=CLOCK)
+    brakes, ops = Brakes(), OpsFollower(world.broker.reader())
+    ops.attend(brakes)
 
     rendered = await library.render(TemplateRef(name="hello", hash=template.hash, data={"name": "Ana"}))
     await identity.check(ours.id, place="here", may_be_first=False)
-    await braking.hear()
+    await ops.catch_up()
 
     assert rendered.title == "Hello Ana"
     assert library.unreadable.count >= SIZE
-    assert braking.unreadable.count > 0
+    assert brakes.unreadable.count > 0
 
 
 class CountingHost(RedriveHost):

@@ -12,14 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pabal.audit import AuditFact, read_audit
-from pabal.brakes import BrakeState, brake_record
 from pabal.broker.port import NewRecord
-from pabal.cli.brake import RELEASED, Release, describe_brakes, read_brakes
+from pabal.cli.brake import describe_brakes
 from pabal.cli.main import main
 from pabal.compose.parts import open_parts
 from pabal.compose.topics import create_topics
 from pabal.config import Settings
 from pabal.notification import AUDIT_TOPIC
+from pabal.ops.brake_release import RELEASED, Release, read_brakes
+from pabal.ops.brakes import BrakeState, brake_record
 from tests.flow.installation import Installation
 from tests.waiting import eventually_told
 
@@ -67,7 +68,7 @@ async def test_a_braked_class_is_listed_and_let_go_while_its_worker_runs_and_the
     async with Installation.running(log, **settings) as pabal:
         for number in range(200):
             await pabal.append(NewRecord(topic=BULK, key=b"%d" % number, value=b"{}"))
-        states = await eventually_told(lambda: read_brakes(pabal.parts.broker))
+        states = await eventually_told(lambda: read_brakes(pabal.parts.broker.reader()))
 
         _, listed = await run(log, "list")
         status, said = await run(log, "release", "webhook", "bulk", "--reason", "rolled back", "--by", "ada")

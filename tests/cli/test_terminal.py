@@ -16,7 +16,6 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pabal.brakes import BrakeState, brake_record
 from pabal.broker.port import NewRecord
 from pabal.cli import terminal
 from pabal.cli.main import main
@@ -32,6 +31,7 @@ from pabal.config import Settings
 from pabal.dlq.claim import TopicClaim
 from pabal.errors import ConfigError
 from pabal.notification import Delivery
+from pabal.ops.brakes import BrakeState, brake_record
 from tests.dlq.lab import Lab, an_event
 from tests.dlq.letters import ORIGIN, a_delivery
 from tests.dlq.test_book import PLAN

@@ -13,7 +13,6 @@ import pytest
 
 import pabal
 from pabal.audit import AuditFact, audit_record
-from pabal.brakes import RECORDER, BrakeState, brake_record
 from pabal.broker.port import NewRecord, Record
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock
@@ -32,7 +31,6 @@ from pabal.contracts.records import RECORDS
 from pabal.contracts.schemas import Json, describe_record
 from pabal.contracts.topics import TOPICS
 from pabal.dlq.claim import TopicClaim, claim_record, release_record
-from pabal.ledger_identity import LedgerIdentity
 from pabal.notification import (
     EVENTS_TOPIC,
     Content,
@@ -48,10 +46,12 @@ from pabal.notification import (
 )
 from pabal.offsets.passed import PassedOver, decided_record, passed_record
 from pabal.offsets.seeks import Seek, seek_record
-from pabal.recoveries import Recovery, recovery_record, relapse_record
+from pabal.ops.brakes import RECORDER, BrakeState, brake_record
+from pabal.ops.ledger_binding import LedgerBinding
+from pabal.ops.recoveries import Recovery, recovery_record, relapse_record
+from pabal.ops.template_library import template_record
 from pabal.retry import Parked, Wait
 from pabal.template import parse_template
-from pabal.templates import template_record
 from pabal.topics.spec import topics_for
 
 NOW = datetime(2026, 1, 1, 12, 30, 59, 123456, tzinfo=UTC)
@@ -156,7 +156,7 @@ async def ledger_record(folder: Path) -> NewRecord:
     broker = await SqliteBroker.open(folder / "log.db", clock=ManualClock(NOW))
     for spec in topics_for(["webhook"], partitions=1, replication=None):
         await broker.admin().create_topic(spec)
-    await LedgerIdentity(
+    await LedgerBinding(
         producer=broker.producer(), reader=broker.reader(), admin=broker.admin(), clock=ManualClock(NOW)
     ).adopt(ID)
     [partition] = await broker.admin().watermarks("pabal.ops")

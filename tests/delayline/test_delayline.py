@@ -17,12 +17,14 @@ from pabal.codec import delay_record
 from pabal.delayline.delayline import DelayLine
 from pabal.errors import LogUnavailable, RecordRefused
 from pabal.groups import DELAYLINE_GROUP
-from pabal.notification import Content, Delivery, dead_topic, deliveries_topic
-from pabal.recoveries import Recovery, recovery_key
+from pabal.guard import LONGEST_PARK_SECONDS
+from pabal.notification import OPS_TOPIC, Content, Delivery, dead_topic, deliveries_topic
+from pabal.ops.follower import OpsFollower
+from pabal.ops.recoveries import Recovery, recovery_key, recovery_record
 from pabal.retry import Parked, Wait
 from pabal.topics.spec import topics_for
 from tests.delayline.test_shelf import DELIVERY
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_told
 
 SHELF = TopicPartition("pabal.delay.bulk.5", 0)
 CLOCK = SystemClock()
@@ -81,7 +83,7 @@ class Lab:
                 return producers[-1]
 
             broker.producer = producer  # type: ignore[method-assign,assignment]
-            line = DelayLine(broker=broker, channels=["email"], clock=CLOCK)
+            line = DelayLine(broker=broker, ops=OpsFollower(broker.reader()), channels=["email"], clock=CLOCK)
             [through] = producers
             if standing_in_the_way:
                 through.may_go_on.clear()
@@ -282,7 +284,7 @@ async def test_who_is_parked_for_one_that_is_back_is_released_before_it_is_due_a
 
     async with lab.line() as member:
         await until(lambda: sum(map(len, member.line._shelves.values())) == 4)
-        member.line.hear(back())
+        member.line._early.note(back())
         await until_released(lab, 2)
         left = [held.record.offset for _, held in member.line._shelves[SHELF]]
 
@@ -299,7 +301,7 @@ async def test_what_stands_behind_those_in_memory_comes_early_as_well(
 
     async with lab.line() as member:
         await until(lambda: SHELF in member.line._paused)
-        member.line.hear(back())
+        member.line._early.note(back())
         await until_released(lab, 30)
 
     assert await lab.committed() == 30
@@ -311,10 +313,10 @@ async def test_one_that_fails_again_has_the_rest_wait_until_they_are_due(lab: La
 
     async with lab.line() as member:
         await until(lambda: sum(map(len, member.line._shelves.values())) == 400)
-        member.line.hear(back())
+        member.line._early.note(back())
         await until_released(lab, 1)
-        member.line.hear(dict.fromkeys(back()))
-        await until(lambda: not member.line._heard)
+        member.line._early.note(dict.fromkeys(back()))
+        await until(lambda: not member.line._early._noted)
         times = {at for at, _ in member.line._shelves[SHELF]}
 
     assert times == {due}
@@ -326,12 +328,12 @@ async def test_one_that_failed_and_came_back_between_two_looks_begins_with_the_s
 
     async with lab.line() as member:
         await until(lambda: sum(map(len, member.line._shelves.values())) == 400)
-        member.line.hear(back())
+        member.line._early.note(back())
         await until_released(lab, 1)
         before = max(at for at, _ in member.line._shelves[SHELF])
-        member.line.hear(dict.fromkeys(back()))
-        member.line.hear(back())
-        await until(lambda: not member.line._heard)
+        member.line._early.note(dict.fromkeys(back()))
+        member.line._early.note(back())
+        await until(lambda: not member.line._early._noted)
         after = max(at for at, _ in member.line._shelves[SHELF])
 
     assert after > before
@@ -352,3 +354,43 @@ async def test_a_wait_that_nobody_could_have_asked_for_needs_a_person(lab: Lab, 
     [dead] = await lab.records(dead_topic("unknown"))
     assert dead.value == good.value
     assert len(await lab.released()) == 1
+
+
+async def test_a_worker_that_says_in_pabal_ops_that_a_callee_is_back_is_heard(lab: Lab) -> None:
+    due, parked = CLOCK.now() + timedelta(minutes=5), Parked(callee="smtp a", at=CLOCK.now())
+    await lab.append(waiting(due=due, parked=parked))
+
+    async with lab.line() as member:
+        await until(lambda: sum(map(len, member.line._shelves.values())) == 1)
+        await lab.append(recovery_record(Recovery(channel="email", callee="smtp a", at=CLOCK.now())))
+        await until_released(lab, 1)
+
+
+async def test_the_topic_is_cleared_of_recoveries_that_no_delivery_waits_for(lab: Lab) -> None:
+    at = CLOCK.now() - timedelta(seconds=LONGEST_PARK_SECONDS + 1)
+    old, fresh = (Recovery(channel="email", callee=name, at=when) for name, when in (("a", at), ("b", CLOCK.now())))
+    await lab.append(recovery_record(old), recovery_record(fresh))
+
+    async with lab.line():
+        await eventually_told(lambda: _is_cleared(lab))
+
+    said = [(record.key, record.value is None) for record in await lab.records(OPS_TOPIC)]
+    gone, kept = recovery_key("email", "a"), recovery_key("email", "b")
+    assert said == [(gone, False), (kept, False), (gone, True)]
+
+
+async def _is_cleared(lab: Lab) -> bool:
+    return (await lab.records(OPS_TOPIC))[-1].value is None
+
+
+async def test_a_defect_in_following_pabal_ops_ends_the_line(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(OpsFollower, "look", broken)
+
+    async with lab.line(fails=True) as member:
+        await asyncio.wait([member.running], timeout=10.0)
+        failure = member.running.exception()
+
+    assert isinstance(failure, ZeroDivisionError)

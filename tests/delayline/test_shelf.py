@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pabal.broker.port import NewRecord, Record
 from pabal.codec import read_wait
-from pabal.delayline.shelf import Held, Shelf, released
+from pabal.delayline.shelf import Shelf, Shelved, released
 from pabal.notification import Address, Content, Delivery, delivery_id, notification_id
 from pabal.retry import Parked, Wait, place_wait
 
@@ -25,13 +25,13 @@ DELIVERY = Delivery(
 )
 
 
-def held(*, due_in: float, release_in: float | None = None) -> Held:
+def held(*, due_in: float, release_in: float | None = None) -> Shelved:
     wait = Wait(
         due=NOW + timedelta(seconds=due_in),
         release_at=NOW + timedelta(seconds=due_in if release_in is None else release_in),
     )
     record = Record(topic="pabal.delay.bulk.30", partition=0, offset=0, timestamp=0.0, key=b"k", value=b"")
-    return Held(record=record, wait=wait, following=DELIVERY)
+    return Shelved(record=record, wait=wait, following=DELIVERY)
 
 
 def test_the_head_is_waited_for_exactly() -> None:

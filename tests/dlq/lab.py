@@ -132,9 +132,9 @@ class Lab:
                 await task
 
     async def _answer(self, answer: Callable[[Delivery], EventKind | None]) -> None:
-        tail = self.desk.tail(deliveries_topic("webhook", "standard"), start=None)
+        tail = self.desk.history_tail(deliveries_topic("webhook", "standard"), start=None)
         while True:
-            async for record in tail.read():
+            async for record in tail.read_on():
                 delivery = read_delivery(record)
                 if (kind := answer(delivery)) is not None:
                     await self.append(event_record(an_event(delivery, kind, at=self.clock.now())))

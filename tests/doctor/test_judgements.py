@@ -14,7 +14,7 @@ from pabal.doctor.clock import judge_clock
 from pabal.doctor.databases import judge_ledger, judge_store
 from pabal.doctor.log import compare_topics
 from pabal.doctor.machine import check_configuration_file, check_descriptors, check_disk, check_files
-from pabal.ledger_identity import LedgerRecord, Recorded
+from pabal.ops.ledger_identity import LedgerRecord, Recorded
 from pabal.topics.spec import topics_for
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)

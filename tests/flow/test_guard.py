@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pabal.brakes import BrakeState
 from pabal.broker.port import NewRecord
-from pabal.cli.brake import read_brakes, release_brake
 from pabal.codec import EVENT_SCHEMA, SCHEMA_HEADER, read_event
 from pabal.notification import EVENTS_TOPIC, DeliveryEvent
+from pabal.ops.brake_release import read_brakes, release_brake
+from pabal.ops.brakes import BrakeState
 from pabal.simulator import HttpBehaviour, SmtpBehaviour
 from tests.flow.installation import KEY, OTHER_KEY, Installation
 
@@ -77,7 +77,7 @@ async def eventually_dead(pabal: Installation, topic: str, *, count: int) -> Non
 
 async def braked(pabal: Installation) -> Mapping[str, BrakeState]:
     deadline = asyncio.get_running_loop().time() + 20
-    while not (states := await read_brakes(pabal.parts.broker)):
+    while "webhook bulk" not in (states := await read_brakes(pabal.parts.broker.reader())):
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.05)
     return states
@@ -199,21 +199,22 @@ async def test_too_much_that_cannot_be_read_brakes_its_class_until_a_person_rele
         for number in range(200):
             await pabal.append(NewRecord(topic=topic, key=str(number).encode(), value=b"{}"))
 
-        [(name, state)] = (await braked(pabal)).items()
+        state = (await braked(pabal))["webhook bulk"]  # The recorder may hold the topic as well by then.
         other = await pabal.ask_webhook()
         await pabal.until_told(other["id"], "sent")
 
-        assert (name, state.state) == ("webhook bulk", "braked")
+        assert state.state == "braked"
         assert "cannot be read" in state.reason
         assert len(await pabal.records("pabal.dead.webhook")) < 100
 
         await release_brake(
-            pabal.parts.broker,
             channel="webhook",
             class_="bulk",
             by="ada",
             reason="known",
             minutes=60,
+            reader=pabal.parts.broker.reader(),
+            producer=pabal.parts.broker.producer(),
             clock=pabal.parts.clock,
         )
         await eventually_dead(pabal, "pabal.dead.webhook", count=200)

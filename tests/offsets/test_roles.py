@@ -19,6 +19,7 @@ from pabal.groups import DELAYLINE_GROUP, delay_topics, worker_group
 from pabal.notification import Delivery
 from pabal.offsets.gaps import Gap, find_gaps
 from pabal.offsets.moving import read_skips, skip_gap
+from pabal.ops.follower import OpsFollower
 from pabal.retry import Wait
 from tests.offsets.lab import DamagedLog
 from tests.waiting import eventually, eventually_told
@@ -184,7 +185,7 @@ async def test_the_delay_line_goes_on_with_all_but_the_damaged_partition(
     await log.delete_all(topic)
     await put(23, topic)
     stopping = asyncio.Event()
-    line = DelayLine(broker=log.broker, channels=["webhook"], clock=SystemClock())
+    line = DelayLine(broker=log.broker, ops=OpsFollower(log.broker.reader()), channels=["webhook"], clock=SystemClock())
     async with asyncio.TaskGroup() as group:
         group.create_task(line.run(stopping))
         await put(24, other_topic)

@@ -12,11 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from pabal.broker.port import NewRecord, TopicPartition
-from pabal.cli.brake import read_brakes, release_brake
 from pabal.codec import delivery_record, event_record, receipt_record
 from pabal.errors import StoreUnavailable
 from pabal.guard import GuardSettings
 from pabal.notification import EVENTS_TOPIC, Delivery, Receipt
+from pabal.ops.brake_release import read_brakes, release_brake
 from pabal.store.port import DeliveryFilter, StoredFact
 from pabal.suppressions import SuppressionList, Suppressor
 from tests.recorder.lab import Lab, dead_of, until
@@ -253,7 +253,14 @@ async def test_a_partition_of_records_that_cannot_be_folded_is_held_until_a_pers
 
         await until(lambda: is_braked(lab))
         await release_brake(
-            lab.broker, channel="recorder", class_=EVENTS_TOPIC, by="ana", reason="seen", minutes=5, clock=lab.clock
+            channel="recorder",
+            class_=EVENTS_TOPIC,
+            by="ana",
+            reason="seen",
+            minutes=5,
+            reader=lab.broker.reader(),
+            producer=lab.broker.producer(),
+            clock=lab.clock,
         )
         await eventually(lambda: recorder.set_aside == 5)
         later = [replace(broken(EVENTS_TOPIC), partition=0) for _ in range(5)]
@@ -316,4 +323,4 @@ async def test_an_outage_of_the_store_is_no_records_fault(lab: Lab) -> None:
 
 
 async def is_braked(lab: Lab) -> bool:
-    return "recorder pabal.events" in await read_brakes(lab.broker)
+    return "recorder pabal.events" in await read_brakes(lab.broker.reader())

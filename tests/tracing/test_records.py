@@ -7,7 +7,7 @@ import pytest
 
 from pabal.broker.port import NewRecord, Record
 from pabal.codec import delivery_record, read_delivery, read_event, read_wait
-from pabal.delayline.shelf import Held, released
+from pabal.delayline.shelf import Shelved, released
 from pabal.dlq.letter import read_letter
 from pabal.dlq.plan import redriven_delivery
 from pabal.notification import EVENTS_TOPIC
@@ -67,7 +67,7 @@ def is_traced(record: Record) -> bool:
 
 def test_through_every_hop_of_the_delay_line() -> None:
     first_hop = next_record(RetryAt(due=NOW + timedelta(seconds=40), rung=1))
-    held = Held(record=first_hop, wait=read_wait(first_hop), following=read_delivery(first_hop))
+    held = Shelved(record=first_hop, wait=read_wait(first_hop), following=read_delivery(first_hop))
     second_hop = in_the_log(released(held, NOW + timedelta(seconds=30)))
     back = in_the_log(released(held, NOW + timedelta(seconds=40)))
 
@@ -81,7 +81,7 @@ def test_through_every_hop_of_the_delay_line() -> None:
 
 def test_through_the_one_hop_of_a_park() -> None:
     hop = next_record(Park(due=NOW + timedelta(seconds=40)))
-    held = Held(record=hop, wait=read_wait(hop), following=read_delivery(hop))
+    held = Shelved(record=hop, wait=read_wait(hop), following=read_delivery(hop))
     back = in_the_log(released(held, NOW + timedelta(seconds=40)))
 
     assert back.topic == "pabal.deliveries.webhook.critical"

@@ -30,6 +30,7 @@ from pabal.notification import (
     delivery_id,
     notification_id,
 )
+from pabal.ops.follower import OpsFollower
 from pabal.outcome import Accepted, Outcome
 from pabal.policy import DEFAULT_CLASSES
 from pabal.topics.spec import topics_for
@@ -176,6 +177,7 @@ class WorkerLab:
         )
         return Worker(
             broker=self.broker,
+            ops=OpsFollower(self.broker.reader()),
             ledger=ledger,
             carriers={"webhook": msgspec.structs.replace(first, others=tuple(others))},
             channels={"webhook": ChannelSettings(provider="a", concurrency=concurrency)},

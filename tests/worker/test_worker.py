@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pabal.brakes import BrakeState, brake_record
 from pabal.broker.port import NewRecord, Position, TopicPartition
 from pabal.broker.sqlite.consumer import SqliteConsumer
 from pabal.codec import delivery_record, read_delivery
 from pabal.errors import OwnerEnded
+from pabal.ops.brakes import BrakeState, brake_record
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Unknown
 from tests.waiting import eventually
 from tests.worker.lab import WEBHOOK_TOPIC, Hanging, Provider, WorkerLab, a_delivery
@@ -324,7 +324,7 @@ async def test_a_brake_that_was_on_before_the_start_holds_from_the_first_record_
             [brake_record("webhook", "critical", BrakeState(state="braked", at=now, reason="as tested"))]
         )
         await lab.append(*(a_delivery(number) for number in range(20)))
-        with caplog.at_level(logging.ERROR, logger="pabal.worker.braking"):
+        with caplog.at_level(logging.ERROR, logger="pabal.worker.class_brakes"):
             async with lab.running(provider):
                 await lab.append(a_delivery(100, class_="bulk"))
                 await lab.until_told("sent")

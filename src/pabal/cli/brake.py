@@ -2,16 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 import click
-import msgspec
 
-from pabal.audit import AuditFact, audit_id, audit_record
-from pabal.brakes import RECORDER, BrakeState, brake_key, brake_record, how_to_release, read_brake
-from pabal.broker.port import Broker, TopicPartition
 from pabal.cli.options import (
     by_option,
     common_options,
@@ -22,30 +17,19 @@ from pabal.cli.options import (
     with_clear_errors,
 )
 from pabal.cli.terminal import say
-from pabal.clock import Clock, SystemClock
+from pabal.clock import SystemClock
 from pabal.compose.parts import open_parts
-from pabal.errors import ConfigError, DecodeError
-from pabal.notification import CLASSES, OPS_TOPIC, Fact, Instant, deliveries_topic
-from pabal.unreadable import Unreadable
-
-RELEASED: Final = "brake.released"
-
-
-class Release(Fact, frozen=True, kw_only=True):
-    """The detail of a release in `pabal.audit`: what had braked the class, and until when it is not braked again."""
-
-    channel: str
-    class_: str = msgspec.field(name="class")
-    braked_at: Instant
-    braked_because: str
-    until: Instant
+from pabal.errors import ConfigError
+from pabal.notification import CLASSES
+from pabal.ops.brake_release import read_brakes, release_brake
+from pabal.ops.brakes import RECORDER, BrakeState, how_to_release
 
 
 @click.group()
 def brake() -> None:
     """Classes that workers have stopped because too many records cannot be read (a suspected bad deploy).
 
-    Workers release nothing by themselves: whoever is on call looks at what was deployed last, undoes it if that is
+    Workers release nothing by themselves: the person on call looks at what was deployed last, undoes it if that is
     what it was, and releases each class with a reason. Who did, and why, is a fact in the log (`pabal.audit`).
     """
 
@@ -60,7 +44,7 @@ def list_brakes(log_url: str | None, config: Path | None, data: Path) -> None:
 
     async def run() -> Mapping[str, BrakeState]:
         async with open_parts(settings, log_url=url, data=data) as parts:
-            return await read_brakes(parts.broker)
+            return await read_brakes(parts.broker.reader())
 
     states = asyncio.run(run())
     for line in describe_brakes(states, now=SystemClock().now()):
@@ -110,7 +94,14 @@ def release(
     async def run() -> None:
         async with open_parts(settings, log_url=url, data=data) as parts:
             await release_brake(
-                parts.broker, channel=channel, class_=class_, by=who, reason=reason, minutes=minutes, clock=parts.clock
+                channel=channel,
+                class_=class_,
+                by=who,
+                reason=reason,
+                minutes=minutes,
+                reader=parts.broker.reader(),
+                producer=parts.broker.producer(),
+                clock=parts.clock,
             )
 
     asyncio.run(run())
@@ -127,64 +118,3 @@ def describe_brakes(states: Mapping[str, BrakeState], *, now: datetime) -> list[
         elif state.until is not None and state.until > now:
             lines.append(f"{name}  released {since}, not to be braked before {state.until:%H:%M:%S}Z  {state.reason}")
     return lines if any(state.state == "braked" for state in states.values()) else ["nothing is braked", *lines]
-
-
-async def read_brakes(broker: Broker) -> Mapping[str, BrakeState]:
-    """What was said last of each class, by `<channel> <class>`."""
-    reader = broker.reader()
-    states: dict[str, BrakeState] = {}
-    unreadable = Unreadable("brakes")
-    try:
-        async for batch in reader.read(TopicPartition(OPS_TOPIC, 0)):
-            for record in batch:
-                try:
-                    state = read_brake(record)
-                except DecodeError as error:
-                    unreadable.note(record, error)
-                    continue
-                if state is not None and record.key is not None:
-                    states[record.key.decode(errors="replace").removeprefix("brake/").replace("/", " ")] = state
-    finally:
-        await reader.close()
-    return states
-
-
-async def release_brake(
-    broker: Broker, *, channel: str, class_: str, by: str, reason: str, minutes: float, clock: Clock
-) -> None:
-    """Write that a class may go on, and who said so.
-
-    Raises:
-        ConfigError: it is not braked.
-        LogError: the log does not answer; releasing once more does no harm.
-    """
-    brakes = await read_brakes(broker)
-    before = brakes.get(f"{channel} {class_}")
-    if before is None or before.state != "braked":
-        raise ConfigError(f"{channel} {class_} is not braked: there is nothing to release (pabal brake list)")
-    now = clock.now()
-    until = now + timedelta(minutes=minutes)
-    detail = Release(channel=channel, class_=class_, braked_at=before.at, braked_because=before.reason, until=until)
-    subject = brake_key(channel, class_).decode()
-    fact = AuditFact(
-        id=audit_id(action=RELEASED, subject=subject, occasion=now.isoformat()),
-        action=RELEASED,
-        subject=subject,
-        by=by,
-        at=now,
-        reason=reason,
-        detail=msgspec.to_builtins(detail),
-    )
-    state = BrakeState(state="released", at=now, until=until, reason=f"{by}: {reason}")
-    producer = broker.producer()
-    try:
-        # The fact first: nothing is released of which nobody knows by whom.
-        await producer.append([audit_record(fact)])
-        released = [brake_record(channel, class_, state)]
-        # What a worker may dead-letter, the recorder need not hold.
-        topic = deliveries_topic(channel, class_)
-        if (held := brakes.get(f"{RECORDER} {topic}")) is not None and held.state == "braked":
-            released.append(brake_record(RECORDER, topic, state))
-        await producer.append(released)
-    finally:
-        await producer.close()

@@ -26,8 +26,8 @@ from pabal.doctor.log import compare_topics, newest_record, recorded_ledger
 from pabal.doctor.machine import check_configuration_file, check_descriptors, check_disk, check_files
 from pabal.errors import ConfigError, LogError, PabalError
 from pabal.ledger.looking import look_at_ledger
-from pabal.ledger_identity import Recorded
 from pabal.notification import EVENTS_TOPIC, OPS_TOPIC
+from pabal.ops.ledger_identity import Recorded
 from pabal.outcome import Accepted
 from pabal.places import is_postgres, without_password
 from pabal.providers.port import ChecksConnection

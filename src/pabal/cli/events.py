@@ -16,10 +16,10 @@ from pabal.cli.options import common_options, settings_here, url_here, with_clea
 from pabal.cli.terminal import harmless, say, say_json_line
 from pabal.codec import decoded
 from pabal.compose.parts import open_parts
-from pabal.dlq.desk import Tail
 from pabal.errors import ConfigError, DecodeError, LogUnavailable
 from pabal.notification import EVENTS_TOPIC, EventKind, ReceiptKind
 from pabal.runtime import run
+from pabal.tail import HistoryTail
 from pabal.unreadable import Unreadable
 
 _ASK_AGAIN_SECONDS: Final = 0.5
@@ -31,7 +31,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A CloudEvent as it stands in the log. Read by its headers, so that kinds of a newer version are shown as well."""
 
     id: str
@@ -42,20 +42,20 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kind(self) -> str:
-        """What happened, without whom it happened to."""
+        """What happened, without the delivery or receipt that it happened to."""
         return self.type.rpartition(".")[2]
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events to show: those that have, of each of these that is given, one of the values."""
+    """Which events to show. Of each field that is given, an event must have one of the values."""
 
     channels: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     tenants: tuple[str, ...] = ()
     deliveries: tuple[str, ...] = ()
 
-    def takes(self, event: Told) -> bool:
-        """Whether it is one of them. A receipt names no channel and no tenant."""
+    def takes(self, event: CloudEvent) -> bool:
+        """Whether the event is to be shown. A receipt names no channel and no tenant."""
         return (
             (not self.channels or event.data.get("channel") in self.channels)
             and (not self.kinds or event.kind in self.kinds)
@@ -72,8 +72,8 @@ class Shown:
     def __init__(self) -> None:
         self._ids: dict[tuple[str, str], None] = {}
 
-    def is_new(self, event: Told) -> bool:
-        """Whether it was not asked about before (CloudEvents: source and id name an event)."""
+    def is_new(self, event: CloudEvent) -> bool:
+        """Whether the event was not asked about before (CloudEvents: source and id name an event)."""
         name = (event.source, event.id)
         if name in self._ids:
             return False
@@ -106,7 +106,7 @@ def events(
     once: bool,
     as_json: bool,
 ) -> None:
-    """Show what happens to deliveries, as it happens. Reads without a group: nobody notices."""
+    """Show what happens to deliveries, as it happens. Reads without a group, so no role notices it."""
     settings = settings_here(config, data)
     url = url_here(log_url, settings, data)
     wanted = Wanted(channels=channels, kinds=kinds, tenants=tenants, deliveries=deliveries)
@@ -114,7 +114,7 @@ def events(
 
     async def main(stopping: asyncio.Event) -> None:
         async with open_parts(settings, log_url=url, data=data) as parts:
-            tail = Tail(EVENTS_TOPIC, reader=parts.broker.reader(), admin=parts.broker.admin(), start=start)
+            tail = HistoryTail(EVENTS_TOPIC, reader=parts.broker.reader(), admin=parts.broker.admin(), start=start)
             shown, unreadable = Shown(), Unreadable("events")
             while True:
                 try:
@@ -131,10 +131,10 @@ def events(
     run(main)
 
 
-async def _show_new(tail: Tail, wanted: Wanted, *, shown: Shown, unreadable: Unreadable, as_json: bool) -> None:
+async def _show_new(tail: HistoryTail, wanted: Wanted, *, shown: Shown, unreadable: Unreadable, as_json: bool) -> None:
     """Show what was appended since the last look, partitions merged by time."""
-    new: list[Told] = []
-    async for record in tail.read():
+    new: list[CloudEvent] = []
+    async for record in tail.read_on():
         event = read_event(record)
         if event is None:
             unreadable.note(record, "not an event")
@@ -158,12 +158,12 @@ def read_since(text: str, *, now: datetime) -> datetime:
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
-def read_event(record: Record) -> Told | None:
-    """The CloudEvent in a record; None when it is none."""
+def read_event(record: Record) -> CloudEvent | None:
+    """The CloudEvent in a record; None when the record is none."""
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
     try:
         data = decoded(_decode, record.value, what="an object")
-        return Told(
+        return CloudEvent(
             id=headers["ce_id"],
             type=headers["ce_type"],
             source=headers["ce_source"],
@@ -174,13 +174,13 @@ def read_event(record: Record) -> Told | None:
         return None
 
 
-def render_json(event: Told) -> dict[str, Any]:
+def render_json(event: CloudEvent) -> dict[str, Any]:
     """The event in CloudEvents' JSON format (§3)."""
     own = msgspec.structs.asdict(event)
     return {"specversion": "1.0", "datacontenttype": "application/json", **own}
 
 
-def render_line(event: Told) -> str:
+def render_line(event: CloudEvent) -> str:
     """The event for a person, in words for one line."""
     data = event.data
     said = [

@@ -16,10 +16,10 @@ from pabal.compose.stores import open_store
 from pabal.dlq.desk import DeadLetters
 from pabal.dlq.host import RedriveHost
 from pabal.ledger.port import Ledger
+from pabal.ops.template_library import publish_templates
 from pabal.rendering import RenderingProcess
 from pabal.serving.server import serve
 from pabal.store.port import Store
-from pabal.templates import publish_templates
 
 
 async def run_api(

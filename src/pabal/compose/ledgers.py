@@ -11,7 +11,7 @@ from pabal.config import Settings
 from pabal.ledger.looking import look_at_ledger
 from pabal.ledger.port import Ledger
 from pabal.ledger.sqlite.ledger import SqliteLedger
-from pabal.ledger_identity import LedgerIdentity
+from pabal.ops.ledger_binding import LedgerBinding
 from pabal.places import without_password
 
 
@@ -24,9 +24,9 @@ async def open_ledger(parts: Parts, *, worker: str, may_be_first: bool = True) -
     """
     ledger, place = await _open_any(parts, worker=worker)
     try:
-        await _with_identity(
+        await _with_binding(
             parts,
-            lambda identity: identity.check(
+            lambda binding: binding.check(
                 ledger.id, place=place, may_be_first=may_be_first, knows_deliveries=lambda: _knows_deliveries(parts)
             ),
         )
@@ -45,14 +45,14 @@ async def adopt_ledger(parts: Parts) -> UUID:
     """Let the log belong to the ledger of this installation from now on; its id. Raises as `open_ledger`."""
     ledger, _ = await _open_any(parts, worker=f"adopt-{secrets.token_hex(8)}")
     await ledger.close()
-    await _with_identity(parts, lambda identity: identity.adopt(ledger.id))
+    await _with_binding(parts, lambda binding: binding.adopt(ledger.id))
     return ledger.id
 
 
-async def _with_identity(parts: Parts, use: Callable[[LedgerIdentity], Awaitable[None]]) -> None:
+async def _with_binding(parts: Parts, use: Callable[[LedgerBinding], Awaitable[None]]) -> None:
     producer, reader, admin = parts.broker.producer(), parts.broker.reader(), parts.broker.admin()
     try:
-        await use(LedgerIdentity(producer=producer, reader=reader, admin=admin, clock=parts.clock))
+        await use(LedgerBinding(producer=producer, reader=reader, admin=admin, clock=parts.clock))
     finally:
         for client in (producer, reader, admin):
             await client.close()

@@ -12,6 +12,7 @@ from pabal.clock import Clock, SystemClock
 from pabal.config import Settings
 from pabal.doctor.log import LooksAtLog
 from pabal.errors import ConfigError
+from pabal.ops.follower import OpsFollower
 from pabal.places import without_password
 from pabal.tracing.environment import read_exporters
 from pabal.tracing.port import Tracing
@@ -25,6 +26,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     data: Path
     clock: Clock
     broker: Broker
+    ops: OpsFollower
     tracing: Tracing | None = None
 
 
@@ -40,7 +42,15 @@ async def open_parts(
     tracing = open_tracing(environment, log_url=log_url)
     broker = await open_broker(log_url, settings=settings, clock=clock)
     try:
-        yield Parts(settings=settings, log_url=log_url, data=data, clock=clock, broker=broker, tracing=tracing)
+        yield Parts(
+            settings=settings,
+            log_url=log_url,
+            data=data,
+            clock=clock,
+            broker=broker,
+            ops=OpsFollower(broker.reader()),
+            tracing=tracing,
+        )
     finally:
         await broker.close()
         if tracing is not None:

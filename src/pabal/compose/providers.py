@@ -10,10 +10,10 @@ from pabal.clock import Clock, SystemClock
 from pabal.compose.stores import open_store
 from pabal.config import Settings
 from pabal.errors import ConfigError
+from pabal.ops.template_library import load_templates
 from pabal.providers.port import Provider, ProviderContext, TakesReceipts
 from pabal.providers.registry import create_provider
 from pabal.template import Template
-from pabal.templates import load_templates
 from pabal.worker.carrier import Carrier
 
 

@@ -8,9 +8,9 @@ from pabal.compose.ledgers import ledger_place, open_ledger
 from pabal.compose.parts import Parts, Ready, named, tell_nobody
 from pabal.compose.providers import make_carriers, own_templates
 from pabal.notification import CLASSES
+from pabal.ops.template_library import TemplateLibrary
 from pabal.rendering import RenderingProcess
 from pabal.suppressions import GateFollower
-from pabal.templates import TemplateLibrary
 from pabal.worker.worker import Worker
 
 
@@ -38,6 +38,7 @@ async def run_worker(
         )
         worker = Worker(
             broker=parts.broker,
+            ops=parts.ops,
             ledger=ledger,
             carriers=carriers,
             channels=settings.channels,

@@ -6,16 +6,16 @@ from typing import Any, Final
 import msgspec
 
 from pabal.audit import AUDIT_SCHEMA, AuditFact
-from pabal.brakes import BRAKE_SCHEMA, BrakeState
 from pabal.codec import DELIVERY_SCHEMA, EVENT_SCHEMA, RECEIPT_SCHEMA, SUPPRESSION_SCHEMA
 from pabal.dlq.claim import CLAIM_SCHEMA, TopicClaim
-from pabal.ledger_identity import LEDGER_SCHEMA, LedgerRecord
 from pabal.notification import Delivery, DeliveryEvent, Receipt, Suppression
 from pabal.offsets.passed import PASSED_SCHEMA, PassedOver
 from pabal.offsets.seeks import SEEK_SCHEMA, Seek
-from pabal.recoveries import RECOVERY_SCHEMA, Recovery
+from pabal.ops.brakes import BRAKE_SCHEMA, BrakeState
+from pabal.ops.ledger_identity import LEDGER_SCHEMA, LedgerRecord
+from pabal.ops.recoveries import RECOVERY_SCHEMA, Recovery
+from pabal.ops.template_library import TEMPLATE_SCHEMA
 from pabal.template import TemplateSource
-from pabal.templates import TEMPLATE_SCHEMA
 
 
 class RecordType(msgspec.Struct, frozen=True, kw_only=True):

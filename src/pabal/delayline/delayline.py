@@ -9,15 +9,17 @@ from datetime import timedelta
 from pabal.broker.port import Broker, NewRecord, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.codec import cut_record, dead_record, read_delivery, read_wait
-from pabal.delayline.returning import Returns
-from pabal.delayline.shelf import Held, Shelf, released
+from pabal.delayline.early_release import EarlyReleases
+from pabal.delayline.shelf import Shelf, Shelved, released
 from pabal.errors import DecodeError, LogUnavailable, OffsetOutOfRange, RecordRefused, UnknownTopic
 from pabal.groups import DELAYLINE_GROUP, delay_topics
 from pabal.notification import UNKNOWN_CHANNEL
 from pabal.offsets.standing import Standstills
+from pabal.ops.follower import OpsFollower
+from pabal.ops.recoveries import Recoveries
+from pabal.ops.recovery_clearing import RecoveryClearing
 from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.progress import Progress
-from pabal.recoveries import Recovery
 from pabal.retry import Wait
 from pabal.runtime import commit_progress, insist, unless_revoked
 
@@ -29,25 +31,35 @@ _GATHER_SECONDS = 0.05
 """Between two releases: what falls due meanwhile leaves in one append."""
 _BATCH = 500
 _LONGEST_WAIT = MAX_SEND_AHEAD + MAX_TIME_TO_LIVE + timedelta(days=1)
-"""A record that says more would go round for ever, and never be said to have expired."""
+"""A delivery that was to wait for longer would go round for ever, and never expire."""
 _MOST_HELD = 2000
 """Per partition; beyond it the partition waits in the log. Bounds memory, not the line."""
 _MOST_AHEAD = 20_000
-"""Records of a partition beyond the first that waits still: the most that a crash releases twice of it."""
+"""Records of a partition beyond the first that still waits: the most that a crash releases twice of it."""
 
 
 class DelayLine:
     """Releases what is due on the partitions it is given. `run` once."""
 
-    def __init__(self, *, broker: Broker, channels: Collection[str], clock: Clock, name: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        ops: OpsFollower,
+        channels: Collection[str],
+        clock: Clock,
+        name: str | None = None,
+    ) -> None:
         self._channels = channels
         self._clock = clock
         self._producer = broker.producer()
         topics = delay_topics()
         self._shelves: dict[TopicPartition, Shelf] = {}
         self._progress: dict[TopicPartition, Progress] = {}
-        self._returns = Returns()
-        self._heard: list[Mapping[bytes, Recovery | None]] = []
+        self._early = EarlyReleases()
+        recoveries = Recoveries(self._early.note)
+        ops.attend(recoveries)
+        self._duties = (ops.run, RecoveryClearing(recoveries, producer=self._producer, clock=clock).run)
         self._paused: set[TopicPartition] = set()
         self._committed_at = clock.boot_seconds()
         self._released_at = 0.0
@@ -58,33 +70,29 @@ class DelayLine:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Hold and release until `stopping` is set, then commit and leave."""
-        while not stopping.is_set():
-            self._bring_forward()
-            timeout = self._until_next_release()
-            self._hold(await self._poll(timeout_seconds=timeout))
-            await self._release_due()
-            await self._hold_back_full()
-            if self._clock.boot_seconds() - self._committed_at >= COMMIT_EVERY_SECONDS:
-                await self._commit()
+        upkeep = asyncio.gather(*(duty(stopping) for duty in self._duties))
         try:
+            while not stopping.is_set():
+                if upkeep.done():
+                    upkeep.result()
+                await self._hold_and_release()
             await self._commit()
         finally:
+            upkeep.cancel()
+            await asyncio.gather(upkeep, return_exceptions=True)
             await self._standstills.close()
             await self._consumer.close()
             await self._producer.close()
 
-    def hear(self, heard: Mapping[bytes, Recovery | None]) -> None:
-        """Callees are back, by the keys of their recoveries; None: that one is not any more. See `Returns.hear`."""
-        self._heard.append(heard)
-
-    def _bring_forward(self) -> None:
-        """Those that are parked for whom has been heard of are released early, or are not any more."""
-        heard, self._heard = self._heard, []
-        for each in heard:
-            now = self._clock.now()
-            changed = self._returns.hear(each, now=now)
-            for partition, times in self._returns.reconsider(self._shelves, about=changed, now=now).items():
-                self._shelves[partition].move(times)
+    async def _hold_and_release(self) -> None:
+        """One poll, and what leaves at its end."""
+        self._early.bring_forward(self._shelves, now=self._clock.now())
+        timeout = self._until_next_release()
+        self._hold(await self._poll(timeout_seconds=timeout))
+        await self._release_due()
+        await self._hold_back_full()
+        if self._clock.boot_seconds() - self._committed_at >= COMMIT_EVERY_SECONDS:
+            await self._commit()
 
     async def _poll(self, *, timeout_seconds: float) -> Collection[Record]:
         await self._standstills.settle()
@@ -132,10 +140,10 @@ class DelayLine:
         for record in records:
             if record.topic_partition in self._shelves:
                 self._progress[record.topic_partition].receive((record.offset,))
-                held = self._held(record)
-                self._shelves[record.topic_partition].put(held, at=self._returns.place(held, now=now))
+                shelved = self._shelved(record)
+                self._shelves[record.topic_partition].put(shelved, at=self._early.time_of(shelved, now=now))
 
-    def _held(self, record: Record) -> Held:
+    def _shelved(self, record: Record) -> Shelved:
         try:
             delivery = read_delivery(record)
             if delivery.channel not in self._channels:
@@ -143,7 +151,7 @@ class DelayLine:
             wait = read_wait(record)
             if wait.due - self._clock.now() > _LONGEST_WAIT:
                 raise DecodeError(f"x-due: nothing waits until {wait.due}", error_class="undecodable")
-            return Held(record=record, wait=wait, following=delivery)
+            return Shelved(record=record, wait=wait, following=delivery)
         except DecodeError as error:
             now = self._clock.now()
             logger.warning("dead-lettered %s/%d@%d: %s", *record.topic_partition, record.offset, error)
@@ -156,7 +164,7 @@ class DelayLine:
                 at=now,
                 group=DELAYLINE_GROUP,
             )
-            return Held(record=record, wait=Wait(due=now, release_at=now), following=dead)
+            return Shelved(record=record, wait=Wait(due=now, release_at=now), following=dead)
 
     async def _release_due(self) -> None:
         if self._clock.boot_seconds() < self._released_at + _GATHER_SECONDS:
@@ -170,9 +178,9 @@ class DelayLine:
                 if not due:
                     break
                 self._released_at = self._clock.boot_seconds()
-                await self._append([released(held, now) for held in due])
-                for held in due:
-                    progress.done(held.record.offset)
+                await self._append([released(shelved, now) for shelved in due])
+                for shelved in due:
+                    progress.done(shelved.record.offset)
 
     async def _append(self, records: Sequence[NewRecord]) -> None:
         """Append; of a record that the log will never take, its start."""

@@ -1,4 +1,4 @@
-"""What a delay partition holds, and what of it is due. Pure."""
+"""What the delay line holds of one partition, when each record of it leaves, and where to. Pure."""
 
 import heapq
 from collections.abc import Iterator, Mapping
@@ -9,12 +9,13 @@ import msgspec
 from pabal.broker.port import NewRecord, Record
 from pabal.codec import delay_record, delivery_record
 from pabal.notification import Delivery
-from pabal.recoveries import recovery_key
+from pabal.ops.recoveries import recovery_key
 from pabal.retry import Wait, place_wait
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A delivery that waits, and the record it waits in. Without a delivery: bytes for the dead topic, due at once."""
+class Shelved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A delivery on the shelf, and the record it waits in. `following` is a record instead where the bytes cannot be
+    read: they go to the dead topic, due at once."""
 
     record: Record
     wait: Wait
@@ -22,55 +23,58 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def waits_for(self) -> bytes | None:
-        """The key of the recovery that it is parked for; None: it waits for the time alone."""
+        """The key of the recovery that the delivery is parked for; None: it waits for the time alone."""
         if self.wait.parked is None or isinstance(self.following, NewRecord):
             return None
         return recovery_key(self.following.channel, self.wait.parked.callee)
 
 
 class Shelf:
-    """Whoever is to be released first leaves first; of those at the same moment, whoever came first."""
+    """The delivery with the earliest time leaves first; of two with the same time, the one that was put first."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[datetime, int, Held]] = []
-        self._came = 0
+        self._heap: list[tuple[datetime, int, Shelved]] = []
+        self._puts = 0
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._heap)
 
-    def __iter__(self) -> Iterator[tuple[datetime, Held]]:
-        """Who is here, and when each is to be released; in no order."""
-        return ((at, held) for at, _, held in self._held)
+    def __iter__(self) -> Iterator[tuple[datetime, Shelved]]:
+        """The times and the deliveries, in no order."""
+        return ((at, shelved) for at, _, shelved in self._heap)
 
-    def put(self, held: Held, *, at: datetime | None = None) -> None:
-        """Add one, to be released at `at` (None: when its hop is over)."""
-        self._came += 1
-        heapq.heappush(self._held, (held.wait.release_at if at is None else at, self._came, held))
+    def put(self, shelved: Shelved, *, at: datetime | None = None) -> None:
+        """Add a delivery that leaves at `at` (None: when its hop is over)."""
+        self._puts += 1
+        heapq.heappush(self._heap, (shelved.wait.release_at if at is None else at, self._puts, shelved))
 
     def move(self, times: Mapping[int, datetime]) -> None:
-        """These, by their offsets, are to be released at other times than they were."""
-        self._held = [(times.get(held.record.offset, at), came, held) for at, came, held in self._held]
-        heapq.heapify(self._held)
+        """Give the deliveries at these offsets other times."""
+        self._heap = [(times.get(shelved.record.offset, at), put, shelved) for at, put, shelved in self._heap]
+        heapq.heapify(self._heap)
 
     def next_release(self) -> datetime | None:
-        """When the next may go; None when nothing is held."""
-        return self._held[0][0] if self._held else None
+        """When the next delivery leaves; None: the shelf is empty."""
+        return self._heap[0][0] if self._heap else None
 
-    def take_due(self, now: datetime, *, limit: int) -> list[Held]:
-        """Remove and return what may go."""
-        due: list[Held] = []
-        while self._held and self._held[0][0] <= now and len(due) < limit:
-            due.append(heapq.heappop(self._held)[2])
+    def take_due(self, now: datetime, *, limit: int) -> list[Shelved]:
+        """Remove and return what may leave now."""
+        due: list[Shelved] = []
+        while self._heap and self._heap[0][0] <= now and len(due) < limit:
+            due.append(heapq.heappop(self._heap)[2])
         return due
 
 
-def released(held: Held, now: datetime) -> NewRecord:
-    """Where a record goes when it leaves: to its own topic when due, or when it is let go before its hop is over
-    (whom it waited for is back); else down the next rung."""
-    if isinstance(held.following, NewRecord):
-        return held.following
-    delivery = held.following
-    if held.wait.due <= now or now < held.wait.release_at:
+def released(shelved: Shelved, now: datetime) -> NewRecord:
+    """The record that a delivery leaves in.
+
+    To its own topic when it is due, and when it leaves before its hop is over (its callee answers again). Else down
+    the next rung.
+    """
+    if isinstance(shelved.following, NewRecord):
+        return shelved.following
+    delivery = shelved.following
+    if shelved.wait.due <= now or now < shelved.wait.release_at:
         return delivery_record(delivery)
-    topic, wait = place_wait(due=held.wait.due, now=now, class_=delivery.class_, parked=held.wait.parked)
+    topic, wait = place_wait(due=shelved.wait.due, now=now, class_=delivery.class_, parked=shelved.wait.parked)
     return delay_record(delivery, topic=topic, wait=wait)

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from pabal.audit import audit_record, read_audit
-from pabal.broker.port import Admin, NewRecord, Producer, Reader, Record, TopicPartition
+from pabal.broker.port import Admin, NewRecord, Producer, Reader, TopicPartition
 from pabal.channels.port import Channel
 from pabal.clock import Clock
 from pabal.codec import event_record, read_event
@@ -31,6 +31,7 @@ from pabal.notification import (
     event_id,
 )
 from pabal.store.port import Store, TimelineEntry
+from pabal.tail import HistoryTail, Tail
 
 CLOCK_SKEW: Final = timedelta(hours=1)
 """How much earlier than a letter its mark may seem to be, when hosts' clocks differ."""
@@ -47,28 +48,6 @@ class Filed(msgspec.Struct, frozen=True, kw_only=True):
 
     letter: Letter
     standing: Standing
-
-
-class Tail:
-    """Reads a topic on from where it stopped, to the end as it is seen at each call."""
-
-    def __init__(self, topic: str, *, reader: Reader, admin: Admin, start: datetime | None) -> None:
-        self._topic = topic
-        self._reader = reader
-        self._admin = admin
-        self._start = start
-        self._next: dict[TopicPartition, int] = {}
-
-    async def read(self) -> AsyncIterator[Record]:
-        """What was appended since the last call. Raises UnknownTopic, LogUnavailable, OffsetOutOfRange."""
-        for partition, marks in sorted((await self._admin.watermarks(self._topic)).items()):
-            start = self._next.get(partition, self._start)
-            if isinstance(start, int) and start >= marks.high:
-                continue
-            async for records in self._reader.read(partition, start=start, stop=marks.high):
-                for record in records:
-                    yield record
-            self._next[partition] = marks.high
 
 
 class DeadLetters:
@@ -118,13 +97,17 @@ class DeadLetters:
     async def marks(self, *, since: datetime) -> Marks:
         """What was done to letters that were given up since an instant."""
         marks = Marks()
-        tail = self.tail(AUDIT_TOPIC, start=read_from(since))
+        tail = self.history_tail(AUDIT_TOPIC, start=read_from(since))
         await take_marks(tail, marks)
         return marks
 
-    def tail(self, topic: str, *, start: datetime | None) -> Tail:
-        """A reader of one topic that goes on where it stopped."""
-        return Tail(topic, reader=self.reader, admin=self.admin, start=start)
+    def tail(self, topic: str) -> Tail:
+        """A reader of a compacted topic that goes on where it stopped."""
+        return Tail(topic, reader=self.reader)
+
+    def history_tail(self, topic: str, *, start: datetime | None) -> HistoryTail:
+        """A reader of any other topic, from an instant on, that goes on where it stopped."""
+        return HistoryTail(topic, reader=self.reader, admin=self.admin, start=start)
 
     async def scan(
         self, selection: Selection, *, ends: Mapping[str, int] | None = None
@@ -217,7 +200,7 @@ class DeadLetters:
             return []
         key = letter.delivery.id.hex.encode()
         events = {}
-        async for record in self.tail(EVENTS_TOPIC, start=read_from(letter.delivery.accepted_at)).read():
+        async for record in self.history_tail(EVENTS_TOPIC, start=read_from(letter.delivery.accepted_at)).read_on():
             if record.key == key:
                 with contextlib.suppress(DecodeError):  # A receipt, or a record of a later version: no event to show.
                     event = read_event(record)
@@ -312,9 +295,9 @@ def read_from(since: datetime | None) -> datetime | None:
     return None if since is None or since < _FIRST else since - CLOCK_SKEW
 
 
-async def take_marks(tail: Tail, marks: Marks) -> None:
+async def take_marks(tail: HistoryTail, marks: Marks) -> None:
     """Take in what was said about letters since the last look."""
-    async for record in tail.read():
+    async for record in tail.read_on():
         try:
             marks.take(read_audit(record))
         except DecodeError as error:

@@ -28,7 +28,7 @@ class TopicHold:
             msgspec.structs.replace(claim, topic=place.topic, tenant=place.tenant) for place in sorted(places)
         ]
         self._claims = Claims()
-        self._tail = desk.tail(OPS_TOPIC, start=None)
+        self._tail = desk.tail(OPS_TOPIC)
         self._renew_seconds = claim.lease_seconds / 3
         self._renewed_at = 0.0
 
@@ -89,7 +89,7 @@ class TopicHold:
             await self._read()
 
     async def _read(self) -> None:
-        async for record in self._tail.read():
+        async for record in self._tail.read_on():
             self._claims.take(record)
 
     def _holder(self, wanted: TopicClaim) -> TopicClaim | None:
@@ -103,7 +103,7 @@ class TopicHold:
 async def check_free(desk: DeadLetters, plan: Plan) -> None:
     """Whether the plan could begin now. Raises RedriveHeld when another plan's redrive works on letters it may mean."""
     claims = Claims()
-    async for record in desk.tail(OPS_TOPIC, start=None).read():
+    async for record in desk.tail(OPS_TOPIC).read_on():
         claims.take(record)
     for place in sorted(places_of(plan)):
         holder = claims.holder(place, now=desk.clock.now())

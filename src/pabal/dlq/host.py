@@ -20,7 +20,7 @@ import msgspec
 from pabal.audit import audit_record
 from pabal.dlq.book import REDRIVE_ACTIONS, Book, Entry, Order, cancel_fact, request_fact
 from pabal.dlq.claim import LEASE_SECONDS, Claims, TopicClaim
-from pabal.dlq.desk import CLOCK_SKEW, DeadLetters, Tail
+from pabal.dlq.desk import CLOCK_SKEW, DeadLetters
 from pabal.dlq.hold import places_of
 from pabal.dlq.plan import Plan
 from pabal.dlq.redrive import Redrive, Watcher, Who
@@ -28,6 +28,7 @@ from pabal.dlq.stepping import Pace
 from pabal.errors import ConfigError, LetterRefused, PabalError, RedriveHeld
 from pabal.notification import AUDIT_TOPIC, OPS_TOPIC
 from pabal.runtime import insist
+from pabal.tail import HistoryTail, Tail
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ class RedriveHost:
 
     async def follow(self) -> None:
         """Go on with what is left, until cancelled."""
-        ops, audit = self.desk.tail(OPS_TOPIC, start=None), self._audit()
+        ops, audit = self.desk.tail(OPS_TOPIC), self._audit()
         book, claims = self._new_book(), Claims()
         try:
             while True:
@@ -195,16 +196,16 @@ class RedriveHost:
     def _new_book(self) -> Book:
         return Book(since=self.desk.clock.now() - REMEMBERED - CLOCK_SKEW)
 
-    def _audit(self) -> Tail:
-        return self.desk.tail(AUDIT_TOPIC, start=self.desk.clock.now() - REMEMBERED)
+    def _audit(self) -> HistoryTail:
+        return self.desk.history_tail(AUDIT_TOPIC, start=self.desk.clock.now() - REMEMBERED)
 
 
 async def _take_claims(ops: Tail, claims: Claims) -> None:
-    async for record in ops.read():
+    async for record in ops.read_on():
         claims.take(record)
 
 
-async def _take_facts(audit: Tail, book: Book) -> None:
-    async for record in audit.read():
+async def _take_facts(audit: HistoryTail, book: Book) -> None:
+    async for record in audit.read_on():
         if (record.header("x-action") or b"").decode(errors="replace") in REDRIVE_ACTIONS:
             book.read(record)

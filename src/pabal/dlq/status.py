@@ -12,10 +12,10 @@ from pabal.notification import AUDIT_TOPIC, OPS_TOPIC
 async def list_redrives(desk: DeadLetters, *, since: datetime | None, plan: str | None = None) -> list[RedriveView]:
     """The redrives that began since an instant (None: all that is known), the newest first."""
     claims = Claims()
-    async for record in desk.tail(OPS_TOPIC, start=None).read():
+    async for record in desk.tail(OPS_TOPIC).read_on():
         claims.take(record)
     book = Book(since=since - CLOCK_SKEW if since else None)
-    async for record in desk.tail(AUDIT_TOPIC, start=since).read():
+    async for record in desk.history_tail(AUDIT_TOPIC, start=since).read_on():
         book.read(record)
     running = {claim.plan for claim in claims.holders(now=desk.clock.now())}
     views = [book.view(name, is_running=name in running) for name in book.entries if plan in (None, name)]

@@ -25,9 +25,9 @@ class Surroundings:
         self._candidates: set[bytes] = set()
         self._suppressed: set[bytes] = set()
         self._sent: set[str] = set()
-        self._audit = desk.tail(AUDIT_TOPIC, start=read_from(since))
-        self._events = desk.tail(EVENTS_TOPIC, start=read_from(since))
-        self._suppressions = desk.tail(SUPPRESSIONS_TOPIC, start=None)
+        self._audit = desk.history_tail(AUDIT_TOPIC, start=read_from(since))
+        self._events = desk.history_tail(EVENTS_TOPIC, start=read_from(since))
+        self._suppressions = desk.tail(SUPPRESSIONS_TOPIC)
 
     @classmethod
     async def read(
@@ -56,7 +56,7 @@ class Surroundings:
     ) -> bool:
         """Take in what is new. `on_fact` hears every audit fact, then `on_event` every event of the letters'
         deliveries; returns whether `on_event` said yes to any."""
-        async for record in self._audit.read():
+        async for record in self._audit.read_on():
             try:
                 fact = read_audit(record)
             except DecodeError as error:
@@ -65,11 +65,11 @@ class Surroundings:
             self.marks.take(fact)
             if on_fact is not None:
                 on_fact(fact)
-        async for record in self._suppressions.read():
+        async for record in self._suppressions.read_on():
             if record.key is not None:
                 (self._suppressed.discard if record.value is None else self._suppressed.add)(record.key)
         changed = False
-        async for record in self._events.read():
+        async for record in self._events.read_on():
             if record.key in self._candidates:
                 changed |= self._hear(record, on_event)
         return changed

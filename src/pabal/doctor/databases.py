@@ -2,7 +2,7 @@
 
 from pabal.database_reading import Looked
 from pabal.doctor.finding import Finding, fail, ok, warn
-from pabal.ledger_identity import Recorded
+from pabal.ops.ledger_identity import Recorded
 
 
 def judge_ledger(looked: Looked | None, *, place: str, said: Recorded) -> Finding:

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from pabal.broker.port import Record, TopicPartition, TopicSpec, Watermarks
 from pabal.doctor.finding import Finding, fail, ok, warn
-from pabal.ledger_identity import Recorded, fold
 from pabal.notification import EVENTS_TOPIC, OPS_TOPIC
+from pabal.ops.ledger_identity import Identity, Recorded
 from pabal.topics.spec import topics_for
 
 _MOST_NAMED = 3
@@ -90,13 +90,11 @@ def _some(names: Sequence[str]) -> str:
 
 async def recorded_ledger(log: LooksAtLog) -> Recorded:
     """The ledger that the log belongs to. Raises LogError."""
-    records = [
-        record
-        for partition in await log.watermarks(OPS_TOPIC)
-        async for batch in log.read(partition)
-        for record in batch
-    ]
-    return fold(records)
+    identity = Identity()
+    for partition in await log.watermarks(OPS_TOPIC):
+        async for records in log.read(partition):
+            identity.take(records)
+    return identity.recorded
 
 
 async def newest_record(log: LooksAtLog) -> datetime | None:

@@ -14,12 +14,12 @@ the log.
 
 After an outage. A few probes go first; what closes the circuit sets the limit low, and it doubles once a second while
 calls go well. Providers get their weight back in tenths. What was parked is brought back by the delay line, in growing
-steps too, once the worker has said in `pabal.ops` who is back (`worker/recovering.py`).
+steps too, once the worker has said in `pabal.ops` who is back (`worker/recovery_notices.py`).
 
 State. In memory, per worker: another worker finds out for itself within `minimum_calls`. Nothing here reads a clock.
 """
 
-from pabal.guard.brake import Brake
+from pabal.guard.brake_trigger import BrakeTrigger
 from pabal.guard.callee import Callee
 from pabal.guard.guard import Full, Guard, InQueue, NoSuchProvider, ParkFor, Permit, Shut
 from pabal.guard.parks import LONGEST_PARK_SECONDS
@@ -29,7 +29,7 @@ from pabal.guard.settings import DEFAULT_GUARD, GuardSettings
 __all__ = [
     "DEFAULT_GUARD",
     "LONGEST_PARK_SECONDS",
-    "Brake",
+    "BrakeTrigger",
     "Callee",
     "Full",
     "Guard",

@@ -13,7 +13,6 @@ from typing import Final
 from pabal.broker.port import Admin, Consumer, Producer, Reader, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.errors import DecodeError, LogUnavailable, NotAssigned, PabalError
-from pabal.ledger_identity import fold
 from pabal.notification import OPS_TOPIC
 from pabal.offsets.passed import (
     Knows,
@@ -25,8 +24,9 @@ from pabal.offsets.passed import (
     read_passed,
 )
 from pabal.offsets.seeks import Seek, read_seek
-from pabal.ops import OpsTail
+from pabal.ops.ledger_identity import Identity
 from pabal.progress import Progress
+from pabal.tail import Tail
 
 logger = logging.getLogger(__name__)
 
@@ -102,15 +102,15 @@ class Lookback:
             await client.close()
 
     async def _look(self) -> None:
-        ops = OpsTail(self._reader)
+        ops, identity = Tail(OPS_TOPIC, reader=self._reader), Identity()
         said: list[Record] = []
         since: datetime | None = None
         while self._unseen or self._passed.keys() & self._progress.keys():
             try:
                 said.extend([record async for record in ops.read_on()])
-                identity = fold(said).holds
-                if identity is not None and (since is None or identity.adopted):
-                    since = identity.recorded_at
+                identity.take(said)
+                if identity.recorded.holds is not None:
+                    since = identity.recorded.holds.recorded_at
                 self._hear(said)
                 said.clear()
                 await self._look_back(since)

@@ -13,8 +13,8 @@ from pabal.clock import Clock
 from pabal.errors import DecodeError, LogError, LogUnavailable, NotAssigned, OffsetOutOfRange
 from pabal.notification import OPS_TOPIC
 from pabal.offsets.seeks import Seek, read_seek
-from pabal.ops import OpsTail
 from pabal.progress import Progress
+from pabal.tail import Tail
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Standstills:
         return True
 
     async def _listen(self) -> None:
-        ops = OpsTail(self._reader)
+        ops = Tail(OPS_TOPIC, reader=self._reader)
         while True:
             try:
                 async for record in ops.read_on():

@@ -11,13 +11,14 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
-from pabal.brakes import RECORDER, BrakeState, brake_key, brake_record, how_to_release, read_brake
 from pabal.broker.port import Producer, Reader, TopicPartition
 from pabal.clock import Clock
 from pabal.errors import DecodeError, LogError
-from pabal.guard import Brake
-from pabal.ops import OpsTail
+from pabal.guard import BrakeTrigger
+from pabal.notification import OPS_TOPIC
+from pabal.ops.brakes import RECORDER, BrakeState, brake_key, brake_record, how_to_release, read_brake
 from pabal.recorder.folding import Poison
+from pabal.tail import Tail
 from pabal.unreadable import Unreadable
 
 logger = logging.getLogger(__name__)
@@ -28,11 +29,11 @@ class Holding:
 
     def __init__(self, *, reader: Reader, producer: Producer, clock: Clock, ratio: float, records: int) -> None:
         self.unreadable = Unreadable("the recorder's brakes")
-        self._ops = OpsTail(reader)
+        self._ops = Tail(OPS_TOPIC, reader=reader)
         self._producer = producer
         self._clock = clock
         self._ratio, self._records = ratio, records
-        self._brakes: dict[TopicPartition, Brake] = {}
+        self._brakes: dict[TopicPartition, BrakeTrigger] = {}
         self._states: dict[bytes, BrakeState] = {}
         self._untold: dict[bytes, BrakeState] = {}
         self.held: set[TopicPartition] = set()
@@ -50,7 +51,7 @@ class Holding:
         for partition, (total, bad) in counts.items():
             brake = self._brakes.get(partition)
             if brake is None:
-                brake = self._brakes[partition] = Brake(ratio=self._ratio, records=self._records)
+                brake = self._brakes[partition] = BrakeTrigger(ratio=self._ratio, records=self._records)
             is_tripped = brake.note(read=total, unreadable=bad, now=self._clock.boot_seconds())
             if not bad or partition in self.held or self._release(partition.topic) is not None:
                 continue
@@ -87,7 +88,7 @@ class Holding:
             logger.warning("cannot follow the brakes yet: %s", error)
         return {partition for partition in self.held if self._is_released(partition)}
 
-    def _hold(self, partition: TopicPartition, poison: Poison, brake: Brake) -> None:
+    def _hold(self, partition: TopicPartition, poison: Poison, brake: BrakeTrigger) -> None:
         self.held.add(partition)
         reason = (
             f"{brake.unreadable} of {brake.read} records of {partition.topic}/{partition.partition} can be neither "

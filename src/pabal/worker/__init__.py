@@ -15,7 +15,7 @@ a class is held, a provider is slowed down, or the channel is paused.
   means in records is pure (`effects.py`). What was done is a *deed* (`deed.py`): it is counted there.
 
 A provider's rate is shared with the other workers by partitions owned (`rates.py`). Too many unreadable records hold
-their class for all workers (`braking.py`). `worker.py` puts the channels together, commits, prunes and stops.
+their class for all workers (`class_brakes.py`). `worker.py` puts the channels together, commits, prunes and stops.
 
 State. The log says what is to be done, the ledger says what may be called and what was decided. The worker itself keeps
 nothing that a crash could lose. An item in memory is one record in flight; `Progress` turns the ends of items into

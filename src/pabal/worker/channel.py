@@ -9,7 +9,7 @@ import msgspec
 from pabal.broker.port import Admin, Broker, Producer
 from pabal.clock import Clock
 from pabal.errors import DecodeError
-from pabal.guard import Brake, Callee, Guard, Guarded, GuardSettings
+from pabal.guard import BrakeTrigger, Callee, Guard, Guarded, GuardSettings
 from pabal.ledger.port import Ledger
 from pabal.notification import CLASSES, Content, NotificationClass, TemplateRef
 from pabal.policy import ClassSettings
@@ -91,7 +91,7 @@ class WorkerChannel:
                 window=shared.window,
                 put=self._dispatch.put,
                 instance=shared.instance,
-                brake=Brake(ratio=shared.guard.brake_ratio, records=shared.guard.brake_records),
+                brake=BrakeTrigger(ratio=shared.guard.brake_ratio, records=shared.guard.brake_records),
                 on_braked=functools.partial(self._brake, class_),
                 on_owned=self._rates.settle,
                 ledger=shared.ledger,

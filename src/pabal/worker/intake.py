@@ -11,7 +11,7 @@ from pabal.clock import Clock
 from pabal.codec import read_delivery
 from pabal.errors import DecodeError
 from pabal.groups import worker_group
-from pabal.guard import Brake
+from pabal.guard import BrakeTrigger
 from pabal.notification import Delivery, NotificationClass, deliveries_topic
 from pabal.offsets.passed import Knows
 from pabal.progress import Progress
@@ -75,7 +75,7 @@ class Intake:
         window: int,
         put: Put,
         instance: str | None,
-        brake: Brake,
+        brake: BrakeTrigger,
         on_braked: Callable[[DecodeError], None],
         on_owned: Callable[[], None],
         ledger: Knows,

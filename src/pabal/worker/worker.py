@@ -14,15 +14,16 @@ from pabal.config import ChannelSettings, WorkerSettings
 from pabal.guard import DEFAULT_GUARD, Callee, GuardSettings
 from pabal.ledger.port import Ledger
 from pabal.notification import Content, NotificationClass, TemplateRef
+from pabal.ops.follower import OpsFollower
 from pabal.policy import ClassSettings
 from pabal.runtime import insist
 from pabal.tracing.port import Tracing
-from pabal.worker.braking import Braking
 from pabal.worker.carrier import Carrier
 from pabal.worker.channel import Shared, WorkerChannel
+from pabal.worker.class_brakes import ClassBrakes
 from pabal.worker.deed import Observer
 from pabal.worker.intake import COMMIT_EVERY_SECONDS
-from pabal.worker.recovering import Recovering
+from pabal.worker.recovery_notices import RecoveryNotices
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Worker:
         self,
         *,
         broker: Broker,
+        ops: OpsFollower,
         ledger: Ledger,
         carriers: Mapping[str, Carrier],
         channels: Mapping[str, ChannelSettings],
@@ -57,9 +59,10 @@ class Worker:
         self._clock = clock
         self._producer = broker.producer()
         self._admin = broker.admin()
-        self._reader = broker.reader()
-        self._braking = Braking(reader=self._reader, producer=self._producer, clock=clock)
-        self._recovering = Recovering(producer=self._producer, clock=clock)
+        self._ops = ops
+        self._brakes = ClassBrakes(producer=self._producer, clock=clock)
+        ops.attend(self._brakes.fold)
+        self._recoveries = RecoveryNotices(producer=self._producer, clock=clock)
         shared = Shared(
             broker=broker,
             producer=self._producer,
@@ -81,12 +84,12 @@ class Worker:
                 concurrency=channels[channel].concurrency,
                 shared=shared,
                 on_change=functools.partial(self._on_change, channel),
-                on_braked=self._braking.on_braked,
+                on_braked=self._brakes.on_braked,
             )
             for channel, carrier in carriers.items()
         }
         for each in self.channels.values():
-            self._braking.attend(each)
+            self._brakes.attend(each)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Send until `stopping` is set, then drain, commit and leave. Raises what made it fail, in order as well."""
@@ -94,10 +97,11 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 # What was braked before this start is braked from the first record on.
-                await insist(self._braking.hear)
+                await self._ops.catch_up()
+                group.create_task(self._ops.run(stopping))
                 for channel in self.channels.values():
                     group.create_task(channel.run(stopping, drained))
-                duties = (self._commit, self._watch_calls, self._prune, self._braking.run, self._recovering.run)
+                duties = (self._commit, self._watch_calls, self._prune, self._brakes.run, self._recoveries.run)
                 upkeep = [group.create_task(each()) for each in duties]
                 upkeep += [group.create_task(each.follow_rates(self._admin)) for each in self.channels.values()]
                 await stopping.wait()
@@ -111,12 +115,11 @@ class Worker:
             for error in itertools.chain(*closed):
                 logger.error("leaving a group: %s", error)
             await self._producer.close()
-            await self._reader.close()
             await self._admin.close()
 
     def _on_change(self, channel: str, callee: Callee, now: float) -> None:
         _say_change(callee, now)
-        self._recovering.on_change(channel, callee)
+        self._recoveries.on_change(channel, callee)
 
     async def _drain(self) -> None:
         deadline = self._settings.drain_seconds

@@ -12,8 +12,8 @@ from pabal.clock import ManualClock
 from pabal.errors import LogUnavailable
 from pabal.guard import LONGEST_PARK_SECONDS, Callee
 from pabal.guard.circuit import CircuitSettings
-from pabal.recoveries import Recovery, recovery_key, recovery_record, relapse_record
-from pabal.worker.recovering import Recovering
+from pabal.ops.recoveries import Recovery, recovery_key, recovery_record, relapse_record
+from pabal.worker.recovery_notices import RecoveryNotices
 from tests.waiting import eventually
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ class Lab:
     def __init__(self) -> None:
         self.clock = ManualClock(AT)
         self.said = Said()
-        self.recovering = Recovering(producer=self.said, clock=self.clock)
+        self.notices = RecoveryNotices(producer=self.said, clock=self.clock)
 
     def callee(self, name: str = "hooks a") -> Callee:
         return Callee(
@@ -56,12 +56,12 @@ class Lab:
             rate_per_second=None,
             circuit=CircuitSettings(),
             random=lambda: 0.0,
-            on_change=lambda callee, _now: self.recovering.on_change("webhook", callee),
+            on_change=lambda callee, _now: self.notices.on_change("webhook", callee),
         )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        running = asyncio.create_task(self.recovering.run())
+        running = asyncio.create_task(self.notices.run())
         try:
             yield
         finally:

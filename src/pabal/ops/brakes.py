@@ -1,25 +1,27 @@
-"""Brakes on unreadable records: who takes nothing more, said and released in `pabal.ops`. Pure.
+"""Brakes on unreadable records: what takes nothing more, said and released in `pabal.ops`. Pure.
 
-A worker that brakes a class writes `brake/<channel>/<class>`, a recorder that holds a topic `brake/recorder/<topic>`;
-`pabal brake release` writes the answer under the same key. What cannot be read there changes nothing: what was said
-before holds.
+A worker that brakes a class writes `brake/<channel>/<class>`, a recorder that holds a topic `brake/recorder/<topic>`.
+A person's release is written under the same key (`brake_release.py`). A record that cannot be read changes nothing:
+the word before it holds.
 """
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Final, Literal
 
 import msgspec
 
 from pabal.broker.port import NewRecord, Record
-from pabal.codec import check_schema, decoded
+from pabal.codec import SCHEMA_HEADER, check_schema, decoded
 from pabal.errors import DecodeError
 from pabal.notification import OPS_TOPIC, Fact, Instant, is_reckoned
+from pabal.ops.fold import LastWins
 
 BRAKE_SCHEMA = b"brake/1"
 RECORDER = "recorder"
 """Stands in a brake's name where a worker's has the channel; a topic follows."""
 
 
-_KEY_PREFIX = b"brake/"
+_KEY_PREFIX: Final = b"brake/"
 
 
 class BrakeState(Fact, frozen=True, kw_only=True):
@@ -37,6 +39,21 @@ class BrakeState(Fact, frozen=True, kw_only=True):
 _decode = msgspec.json.Decoder(BrakeState).decode
 
 
+class Brakes(LastWins[BrakeState]):
+    """The fold: the last word on each brake, by the key of its record."""
+
+    def __init__(self, tell: Callable[[Mapping[bytes, BrakeState]], None] | None = None) -> None:
+        """`tell` is given the words that are new, the last of each brake."""
+        super().__init__(_KEY_PREFIX, read=read_brake, name="brakes", tell=tell)
+
+    def by_name(self) -> Mapping[str, BrakeState]:
+        """The last word on each brake by `<channel> <class>`, or `recorder <topic>`."""
+        return {
+            key.removeprefix(_KEY_PREFIX).decode(errors="replace").replace("/", " "): state
+            for key, state in self.last.items()
+        }
+
+
 def brake_key(channel: str, class_: str) -> bytes:
     """The key of its record in `pabal.ops`."""
     return _KEY_PREFIX + f"{channel}/{class_}".encode()
@@ -48,7 +65,7 @@ def brake_record(channel: str, class_: str, state: BrakeState) -> NewRecord:
         topic=OPS_TOPIC,
         key=brake_key(channel, class_),
         value=msgspec.json.encode(state),
-        headers=(("schema", BRAKE_SCHEMA),),
+        headers=((SCHEMA_HEADER, BRAKE_SCHEMA),),
     )
 
 

@@ -1,8 +1,9 @@
 """Templates at the edges: read from a folder, published to the log, and found again by hash on any host.
 
-The api publishes every template it loads to `pabal.ops` before it accepts anything, under `template/<hash>`; that
-topic is compacted, so each template is kept once and for ever. A worker on another host, started with another
-folder or years later, renders what was accepted by asking its library for the hash.
+The api publishes every template it loads to `pabal.ops` before it accepts anything, under `template/<hash>`. That
+topic is compacted, so each template is kept once and for ever. A worker renders what was accepted by asking its library
+for the hash: also on another host, with another folder, or years later. The library reads the topic only when it is
+asked for a hash that it does not know.
 """
 
 import asyncio
@@ -14,10 +15,11 @@ from typing import Any, Final
 
 from pabal.broker.port import Admin, NewRecord, Producer, Reader, Record, TopicPartition
 from pabal.codec import SCHEMA_HEADER, check_schema
-from pabal.errors import ConfigError, DecodeError, OffsetOutOfRange, TemplateError
+from pabal.errors import ConfigError, DecodeError, TemplateError
 from pabal.notification import OPS_TOPIC, Content, TemplateRef
 from pabal.rendering import RenderingStopped, Renders
 from pabal.sandbox.budget import WORK_HERE
+from pabal.tail import Tail
 from pabal.template import Template, TooMuchWork, parse_template, read_template
 from pabal.unreadable import Unreadable
 
@@ -66,28 +68,27 @@ async def publish_templates(templates: Collection[Template], *, producer: Produc
 
 
 class TemplateLibrary:
-    """Renders pinned templates, whoever loaded them. Belongs to one event loop; any number of tasks may ask."""
+    """Renders pinned templates, on whichever host they were loaded. Belongs to one event loop; any number of tasks may
+    ask."""
 
     def __init__(self, templates: Collection[Template], *, reader: Reader, admin: Admin, apart: Renders) -> None:
-        """`templates`: those of this host's own folder (none is fine); the rest comes from the log when asked for.
-
-        `apart` renders what is too large for an event loop.
-        """
+        """`templates`: the templates of this host's own folder (none is fine); the rest comes from the log when it is
+        asked for. `apart` renders what is too large for an event loop."""
         self.unreadable = Unreadable("templates")
         self._templates = {template.hash: template for template in templates}
         self._reader = reader
         self._admin = admin
         self._apart = apart
-        self._read_up_to: dict[TopicPartition, int] = {}
+        self._tails: dict[TopicPartition, Tail] = {}
         self._reading = asyncio.Lock()
 
     async def render(self, pinned: TemplateRef) -> Content:
         """What the pinned template says with the pinned data.
 
         Raises:
-            TemplateError: nobody ever published this hash, or it does not render: says nothing about the log.
+            TemplateError: this hash was never published, or the template does not render: says nothing about the log.
             LogUnavailable, UnknownTopic: the hash is not known here and the log could not be asked; try again.
-            RenderingUnavailable: it is large, and what renders large ones is away; try again.
+            RenderingUnavailable: the template is large, and what renders large ones is away; try again.
         """
         template = self._templates.get(pinned.hash) or await self._find(pinned)
         try:
@@ -120,17 +121,16 @@ class TemplateLibrary:
     async def _read_on(self) -> None:
         """Learn what was published since the last look; the first look reads the whole topic."""
         for partition in await self._admin.watermarks(OPS_TOPIC):
-            try:
-                await self._read_partition(partition, start=self._read_up_to.get(partition))
-            except OffsetOutOfRange:
-                # Compaction or an operator removed what stood there: what is left is all there is.
-                await self._read_partition(partition, start=None)
+            tail = self._tails.get(partition)
+            if tail is None:
+                tail = self._tails[partition] = Tail(OPS_TOPIC, reader=self._reader, partition=partition.partition)
+            await self._read_tail(tail)
+            if tail.is_whole_next:
+                await self._read_tail(tail)
 
-    async def _read_partition(self, partition: TopicPartition, *, start: int | None) -> None:
-        async for records in self._reader.read(partition, start=start):
-            for record in records:
-                self._learn(record)
-            self._read_up_to[partition] = records[-1].offset + 1
+    async def _read_tail(self, tail: Tail) -> None:
+        async for record in tail.read_on():
+            self._learn(record)
 
     def _learn(self, record: Record) -> None:
         key = record.key or b""
@@ -144,7 +144,7 @@ class TemplateLibrary:
                 raise TemplateError("not the template that its key names")
             template = read_template(name, record.value)
         except (DecodeError, TemplateError) as error:
-            # Published by a version that knew more, perhaps; whoever asks for it hears that it is not known here.
+            # Published by a version that knew more, perhaps; a delivery that pins it is told that it is not known here.
             self.unreadable.note(record, error)
             return
         # Under the hash it was published with: a later version may spell the same source with more fields.

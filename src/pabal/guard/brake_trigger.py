@@ -1,15 +1,16 @@
 """When to stop taking records: too many of them cannot be read, which looks like a bad deploy. Pure.
 
 A single unreadable record goes to the dead topic and holds nothing up. When most of what comes is unreadable and there
-is much of it, somebody has deployed a producer or a worker that does not understand the other: then the records are
-better left in the log until a person has looked.
+is much of it, a producer or a worker was deployed that does not understand the other. Then the records are better left
+in the log until a person has looked.
 """
 
 WINDOW_SECONDS = 60.0
 
 
-class Brake:
-    """Counts what one class reads. `ratio` and `records` both have to be reached. Times as in `Circuit`."""
+class BrakeTrigger:
+    """Counts what one class reads, and says when to brake. `ratio` and `records` both have to be reached. Times as in
+    `Circuit`."""
 
     def __init__(self, *, ratio: float, records: int) -> None:
         self._ratio = ratio
@@ -20,7 +21,7 @@ class Brake:
         self.unreadable = 0
 
     def note(self, *, read: int, unreadable: int, now: float) -> bool:
-        """So many records came, of which so many are unreadable. Returns whether it is time to brake."""
+        """`read` records came, and `unreadable` of them cannot be read. Returns whether it is time to brake."""
         if now - self._since >= WINDOW_SECONDS:
             self._begin_anew(now)
         self.read += read

@@ -15,8 +15,9 @@ from pabal.broker.port import Broker, NewRecord, Position, Producer, TopicPartit
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock
 from pabal.errors import ConfigError, LedgerUnavailable
-from pabal.ledger_identity import LEDGER_KEY, LEDGER_SCHEMA, LedgerIdentity, LedgerRecord
 from pabal.notification import OPS_TOPIC
+from pabal.ops.ledger_binding import LedgerBinding
+from pabal.ops.ledger_identity import LEDGER_KEY, LEDGER_SCHEMA, LedgerRecord
 from tests.recorder.lab import until
 
 OURS, THEIRS = UUID(int=1), UUID(int=2)
@@ -67,15 +68,15 @@ async def last_value(broker: Broker) -> bytes | None:
     return [record async for batch in batches for record in batch if record.key == LEDGER_KEY][-1].value
 
 
-def identity(broker: Broker, *, producer: Producer | None = None) -> LedgerIdentity:
+def identity(broker: Broker, *, producer: Producer | None = None) -> LedgerBinding:
     producer = producer or broker.producer()
-    return LedgerIdentity(producer=producer, reader=broker.reader(), admin=broker.admin(), clock=CLOCK)
+    return LedgerBinding(producer=producer, reader=broker.reader(), admin=broker.admin(), clock=CLOCK)
 
 
 class OvertakenProducer:
     """Appends when somebody else has just recorded theirs."""
 
-    def __init__(self, producer: Producer, other: LedgerIdentity) -> None:
+    def __init__(self, producer: Producer, other: LedgerBinding) -> None:
         self._producer = producer
         self._other = other
         self._is_overtaken = False

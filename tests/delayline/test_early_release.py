@@ -1,4 +1,4 @@
-"""Who is parked for a callee that is back: when each goes, and who keeps waiting."""
+"""Deliveries parked for a callee that answers again: when each leaves, and which keep waiting."""
 
 import math
 from datetime import datetime, timedelta
@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pabal.broker.port import Record, TopicPartition
-from pabal.delayline.returning import FIRST_PER_SECOND, MOST_PER_SECOND, Returning, Returns
-from pabal.delayline.shelf import Held, Shelf
+from pabal.delayline.early_release import FIRST_PER_SECOND, MOST_PER_SECOND, EarlyReleases, SlowStart
+from pabal.delayline.shelf import Shelf, Shelved
 from pabal.guard import LONGEST_PARK_SECONDS
-from pabal.recoveries import Recovery, recovery_key
+from pabal.ops.recoveries import Recovery, recovery_key
 from pabal.retry import Parked, Wait
 from tests.delayline.test_shelf import DELIVERY, NOW
 
@@ -34,23 +34,23 @@ def parked(
     at: datetime = NOW - SECOND,
     due_in: float = 300.0,
     shelf: TopicPartition = BULK,
-) -> Held:
+) -> Shelved:
     due = NOW + due_in * SECOND
-    return Held(
+    return Shelved(
         record=Record(topic=shelf.topic, partition=0, offset=offset, timestamp=0.0, key=b"k", value=b""),
         wait=Wait(due=due, release_at=due, parked=Parked(callee=callee, at=at)),
         following=msgspec.structs.replace(DELIVERY, class_="critical" if shelf is CRITICAL else "bulk"),
     )
 
 
-def returns(*heard: Recovery | None, now: datetime = NOW) -> Returns:
-    one = Returns()
+def returns(*heard: Recovery | None, now: datetime = NOW) -> EarlyReleases:
+    one = EarlyReleases()
     for each in heard:
         one.hear({KEY: each}, now=now)
     return one
 
 
-def shelf_of(*held: Held) -> Shelf:
+def shelf_of(*held: Shelved) -> Shelf:
     shelf = Shelf()
     for each in held:
         shelf.put(each)
@@ -58,30 +58,30 @@ def shelf_of(*held: Held) -> Shelf:
 
 
 def test_the_first_second_brings_a_few_and_each_that_follows_twice_as_many() -> None:
-    returning = Returning(parked_before=NOW, now=NOW)
+    start = SlowStart(parked_before=NOW, now=NOW)
 
-    places = [(returning.place(NOW) - NOW).total_seconds() for _ in range(496)]
+    places = [(start.next_time(NOW) - NOW).total_seconds() for _ in range(496)]
 
     in_second = [sum(second <= at < second + 1 for at in places) for second in range(5)]
     assert in_second == pytest.approx([FIRST_PER_SECOND * 2**second for second in range(5)], rel=0.05, abs=1.5)
 
 
 def test_the_steps_end_at_what_a_worker_can_send() -> None:
-    returning = Returning(parked_before=NOW, now=NOW)
+    start = SlowStart(parked_before=NOW, now=NOW)
 
-    places = [(returning.place(NOW) - NOW).total_seconds() for _ in range(20_000)]
+    places = [(start.next_time(NOW) - NOW).total_seconds() for _ in range(20_000)]
 
     assert places[-1] - places[-1 - int(MOST_PER_SECOND)] == pytest.approx(1.0, abs=0.01)
 
 
 @given(st.lists(st.floats(0, 120), max_size=200))
 def test_places_follow_one_another_and_none_is_in_the_past(waits: list[float]) -> None:
-    returning = Returning(parked_before=NOW, now=NOW)
+    start = SlowStart(parked_before=NOW, now=NOW)
     now = NOW
     places: list[datetime] = []
     for wait in waits:
         now += wait * SECOND if len(places) % 7 == 0 else timedelta()
-        places.append(returning.place(now))
+        places.append(start.next_time(now))
         assert places[-1] >= now
 
     # Exact but for the microseconds that instants have.
@@ -107,20 +107,20 @@ def test_one_that_waits_for_somebody_else_or_for_the_time_waits_on() -> None:
 
     one = returns(recovery())
 
-    assert [one.place(each, now=NOW) for each in (other, timed, elsewhere)] == [None, None, None]
+    assert [one.time_of(each, now=NOW) for each in (other, timed, elsewhere)] == [None, None, None]
 
 
 def test_one_that_was_parked_after_the_return_waits_until_it_is_due() -> None:
     one = returns(recovery())
 
-    assert one.place(parked(at=NOW), now=NOW + SECOND) is None
-    assert one.place(parked(at=NOW - SECOND), now=NOW + SECOND) == NOW + SECOND
+    assert one.time_of(parked(at=NOW), now=NOW + SECOND) is None
+    assert one.time_of(parked(at=NOW - SECOND), now=NOW + SECOND) == NOW + SECOND
 
 
 def test_a_clock_that_is_ahead_lets_nobody_go_who_is_parked_from_now_on() -> None:
     one = returns(recovery(at=NOW + timedelta(hours=1)))
 
-    assert one.place(parked(at=NOW + SECOND), now=NOW + SECOND) is None
+    assert one.time_of(parked(at=NOW + SECOND), now=NOW + SECOND) is None
 
 
 def test_the_more_urgent_class_has_the_first_places_and_within_it_who_is_due_first() -> None:
@@ -137,7 +137,7 @@ def test_there_is_one_count_for_all_partitions_and_for_what_is_polled_later() ->
     shelves = {BULK: shelf_of(*map(parked, range(100))), CRITICAL: shelf_of(parked(0, shelf=CRITICAL))}
 
     times = one.reconsider(shelves, about=[KEY], now=NOW)
-    later = one.place(parked(100), now=NOW)
+    later = one.time_of(parked(100), now=NOW)
 
     assert later is not None
     assert len({at for each in times.values() for at in each.values()}) == 101
@@ -152,7 +152,7 @@ def test_a_return_that_is_taken_back_leaves_everybody_until_due() -> None:
     shelf.move(one.reconsider({BULK: shelf}, about=[KEY], now=NOW + SECOND)[BULK])
 
     assert {at for at, _ in shelf} == {NOW + 300 * SECOND}
-    assert one.place(parked(40), now=NOW + SECOND) is None
+    assert one.time_of(parked(40), now=NOW + SECOND) is None
 
 
 def test_what_is_said_again_changes_nothing() -> None:
@@ -164,16 +164,16 @@ def test_what_is_said_again_changes_nothing() -> None:
 
     assert one.reconsider({BULK: shelf}, about=[KEY], now=later) == {}
     # At the rate of the moment: the steps do not begin anew.
-    assert [one.place(parked(number), now=later) for number in (40, 41)] == [later, later + SECOND / MOST_PER_SECOND]
+    assert [one.time_of(parked(number), now=later) for number in (40, 41)] == [later, later + SECOND / MOST_PER_SECOND]
 
 
 def test_another_worker_that_finds_it_well_adds_its_own_to_those_on_their_way() -> None:
     one = returns(recovery())
-    last = max(one.place(parked(number), now=NOW) or NOW for number in range(100))
+    last = max(one.time_of(parked(number), now=NOW) or NOW for number in range(100))
 
     one.hear({KEY: recovery(at=NOW + SECOND)}, now=NOW + SECOND)
 
-    place = one.place(parked(100, at=NOW + SECOND / 2), now=NOW + SECOND)
+    place = one.time_of(parked(100, at=NOW + SECOND / 2), now=NOW + SECOND)
     assert place is not None
     assert last < place < last + SECOND / 10
 
@@ -181,12 +181,12 @@ def test_another_worker_that_finds_it_well_adds_its_own_to_those_on_their_way() 
 def test_a_return_after_all_have_gone_begins_with_the_smallest_step() -> None:
     one = returns(recovery())
     for number in range(2_000):
-        one.place(parked(number), now=NOW)
+        one.time_of(parked(number), now=NOW)
     later = NOW + 100 * SECOND
 
     one.hear({KEY: recovery(at=later)}, now=later)
 
-    places = [one.place(parked(number, at=later - SECOND), now=later) for number in range(10)]
+    places = [one.time_of(parked(number, at=later - SECOND), now=later) for number in range(10)]
     assert all(place is not None for place in places)
     assert (places[9] or later) - later > SECOND / 2
 
@@ -196,11 +196,11 @@ def test_a_return_of_long_ago_is_of_no_account() -> None:
 
     one = returns(recovery(at=long_ago))
 
-    assert one.place(parked(at=long_ago - SECOND), now=NOW) is None
+    assert one.time_of(parked(at=long_ago - SECOND), now=NOW) is None
 
 
 def test_what_is_news_is_told_from_what_is_not() -> None:
-    one = Returns()
+    one = EarlyReleases()
 
     news = [
         one.hear({KEY: None}, now=NOW),
@@ -219,4 +219,4 @@ def test_a_clock_that_was_set_back_is_in_nobodys_way() -> None:
 
     one.hear({KEY: recovery(at=earlier)}, now=earlier)
 
-    assert one.place(parked(at=earlier - SECOND), now=earlier) == earlier
+    assert one.time_of(parked(at=earlier - SECOND), now=earlier) == earlier

@@ -13,9 +13,9 @@ from pabal.broker.sqlite.broker import SqliteBroker, SqliteReader
 from pabal.clock import SystemClock
 from pabal.errors import ConfigError, OffsetOutOfRange, TemplateError, UnknownTopic
 from pabal.notification import OPS_TOPIC, Content, TemplateRef
+from pabal.ops.template_library import TemplateLibrary, load_templates, publish_templates, template_record
 from pabal.rendering import RenderingProcess, RenderingStopped
 from pabal.template import Template, parse_template
-from pabal.templates import TemplateLibrary, load_templates, publish_templates, template_record
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a worker says of callees that are back, so that the delay line lets go what it had parked for them."""
+"""What a worker says of callees that answer again, so that the delay line releases early what was parked for them."""
 
 import asyncio
 import logging
@@ -7,13 +7,13 @@ from pabal.broker.port import NewRecord, Producer
 from pabal.clock import Clock
 from pabal.errors import LogError
 from pabal.guard import LONGEST_PARK_SECONDS, Callee
-from pabal.recoveries import Recovery, recovery_key, recovery_record, relapse_record
+from pabal.ops.recoveries import Recovery, recovery_key, recovery_record, relapse_record
 
 logger = logging.getLogger(__name__)
 
 
-class Recovering:
-    """Says in `pabal.ops` when a callee of one worker answers again, and takes it back when it does not any more."""
+class RecoveryNotices:
+    """Says in `pabal.ops` when a callee of one worker answers again, and takes it back when the callee fails again."""
 
     def __init__(self, *, producer: Producer, clock: Clock) -> None:
         self._producer = producer
@@ -23,7 +23,7 @@ class Recovering:
         self._is_news = asyncio.Event()
 
     def on_change(self, channel: str, callee: Callee) -> None:
-        """The circuit of a callee has changed. To be said if anything was parked for it here."""
+        """The circuit of a callee has changed. This is said if a delivery was parked for it here."""
         key = recovery_key(channel, callee.name)
         if callee.state == "closed" and callee.has_parked:
             self._said[key] = self._clock.boot_seconds()
@@ -34,7 +34,7 @@ class Recovering:
     async def run(self) -> None:
         """Say what is news, all that there is at once, until cancelled.
 
-        What cannot be said is left unsaid: the parked come back when they are due.
+        What cannot be said is left unsaid: parked deliveries come back when they are due.
         """
         while True:
             await self._is_news.wait()
@@ -51,6 +51,6 @@ class Recovering:
         self._is_news.set()
 
     def _forget_old(self) -> None:
-        """Nobody waits for these any more; the delay line clears the topic of them."""
+        """Forget recoveries that no delivery waits for any more; the delay line clears the topic of them."""
         oldest = self._clock.boot_seconds() - LONGEST_PARK_SECONDS
         self._said = {key: at for key, at in self._said.items() if at >= oldest}
