@@ -9,6 +9,7 @@ import pytest
 
 from pabal.clock import ManualClock
 from pabal.groups import worker_group
+from pabal.ledger.protocol import Claim, Source
 from pabal.notification import NotificationClass
 from pabal.outcome import Accepted, Outcome
 from pabal.worker.channel import WorkerChannel
@@ -160,6 +161,28 @@ async def test_what_waits_for_a_callee_is_held_as_well_and_holds_up_no_other_cla
             assert in_memory(channel) == MANY - SLOTS
             channel.let_go("critical", "directive")
             await lab.until_told("sent", count=MANY + 1)
+
+
+async def test_what_waits_for_another_workers_claim_is_held_as_well(tmp_path: Path) -> None:
+    provider = Provider()
+    delivery = a_delivery()
+    async with WorkerLab.open(tmp_path) as lab, lab.ledger("other") as other:
+        ask = Claim(source=Source(1, 0), owner=other.owner, token=1, lease_seconds=60.0, provider="a", may_repeat=True)
+        await other.claim(delivery.id, ask)
+        await lab.append(delivery)
+        async with lab.running(provider) as channel:
+            await eventually(lambda: in_memory(channel) == 1)
+            channel.hold("critical", "directive")
+            put_by = channel._dispatch._waiting._held["critical"]
+            await eventually(lambda: len(put_by) == 1)
+
+            await other.release(delivery.id, owner=ask.owner, token=ask.token)
+            await lab.append(a_delivery(1, class_="bulk"))
+            await lab.until_told("sent")
+            assert len(provider.sent) == 1
+
+            channel.let_go("critical", "directive")
+            await lab.until_told("sent", count=2)
 
 
 async def test_a_channel_that_is_paused_calls_nothing_until_it_is_resumed(tmp_path: Path) -> None:
