@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from pabal.errors import LedgerUnavailable, StoreUnavailable
+from pabal.extras import require_extra
 from pabal.places import without_password
 
 _CONNECT_SECONDS: Final = 5
@@ -42,7 +43,11 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def ask_postgres(url: str, question: str, *, error: type[LedgerUnavailable | StoreUnavailable]) -> tuple[Any, ...]:
-    """The one row that answers a question, read in a transaction that may only read. Raises `error` with one line."""
+    """The one row that answers a question, read in a transaction that may only read.
+
+    Raises `error` with one line, and ConfigError without the extra `postgres`.
+    """
+    require_extra("postgres", wanted_by="a look into PostgreSQL")
     # Loaded only where there is a PostgreSQL.
     import psycopg
 

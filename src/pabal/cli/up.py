@@ -34,7 +34,7 @@ from pabal.compose.roles import ROLES, Given
 from pabal.compose.topics import EMBEDDED_PARTITIONS, check_topics, create_topics
 from pabal.config import Settings
 from pabal.errors import ConfigError
-from pabal.inbox import Inbox
+from pabal.extras import require_extra
 from pabal.private_files import make_private_folder
 from pabal.serving.limits import descriptor_limit, limits_for
 from pabal.serving.server import serve
@@ -81,6 +81,7 @@ def up(
             settings = _quickened(settings, log_url=url)
         places = [Place(host=settings.api.host, port=settings.api.port, option="--port")]
         if needs_inbox(settings):
+            require_extra("inbox", wanted_by="no SMTP server is set ([providers.smtp] host), and the inbox")
             places.append(Place(host="127.0.0.1", port=inbox_port, option="--inbox-port"))
             places.append(Place(host="127.0.0.1", port=smtp_port, option="--smtp-port"))
 
@@ -236,6 +237,9 @@ async def _inbox_if_needed(
     if not sockets:
         yield settings
         return
+    # Its SMTP server is an extra: an installation without it runs whatever needs no inbox.
+    from pabal.inbox import Inbox
+
     page, for_mail = sockets
     hook_secrets = [secret for tenant in settings.tenants.values() for secret in tenant.webhook_secrets]
     inbox = Inbox(SystemClock(), webhook_secrets=hook_secrets, first_command=greeting.command_for_page())

@@ -1,6 +1,5 @@
 """The ledger of an installation, and whether the log belongs to it. Here alone it is known which ledgers there are."""
 
-import re
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,11 +7,12 @@ from uuid import UUID
 
 from pabal.compose.parts import Parts
 from pabal.config import Settings
+from pabal.extras import require_extra
 from pabal.ledger.looking import look_at_ledger
 from pabal.ledger.port import Ledger
 from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.ledger_identity import LedgerIdentity
-from pabal.places import without_password
+from pabal.places import is_postgres, without_password
 
 
 async def open_ledger(parts: Parts, *, worker: str, may_be_first: bool = True) -> Ledger:
@@ -61,7 +61,8 @@ async def _with_identity(parts: Parts, use: Callable[[LedgerIdentity], Awaitable
 async def _open_any(parts: Parts, *, worker: str) -> tuple[Ledger, str]:
     """The ledger, whichever it is, and where it is, in words without a password."""
     setting = ledger_setting(parts.settings, parts.data)
-    if re.match(r"postgres(ql)?://", setting):
+    if is_postgres(setting):
+        require_extra("postgres", wanted_by="a ledger in PostgreSQL")
         from pabal.ledger.postgres.ledger import PostgresLedger
 
         return await PostgresLedger.open(setting, worker=worker), ledger_place(parts)

@@ -12,6 +12,7 @@ from pabal.clock import Clock, SystemClock
 from pabal.config import Settings
 from pabal.doctor.log import LooksAtLog
 from pabal.errors import ConfigError
+from pabal.extras import require_extra
 from pabal.places import without_password
 from pabal.tracing.environment import read_exporters
 from pabal.tracing.port import Tracing
@@ -52,7 +53,8 @@ def open_tracing(environment: Mapping[str, str], *, log_url: str) -> Tracing | N
     exporters = read_exporters(environment)
     if not exporters:
         return None
-    # Imported only when asked for: a process that does not trace pays nothing for those that do.
+    require_extra("tracing", wanted_by="tracing")
+    # Imported only when asked for: without tracing, OpenTelemetry costs nothing.
     from pabal.tracing.opentelemetry import OpenTelemetryTracing
 
     return OpenTelemetryTracing.exporting(exporters, log="kafka" if log_url.startswith("kafka:") else "pabal")
