@@ -1,5 +1,7 @@
 """What an installation lacks is said in one line with the command to run, before anything else is tried."""
 
+import asyncio
+import json
 import re
 import sys
 import tomllib
@@ -10,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from pabal.cli.main import main
+from pabal.compose.api import run_api
 from pabal.compose.ledgers import open_ledger
+from pabal.compose.listening import listen
 from pabal.compose.parts import open_parts, open_tracing
 from pabal.compose.stores import open_store
 from pabal.config import Settings, StoreSettings
@@ -71,11 +75,34 @@ async def test_a_ledger_in_postgresql(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("bare")
+async def test_the_api_says_at_its_start_that_its_first_cancellation_would_fail(tmp_path: Path) -> None:
+    settings = Settings(ledger=DATABASE)
+
+    async with open_parts(settings, log_url=f"sqlite:{tmp_path / 'log.db'}", data=tmp_path) as parts:
+        refused = pytest.raises(ConfigError, match=r"^a ledger in PostgreSQL needs psycopg")
+        with listen("127.0.0.1", 0, option="--port") as listening, refused:
+            await run_api(parts, asyncio.Event(), listening=listening)
+
+
+@pytest.mark.usefixtures("bare")
 def test_a_store_in_postgresql_is_refused_before_anything_asks_it(tmp_path: Path) -> None:
     settings = Settings(store=StoreSettings(url=DATABASE))
 
     with pytest.raises(ConfigError, match=r"^a store in PostgreSQL needs psycopg .*'pabal\[postgres\]'$"):
         open_store(settings, tmp_path)
+
+
+@pytest.mark.usefixtures("bare")
+def test_doctor_says_that_the_inbox_is_missing_where_mail_would_go_to_it(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["doctor", "--json", "--data", str(tmp_path / "data")])
+
+    findings = json.loads(result.output)["findings"]
+    assert {
+        "check": "providers",
+        "level": "fail",
+        "text": "no SMTP server is set ([providers.smtp] host), and the inbox needs aiosmtpd (not installed); "
+        "run: pip install 'pabal[inbox]'",
+    } in findings
 
 
 @pytest.mark.usefixtures("bare")

@@ -13,7 +13,7 @@ from rich.text import Text
 from pabal.cli.options import common_options, settings_here, with_clear_errors
 from pabal.cli.starter import DEVELOPMENT_SENDER
 from pabal.cli.terminal import Terminal, say_json
-from pabal.cli.up import needs_inbox
+from pabal.cli.up import NO_SMTP_SERVER, needs_inbox
 from pabal.clock import SystemClock
 from pabal.compose.ledgers import ledger_setting
 from pabal.compose.parts import look_at_log
@@ -25,6 +25,7 @@ from pabal.doctor.finding import Finding, fail, ok, warn
 from pabal.doctor.log import compare_topics, newest_record, recorded_ledger
 from pabal.doctor.machine import check_configuration_file, check_descriptors, check_disk, check_files
 from pabal.errors import ConfigError, LogError, PabalError
+from pabal.extras import require_extra
 from pabal.ledger.looking import look_at_ledger
 from pabal.ledger_identity import Recorded
 from pabal.notification import EVENTS_TOPIC, OPS_TOPIC
@@ -158,8 +159,7 @@ async def _check_providers(settings: Settings, *, url: str) -> list[Finding]:
     findings = []
     channels = tuple(settings.channels)
     if needs_inbox(settings):
-        to_inbox = "no SMTP server is configured: `pabal up` catches all mail in its inbox"
-        findings.append((ok if url.startswith("sqlite:") else fail)("providers", to_inbox))
+        findings.append(_check_inbox(url))
         channels = tuple(name for name in channels if name != "email")
     try:
         carriers = make_carriers(settings, clock=SystemClock(), channels=channels) if channels else {}
@@ -174,6 +174,16 @@ async def _check_providers(settings: Settings, *, url: str) -> list[Finding]:
     return findings
 
 
+def _check_inbox(url: str) -> Finding:
+    """Where no SMTP server is configured, mail goes to the inbox of `pabal up`, if that can run here."""
+    try:
+        require_extra("inbox", wanted_by=NO_SMTP_SERVER)
+    except ConfigError as error:
+        return fail("providers", str(error))
+    to_inbox = "no SMTP server is configured: `pabal up` catches all mail in its inbox"
+    return (ok if url.startswith("sqlite:") else fail)("providers", to_inbox)
+
+
 async def _check_provider(provider: object, *, called: str) -> Finding:
     if not isinstance(provider, ChecksConnection):
         return ok("providers", f"{called}: configured; it cannot be tried without sending")
@@ -184,7 +194,7 @@ async def _check_provider(provider: object, *, called: str) -> Finding:
 
 
 def _files(settings: Settings, data: Path, url: str) -> list[Path]:
-    """What holds addresses or secrets, as far as it lies in files."""
+    """The files that hold addresses or secrets."""
     places = [ledger_setting(settings, data), store_url(settings.store.url, data=data), url]
     files = [Path(each.removeprefix("sqlite:")) for each in places if each and "://" not in each]
     return [*files, data / "development.key", data / "development.toml"]

@@ -10,6 +10,7 @@ import shlex
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -27,7 +28,7 @@ from pabal.cli.starter import (
 )
 from pabal.cli.terminal import Terminal, say
 from pabal.clock import SystemClock
-from pabal.compose.listening import Place, listen_on, url_of_socket
+from pabal.compose.listening import SocketAddress, listen_on, url_of_socket
 from pabal.compose.parts import Parts, open_parts
 from pabal.compose.providers import check_settings
 from pabal.compose.roles import ROLES, Given
@@ -41,8 +42,19 @@ from pabal.serving.server import serve
 
 logger = logging.getLogger(__name__)
 
+NO_SMTP_SERVER: Final = "no SMTP server is set ([providers.smtp] host), and the inbox"
+"""Why the inbox is wanted: the beginning of the error where its extra is missing."""
 
-@click.command()
+_HELP: Final = """Run every role in this process: {roles}.
+
+Without --log everything is kept durably in an embedded log under --data: there is nothing to install, and a second
+start goes on where the first stopped. Without --config the first start makes a configuration for development under
+--data, with a key, and webhooks may call this machine; `pabal init` writes it out for you to change. Unless the
+configuration names an SMTP server, mail goes to a built-in inbox. Ctrl-C drains and ends.
+"""
+
+
+@click.command(help=_HELP.format(roles=", ".join(role.title for role in ROLES)))
 @common_options
 @click.option("--port", type=PORT, help="Port of the API. Default: [api] port of the configuration (8080).")
 @click.option("--inbox-port", type=PORT, default=8025, show_default=True, help="Port of the inbox page.")
@@ -59,13 +71,7 @@ def up(
     *,
     fast: bool,
 ) -> None:
-    """Run every role in this process: API, worker, delay line, recorder.
-
-    Without --log it keeps everything in an embedded log under --data: nothing to install, durable, and a second start
-    goes on where the first stopped. Without --config it makes one for development under --data, with a key, and lets
-    webhooks call this machine; `pabal init` writes it out for you to change. Unless the configuration names an SMTP
-    server, mail goes to a built-in inbox. Ctrl-C drains and ends.
-    """
+    """See `_HELP`."""
 
     with contextlib.ExitStack() as held:
         with usable(data):
@@ -79,14 +85,14 @@ def up(
         url = log_url or settings.log.url or f"sqlite:{data / 'log.db'}"
         if fast:
             settings = _quickened(settings, log_url=url)
-        places = [Place(host=settings.api.host, port=settings.api.port, option="--port")]
+        addresses = [SocketAddress(host=settings.api.host, port=settings.api.port, option="--port")]
         if needs_inbox(settings):
-            require_extra("inbox", wanted_by="no SMTP server is set ([providers.smtp] host), and the inbox")
-            places.append(Place(host="127.0.0.1", port=inbox_port, option="--inbox-port"))
-            places.append(Place(host="127.0.0.1", port=smtp_port, option="--smtp-port"))
+            require_extra("inbox", wanted_by=NO_SMTP_SERVER)
+            addresses.append(SocketAddress(host="127.0.0.1", port=inbox_port, option="--inbox-port"))
+            addresses.append(SocketAddress(host="127.0.0.1", port=smtp_port, option="--smtp-port"))
 
         async def main(stopping: asyncio.Event) -> None:
-            with listen_on(places) as [listening, *for_inbox]:
+            with listen_on(addresses) as [listening, *for_inbox]:
                 greeting = Greeting(
                     log_url=url,
                     api_url=url_of_socket(listening),
@@ -108,7 +114,7 @@ def up(
 
 
 async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket, greeting: "Greeting") -> None:
-    """Every role, until asked to stop or one fails; greets when the last one is ready."""
+    """Run every role until `stopping` is set or a role fails. Greets when the last role is ready."""
     waited_for = len(ROLES)
 
     def ready(line: str) -> None:
@@ -134,7 +140,8 @@ def _member_name(log_url: str) -> str:
 
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True):
-    """What `up` says when it is up. `key` is the one beside the configuration; it may have others (`has_keys`)."""
+    """What `up` prints when every role is ready. `key`: from the file beside the configuration. `has_keys`: the
+    configuration has keys, this one or others."""
 
     log_url: str
     api_url: str
@@ -187,8 +194,8 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def command_for_page(self) -> str | None:
-        """The same for the inbox page. It names the file of the key: the page shows itself to whoever asks, and the
-        file to its owner alone."""
+        """The same line for the inbox page, with the key's file instead of the key. Everyone on this machine can open
+        the page; only its owner can read the file."""
         if self.key_file is None:
             return None
         return self.first_command(key=f"$(cat {shlex.quote(str(self.key_file))})")
@@ -218,7 +225,7 @@ def _quickened(settings: Settings, *, log_url: str) -> Settings:
 
 
 def needs_inbox(settings: Settings) -> bool:
-    """Whether mail has nowhere to go: the channel is carried by SMTP, and of the server only our sender is said."""
+    """Whether mail has nowhere to go: SMTP carries the channel, and the settings name no server, only a sender."""
     channel = settings.channels.get("email")
     if channel is None:
         return False
@@ -230,9 +237,9 @@ def needs_inbox(settings: Settings) -> bool:
 async def _inbox_if_needed(
     settings: Settings, greeting: Greeting, stopping: asyncio.Event, *, sockets: Sequence[socket.socket]
 ) -> AsyncIterator[Settings]:
-    """Settings whose mail goes somewhere: to the built-in inbox, which lives as long as this context.
+    """The settings, changed so that mail goes to the built-in inbox, which runs as long as this context.
 
-    `sockets`: of its page and of its SMTP server; none: no inbox is needed.
+    `sockets`: of the inbox's page and of its SMTP server. Without them there is no inbox, and the settings stay.
     """
     if not sockets:
         yield settings
@@ -246,7 +253,7 @@ async def _inbox_if_needed(
     host, port = await inbox.start(listening=for_mail)
     own = settings.providers.get("smtp", {})
     smtp = {"sender": DEVELOPMENT_SENDER, **own, "host": host, "port": port, "tls": "none"}
-    # A few: the descriptors are the API's and the worker's.
+    # A small share: the API and the worker need the descriptors.
     limits = limits_for(descriptor_limit() // 8)
     serving = asyncio.create_task(serve(inbox.app, listening=page, stopping=stopping, limits=limits))
     try:
