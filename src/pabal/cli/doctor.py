@@ -11,10 +11,9 @@ import msgspec
 from rich.text import Text
 
 from pabal.cli.options import common_options, settings_here, with_clear_errors
-from pabal.cli.starter import DEVELOPMENT_SENDER
 from pabal.cli.terminal import Terminal, say_json
-from pabal.cli.up import NO_SMTP_SERVER, needs_inbox
 from pabal.clock import SystemClock
+from pabal.compose.inbox import DEVELOPMENT_SENDER, check_inbox, needs_inbox
 from pabal.compose.ledgers import ledger_setting
 from pabal.compose.parts import look_at_log
 from pabal.compose.providers import check_settings, make_carriers
@@ -25,7 +24,6 @@ from pabal.doctor.finding import Finding, fail, ok, warn
 from pabal.doctor.log import compare_topics, newest_record, recorded_ledger
 from pabal.doctor.machine import check_configuration_file, check_descriptors, check_disk, check_files
 from pabal.errors import ConfigError, LogError, PabalError
-from pabal.extras import require_extra
 from pabal.ledger.looking import look_at_ledger
 from pabal.ledger_identity import Recorded
 from pabal.notification import EVENTS_TOPIC, OPS_TOPIC
@@ -177,7 +175,7 @@ async def _check_providers(settings: Settings, *, url: str) -> list[Finding]:
 def _check_inbox(url: str) -> Finding:
     """Where no SMTP server is configured, mail goes to the inbox of `pabal up`, if that can run here."""
     try:
-        require_extra("inbox", wanted_by=NO_SMTP_SERVER)
+        check_inbox()
     except ConfigError as error:
         return fail("providers", str(error))
     to_inbox = "no SMTP server is configured: `pabal up` catches all mail in its inbox"

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from pabal.cli.key import as_toml, make_key, make_webhook_secret
+from pabal.compose.inbox import DEVELOPMENT_SENDER
 from pabal.compose.roles import ROLES
 from pabal.config import ApiKey, ClassOverrides, Scope, Settings
 from pabal.errors import ConfigError
@@ -23,9 +24,6 @@ from pabal.notification import CLASSES, RUNGS_SECONDS
 
 DEVELOPMENT_FILE: Final = "development.toml"
 """In the data folder."""
-
-DEVELOPMENT_SENDER: Final = "Pabal <pabal@pabal.example>"
-"""RFC 2606 keeps `.example` free: mail that is sent to it by mistake reaches no real mailbox."""
 
 FAST_LADDER_SECONDS: Final = (RUNGS_SECONDS[0], RUNGS_SECONDS[0])
 """For `--fast`: the shortest delay that has a topic, twice. Three calls in ten seconds, then a dead letter."""
