@@ -24,6 +24,6 @@ ENV PATH=/opt/pabal/bin:$PATH \
 USER 10001:10001
 WORKDIR /var/lib/pabal
 EXPOSE 8080
-# No HEALTHCHECK: of the roles only the API listens, and compose.yaml asks that one. The others end when they cannot go on.
+# No HEALTHCHECK: only the API listens, and compose.yaml asks it. Another role ends when it cannot go on.
 ENTRYPOINT ["pabal"]
 CMD ["--help"]
