@@ -5,7 +5,8 @@ ARG PYTHON=3.11
 FROM python:${PYTHON}-slim-bookworm AS build
 WORKDIR /build
 RUN python -m venv /opt/pabal
-# The lock on its own, so that a change of the code alone does not install everything again.
+# The lock holds what `pabal[all]` requires. It is copied on its own, so that a change of the code alone does not install
+# everything again.
 COPY requirements/runtime.txt requirements/runtime.txt
 RUN /opt/pabal/bin/python -m pip install --no-cache-dir --no-deps --require-hashes -r requirements/runtime.txt
 COPY pyproject.toml README.md LICENSE ./
@@ -23,6 +24,6 @@ ENV PATH=/opt/pabal/bin:$PATH \
 USER 10001:10001
 WORKDIR /var/lib/pabal
 EXPOSE 8080
-# No HEALTHCHECK: of the roles only the API listens, and compose.yaml asks that one. The others end when they cannot go on.
+# No HEALTHCHECK: only the API listens, and compose.yaml asks it. Another role ends when it cannot go on.
 ENTRYPOINT ["pabal"]
 CMD ["--help"]

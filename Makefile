@@ -50,8 +50,8 @@ attack: $(VENV)/.dev ## Attack a running Pabal in full: floods, damaged requests
 
 lock: | $(VENV)/bin/python ## Resolve the dependencies anew into requirements/
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header pyproject.toml --extra build -o requirements/runtime.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header pyproject.toml --extra build --extra dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header pyproject.toml --extra build --extra all -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header pyproject.toml --extra build --extra all --extra dev -c requirements/runtime.txt -o requirements/dev.txt
 
 clean: ## Remove the environment and everything generated (not .pabal)
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/out

@@ -1,8 +1,8 @@
-"""Looks at a database that may be another process's, and changes nothing: neither makes it nor migrates it.
+"""Looks at a database that another process may be using. Changes nothing: does not make it, does not migrate it.
 
-The last one to close an SQLite file in WAL mode leaves it whole and without `-wal`. SQLite would make one again even to
-read; so such a file is opened as one that nobody changes (`immutable`). With a `-wal` beside it somebody uses it, or
-was killed: then it is read with what that holds.
+The last process to close an SQLite file in WAL mode removes the `-wal` file. SQLite would make a new `-wal` even to
+read, so a file without one is opened as `immutable`. A `-wal` file means that a process uses the database, or was
+killed: then the database is read together with it.
 """
 
 import sqlite3
@@ -15,15 +15,16 @@ from uuid import UUID
 import msgspec
 
 from pabal.errors import LedgerUnavailable, StoreUnavailable
+from pabal.extras import require_extra
 from pabal.places import without_password
 
 _CONNECT_SECONDS: Final = 5
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen. `version`: of its tables (None: there are none); `expected`: the one this Pabal has.
+    """What was seen. `version`: of the tables (None: there are none). `expected`: the version that this Pabal needs.
 
-    `id`, `has_rows`: a ledger's. `now`, `asked_at`: the database's clock and ours at that moment, where it has one.
+    `id` and `has_rows`: of a ledger. `now`: the clock of a PostgreSQL, when this machine's clock showed `asked_at`.
     """
 
     version: str | None
@@ -42,7 +43,11 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def ask_postgres(url: str, question: str, *, error: type[LedgerUnavailable | StoreUnavailable]) -> tuple[Any, ...]:
-    """The one row that answers a question, read in a transaction that may only read. Raises `error` with one line."""
+    """The one row that answers a question, read in a transaction that may only read.
+
+    Raises `error` with one line, and ConfigError without the extra `postgres`.
+    """
+    require_extra("postgres", wanted_by="a ledger or a store in PostgreSQL")
     # Loaded only where there is a PostgreSQL.
     import psycopg
 

@@ -1,6 +1,6 @@
 """Files and folders for this user alone: they hold addresses, contents of notifications, keys.
 
-Beside a database lie SQLite's own files; one that is made gets the mode of the database.
+SQLite keeps files of its own beside a database, and gives a new one the mode of the database.
 """
 
 import contextlib
@@ -12,10 +12,10 @@ _OURS: Final = ("log.db", "ledger.db", "store.db", "up.lock", "development.")
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make it if there is none (0700). Raises OSError.
+    """Make the folder with mode 0700, if it does not exist. Raises OSError.
 
-    One that was there is closed to others if nothing but Pabal's own files stands in it: any other may be shared on
-    purpose (`/tmp`, a home). Where that is not ours to decide it stays as it is, and `pabal doctor` says so.
+    A folder that exists gets that mode only if it holds nothing but Pabal's files: another folder may be shared on
+    purpose (`/tmp`, a home). A folder of another user stays as it is, and `pabal doctor` says so.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
@@ -25,13 +25,13 @@ def make_private_folder(folder: Path) -> None:
 
 
 def make_private_file(path: Path) -> None:
-    """Make it if there is none (0600), and close it, and what SQLite keeps beside it, to others. Raises OSError."""
+    """Make the file with mode 0600, if it does not exist, then `tighten` it. Raises OSError."""
     path.touch(mode=0o600)
     tighten(path)
 
 
 def tighten(path: Path) -> None:
-    """Close a file, and what SQLite keeps beside it, to others; what is not there is left out."""
+    """Give mode 0600 to a file, and to the files that SQLite keeps beside it. A missing file is passed by."""
     for each in (path.with_name(path.name + end) for end in _BESIDE):
         if each.exists() and each.stat().st_mode & 0o077:
             _close(each, mode=0o600)

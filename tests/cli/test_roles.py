@@ -5,6 +5,8 @@ from typing import get_args
 
 import click
 import pytest
+import yaml
+from click.testing import CliRunner
 
 from pabal.cli.main import main
 from pabal.compose.roles import ROLES, Need, Role, RoleName, role_named
@@ -30,7 +32,25 @@ def test_a_role_is_a_command_with_the_options_that_it_needs(role: Role) -> None:
     assert isinstance(command, click.Command)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/kafka.md", "ARCHITECTURE.md"])
+def test_what_starts_an_installation_names_every_role(tmp_path: Path) -> None:
+    file = tmp_path / "pabal.toml"
+    said = CliRunner().invoke(main, ["init", str(file), "--profile", "production"]).output
+    up_help = main.commands["up"].help
+    assert up_help is not None
+
+    assert [role.name for role in ROLES if f"  pabal {role.name} --config {file}\n" not in said] == []
+    assert f"(pabal {', '.join(role.name for role in ROLES)})" in file.read_text()
+    assert f": {', '.join(role.title for role in ROLES)}." in up_help
+
+
+def test_composes_services_are_every_role() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    commands = [service["command"][0] for service in services.values() if "command" in service]
+
+    assert [role.name for role in ROLES if role.name not in commands] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/kafka.md", "docs/docker.md", "ARCHITECTURE.md"])
 def test_the_docs_name_every_role(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
 

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from pabal.cli.options import clear_errors
-from pabal.compose.listening import Place, listen_on, url_of_socket
+from pabal.compose.listening import SocketAddress, listen_on, url_of_socket
 from pabal.compose.parts import open_parts
 from pabal.compose.topics import create_topics
 from pabal.config import Settings
@@ -103,7 +103,7 @@ def test_of_several_places_none_stays_open_when_one_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
         free.close()
-        places = [Place(host="127.0.0.1", port=each, option="-p") for each in (port, taken.getsockname()[1])]
+        places = [SocketAddress(host="127.0.0.1", port=each, option="-p") for each in (port, taken.getsockname()[1])]
 
         with pytest.raises(ConfigError), listen_on(places):
             pass
@@ -115,7 +115,7 @@ def test_an_ipv6_address_is_listened_on_and_written_in_brackets() -> None:
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")
 
-    with listen_on([Place(host="::1", port=0, option="--port")]) as [listening]:
+    with listen_on([SocketAddress(host="::1", port=0, option="--port")]) as [listening]:
         assert url_of_socket(listening).startswith("http://[::1]:")
 
 

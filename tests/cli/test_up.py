@@ -14,20 +14,20 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
+from pabal.cli.greeting import Greeting
 from pabal.cli.main import main
-from pabal.cli.up import Greeting, _inbox_if_needed, _member_name
-from pabal.compose.listening import Place, listen_on
+from pabal.cli.up import _member_name
+from pabal.compose.inbox import inbox_if_needed
+from pabal.compose.listening import SocketAddress, listen_on
 from pabal.config import Settings
 from tests.waiting import eventually_told
 
 
 async def test_any_free_port_will_do_for_the_inbox_and_mail_goes_there() -> None:
     settings = Settings()
-    greeting = Greeting(log_url="", api_url="", inbox_url="http://127.0.0.1", key=None)
-
-    places = [Place(host="127.0.0.1", port=0, option=option) for option in ("--inbox-port", "--smtp-port")]
-    with listen_on(places) as sockets:
-        async with _inbox_if_needed(settings, greeting, asyncio.Event(), sockets=sockets) as complete:
+    addresses = [SocketAddress(host="127.0.0.1", port=0, option=option) for option in ("--inbox-port", "--smtp-port")]
+    with listen_on(addresses) as sockets:
+        async with inbox_if_needed(settings, asyncio.Event(), sockets=sockets) as complete:
             smtp = complete.providers["smtp"]
             _, writer = await asyncio.open_connection(smtp["host"], smtp["port"])
             writer.close()

@@ -28,6 +28,15 @@ def test_every_line_has_a_hash(name: str) -> None:
     assert [line for line in lines if "--hash=sha256:" not in line] == []
 
 
+@pytest.mark.parametrize("name", ["runtime", "dev"])
+def test_a_lock_has_every_extra_that_users_may_leave_out(name: str) -> None:
+    pabal = {"pabal": Requirement("pabal[all]"), **locked(REQUIREMENTS / f"{name}.txt")}
+    without = {key: line for key, line in pabal.items() if key != "aiosmtpd"}
+
+    assert list(missing(pabal)) == []
+    assert [problem for problem in missing(without) if problem.startswith("pabal needs aiosmtpd")] != []
+
+
 def test_a_stripped_extra_is_found() -> None:
     lock = dict(locked(REQUIREMENTS / "runtime.txt"))
     lock["opentelemetry-exporter-http-transport"] = Requirement("opentelemetry-exporter-http-transport==1")

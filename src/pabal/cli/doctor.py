@@ -11,10 +11,9 @@ import msgspec
 from rich.text import Text
 
 from pabal.cli.options import common_options, settings_here, with_clear_errors
-from pabal.cli.starter import DEVELOPMENT_SENDER
 from pabal.cli.terminal import Terminal, say_json
-from pabal.cli.up import needs_inbox
 from pabal.clock import SystemClock
+from pabal.compose.inbox import DEVELOPMENT_SENDER, check_inbox, needs_inbox
 from pabal.compose.ledgers import ledger_setting
 from pabal.compose.parts import look_at_log
 from pabal.compose.providers import check_settings, make_carriers
@@ -158,8 +157,7 @@ async def _check_providers(settings: Settings, *, url: str) -> list[Finding]:
     findings = []
     channels = tuple(settings.channels)
     if needs_inbox(settings):
-        to_inbox = "no SMTP server is configured: `pabal up` catches all mail in its inbox"
-        findings.append((ok if url.startswith("sqlite:") else fail)("providers", to_inbox))
+        findings.append(_check_inbox(url))
         channels = tuple(name for name in channels if name != "email")
     try:
         carriers = make_carriers(settings, clock=SystemClock(), channels=channels) if channels else {}
@@ -174,6 +172,16 @@ async def _check_providers(settings: Settings, *, url: str) -> list[Finding]:
     return findings
 
 
+def _check_inbox(url: str) -> Finding:
+    """Where no SMTP server is configured, mail goes to the inbox of `pabal up`, if that can run here."""
+    try:
+        check_inbox()
+    except ConfigError as error:
+        return fail("providers", str(error))
+    to_inbox = "no SMTP server is configured: `pabal up` catches all mail in its inbox"
+    return (ok if url.startswith("sqlite:") else fail)("providers", to_inbox)
+
+
 async def _check_provider(provider: object, *, called: str) -> Finding:
     if not isinstance(provider, ChecksConnection):
         return ok("providers", f"{called}: configured; it cannot be tried without sending")
@@ -184,7 +192,7 @@ async def _check_provider(provider: object, *, called: str) -> Finding:
 
 
 def _files(settings: Settings, data: Path, url: str) -> list[Path]:
-    """What holds addresses or secrets, as far as it lies in files."""
+    """The files that hold addresses or secrets."""
     places = [ledger_setting(settings, data), store_url(settings.store.url, data=data), url]
     files = [Path(each.removeprefix("sqlite:")) for each in places if each and "://" not in each]
     return [*files, data / "development.key", data / "development.toml"]

@@ -15,6 +15,7 @@ from pabal.cli.starter import (
     write_private,
 )
 from pabal.cli.terminal import say, say_lines
+from pabal.compose.roles import ROLES
 from pabal.errors import ConfigError
 
 
@@ -33,10 +34,10 @@ from pabal.errors import ConfigError
 def init(file: Path, profile: Literal["development", "production"], data: Path, *, force: bool) -> None:
     """Write a configuration to start from into FILE (pabal.toml), with an API key and a webhook secret.
 
-    For development it is the one that `pabal up` works with in the data folder, with its key and its secret, if there
-    is one: nothing changes when `pabal up --config FILE` takes it over. The key is kept beside it (pabal.key).
+    For development: if `pabal up` has made a configuration in the data folder, FILE is a copy of it, with the same key
+    and the same secret, and `pabal up --config FILE` goes on as before. The key is kept beside FILE (pabal.key).
 
-    For production every address and secret is read from the environment, and the key is shown once.
+    For production: each process reads every address and secret from its environment. The key is shown once.
     """
     if profile == "production":
         _write_production(file, force=force)
@@ -73,8 +74,8 @@ def _write_production(file: Path, *, force: bool) -> None:
     say_lines("\nThen, once:\n")
     say_lines(f"  pabal topics create --config {file} --replication 3\n  pabal store migrate --config {file}")
     say_lines("\nAnd as many of each as needed:\n")
-    for role in ("api", "worker", "delayline", "recorder"):
-        say(f"  pabal {role} --config {file}")
+    for role in ROLES:
+        say(f"  pabal {role.name} --config {file}")
 
 
 def _refuse_to_replace(*files: Path, force: bool) -> None:

@@ -17,7 +17,7 @@ def key() -> None:
 
 
 @key.command()
-@click.option("--tenant", required=True, help="Whom the key belongs to: the tenant of everything sent with it.")
+@click.option("--tenant", required=True, help="The tenant of the key, and of everything sent with it.")
 @click.option(
     "--scope",
     "scopes",

@@ -1,5 +1,7 @@
 """The `pabal` command."""
 
+from typing import Final
+
 import click
 
 from pabal import __version__
@@ -13,7 +15,7 @@ from pabal.cli.ledger import ledger
 from pabal.cli.offsets import offsets
 from pabal.cli.recorder import recorder, store
 from pabal.cli.report import report
-from pabal.cli.roles import api, delayline, worker
+from pabal.cli.roles import command_of
 from pabal.cli.simulator import simulator
 from pabal.cli.topics import topics
 from pabal.cli.up import up
@@ -37,12 +39,12 @@ def main() -> None:
     """The whole command line."""
 
 
+_WITH_COMMANDS: Final = {"recorder": recorder}
+"""The roles whose command has others below it, such as `pabal recorder rebuild`."""
+
 for command in (
     up,
-    api,
-    worker,
-    delayline,
-    recorder,
+    *(_WITH_COMMANDS.get(role.name) or command_of(role) for role in ROLES),
     topics,
     events,
     brake,

@@ -1,4 +1,4 @@
-"""What several commands share: their options, logging, and errors as one clear line."""
+"""What commands share: options, logging, and errors printed as one clear line."""
 
 import asyncio
 import contextlib
@@ -55,7 +55,7 @@ def common_options(command: F) -> F:
 
 
 def settings_of(config: Path | None) -> Settings:
-    """The settings of `--config`, with secrets from this process's environment."""
+    """The settings in the file of `--config`; this process's environment gives the secrets."""
     return load_settings(config, environment=os.environ)
 
 
@@ -71,7 +71,7 @@ def url_of(log_url: str | None, settings: Settings) -> str:
 
 
 def settings_here(config: Path | None, data: Path) -> Settings:
-    """As `pabal up` has them: without a configuration, those it made for development in its folder."""
+    """The settings that `pabal up` works with: without `--config`, the development configuration in the data folder."""
     development = data / DEVELOPMENT_FILE
     return settings_of(development if config is None and development.exists() else config)
 
@@ -90,7 +90,7 @@ def url_here(log_url: str | None, settings: Settings, data: Path) -> str:
 
 
 def who_of(by: str | None) -> str:
-    """Who does this: as given, else the user of the operating system. Raises ConfigError when neither is known."""
+    """The person for the audit log: `by`, else the operating system's user. Raises ConfigError without either."""
     if by:
         return by
     try:
@@ -100,7 +100,7 @@ def who_of(by: str | None) -> str:
 
 
 def run_role(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a role until a signal, with logging; a PabalError becomes one line and exit status 1."""
+    """Run a role until a signal, and log to the terminal. A PabalError becomes one line and exit status 1."""
     log_to_terminal()
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     with clear_errors():
@@ -108,13 +108,13 @@ def run_role(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
 
 class clear_errors:  # noqa: N801 - reads as a verb where it is used
-    """Turn PabalErrors, one or a group of nothing else, into click's errors: a line each, the same words once."""
+    """Turn a PabalError, or a group of only PabalErrors, into click's error: one line each, equal lines once."""
 
     def __enter__(self) -> None:
         """Nothing to prepare."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Re-raise as ClickException what was raised on purpose."""
+        """Raise a ClickException instead of an error that Pabal raised on purpose."""
         del kind, traceback
         found = () if error is None else _leaves(error)
         if found and all(isinstance(each, PabalError) for each in found):
@@ -124,7 +124,7 @@ class clear_errors:  # noqa: N801 - reads as a verb where it is used
 
 
 def _leaves(error: BaseException) -> Sequence[BaseException]:
-    """The error, or all that stand in it when it is a group of errors (and of groups)."""
+    """The error itself, or every error in the group, also in groups within it."""
     if not isinstance(error, BaseExceptionGroup):
         return (error,)
     return [leaf for each in error.exceptions for leaf in _leaves(each)]
@@ -132,7 +132,7 @@ def _leaves(error: BaseException) -> Sequence[BaseException]:
 
 @contextlib.contextmanager
 def usable(folder: Path) -> Iterator[None]:
-    """Work on files of a folder. Raises ConfigError for what the system refuses: no right, no room, a wrong kind."""
+    """Work on files of a folder. Raises ConfigError when the system refuses it: no permission, no space, no folder."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`pabal recorder`: what happens goes into the store; `pabal store`: the store itself."""
+"""`pabal recorder` writes into the store what happens; `pabal store` looks after the store itself."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ _ROLE = role_named("recorder")
 @click.pass_context
 @with_clear_errors
 def recorder(context: click.Context, log_url: str | None, config: Path | None, data: Path, name: str | None) -> None:
-    """Run the role, unless a command about the store's contents follows."""
+    """Run the role, unless a command below this one follows."""
     if context.invoked_subcommand is None:
         run_alone(_ROLE, log_url=log_url, config=config, data=data, name=name)
 
@@ -77,7 +77,7 @@ def rebuild_command(by: str | None, log_url: str | None, config: Path | None, da
 
 @click.group()
 def store() -> None:
-    """The store: what happened to deliveries, for whoever looks it up."""
+    """The store: what happened to deliveries, kept to be looked up."""
 
 
 @store.command()

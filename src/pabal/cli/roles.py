@@ -14,7 +14,7 @@ from pabal.cli.options import PORT, common_options, run_role, settings_of, url_o
 from pabal.cli.terminal import say
 from pabal.compose.listening import listen
 from pabal.compose.parts import open_parts
-from pabal.compose.roles import Given, Role, role_named
+from pabal.compose.roles import Given, Role
 from pabal.compose.topics import check_topics
 from pabal.config import Settings
 
@@ -36,7 +36,7 @@ def run_alone(
     host: str | None = None,
     port: int | None = None,
 ) -> None:
-    """Run one role in this process, until a signal. Raises ConfigError and the like before it is ready."""
+    """Run one role in this process, until a signal. Raises PabalError when the role cannot start or cannot go on."""
     settings = settings_of(config)
     url = url_of(log_url, settings)
 
@@ -55,7 +55,7 @@ def run_alone(
 
 
 def options_of(role: Role) -> Callable[[Any], Any]:
-    """The options of its command, as a decorator: the common ones, and those for what the role needs."""
+    """A decorator that adds the options of the role's command: the common options, and one for each of its needs."""
     own: list[Callable[[Any], Any]] = []
     if "socket" in role.needs:
         own += [_HOST, _PORT]
@@ -74,11 +74,13 @@ def options_of(role: Role) -> Callable[[Any], Any]:
 
 
 def help_of(role: Role) -> str:
-    """The help text of its command."""
+    """The help text of the role's command."""
     return f"{role.summary}\n\n{role.advice}"
 
 
-def _command(role: Role) -> click.Command:
+def command_of(role: Role) -> click.Command:
+    """`pabal NAME`, which runs the role alone in its process."""
+
     @options_of(role)
     @with_clear_errors
     def run(**options: Any) -> None:
@@ -94,6 +96,3 @@ def _say_ready(role: Role, settings: Settings) -> Callable[[str], None]:
             say(NO_KEYS)
 
     return ready
-
-
-api, worker, delayline = (_command(role_named(name)) for name in ("api", "worker", "delayline"))

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pabal.cli.options import PORT, with_clear_errors
 from pabal.cli.terminal import Terminal
-from pabal.compose.listening import Place, listen_on
+from pabal.compose.listening import SocketAddress, listen_on
 from pabal.simulator import Schedule, Simulator, load_schedule
 
 _REFRESH_SECONDS = 0.5
@@ -57,7 +57,7 @@ def simulator(
     schedule = load_schedule(schedule_file) if schedule_file is not None else None
     chosen = (("--port", port), ("--smtp-port", smtp_port), ("--control-port", control_port))
     # The simulator opens and closes its listeners itself; this only says of all at once which cannot be.
-    with listen_on([Place(host=host, port=number, option=option) for option, number in chosen]):
+    with listen_on([SocketAddress(host=host, port=number, option=option) for option, number in chosen]):
         pass
     try:
         uvloop.run(

@@ -1,8 +1,8 @@
 """The configuration to start from: what stands in it, and the key that belongs to it.
 
-`pabal up` writes the development one at its first start, `pabal init` writes either. A key stands in no configuration,
-only its hash; that of a development configuration is kept in a file of its own beside it: `pabal.key` beside
-`pabal.toml`. With it `pabal up` can print a command that works.
+There are two: `pabal up` writes the development configuration at its first start, and `pabal init` writes either. A
+configuration holds only the hash of a key. The key of a development configuration is kept in a file beside it
+(`pabal.key` beside `pabal.toml`), so that `pabal up` can print a command that works.
 """
 
 import hashlib
@@ -16,15 +16,14 @@ from typing import Final
 import msgspec
 
 from pabal.cli.key import as_toml, make_key, make_webhook_secret
+from pabal.compose.inbox import DEVELOPMENT_SENDER
+from pabal.compose.roles import ROLES
 from pabal.config import ApiKey, ClassOverrides, Scope, Settings
 from pabal.errors import ConfigError
 from pabal.notification import CLASSES, RUNGS_SECONDS
 
 DEVELOPMENT_FILE: Final = "development.toml"
 """In the data folder."""
-
-DEVELOPMENT_SENDER: Final = "Pabal <pabal@pabal.example>"
-"""RFC 2606 keeps `.example` free: a mistake reaches nobody."""
 
 FAST_LADDER_SECONDS: Final = (RUNGS_SECONDS[0], RUNGS_SECONDS[0])
 """For `--fast`: the shortest delay that has a topic, twice. Three calls in ten seconds, then a dead letter."""
@@ -63,7 +62,7 @@ sender = "{sender}"
 _PRODUCTION = """\
 # Pabal in production: on Kafka and PostgreSQL, mail by an SMTP server. All settings: docs/configuration.md.
 # "env:NAME" is read from the environment of each process when it starts, "file:/path" from a file. Give all processes
-# (pabal api, worker, delayline, recorder) the same configuration. What begins with # is an example, switched off.
+# (pabal {roles}) the same configuration. What begins with # is an example, switched off.
 
 ledger = "env:PABAL_DATABASE_URL"         # one ledger for all workers (docs/ledger.md)
 # templates = "/etc/pabal/templates"      # of the api (docs/templates.md)
@@ -123,7 +122,7 @@ class Starter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def development_starter(*, key: str | None = None) -> Starter:
-    """For one machine: mail stays in the inbox, webhooks may call this machine. `key`: one that exists already."""
+    """For one machine: mail stays in the inbox, webhooks may call this machine. `key`: use this key, make none."""
     made, entry = make_key("dev", scopes=_DEVELOPMENT_SCOPES)
     if key is not None:
         made, entry = key, ApiKey(tenant="dev", hash=_hash_of(key), scopes=_DEVELOPMENT_SCOPES)
@@ -135,7 +134,8 @@ def production_starter() -> Starter:
     """Kafka, PostgreSQL and SMTP, with every address and secret left to the environment."""
     key, entry = make_key("shop", scopes=_PRODUCTION_SCOPES)
     variables = _EXAMPLES | {"SHOP_WEBHOOK_SECRET": make_webhook_secret()}
-    return Starter(text=_PRODUCTION.format(key=as_toml(entry)), key=key, variables=variables)
+    roles = ", ".join(role.name for role in ROLES)
+    return Starter(text=_PRODUCTION.format(key=as_toml(entry), roles=roles), key=key, variables=variables)
 
 
 def key_file_of(config: Path) -> Path:
@@ -144,12 +144,12 @@ def key_file_of(config: Path) -> Path:
 
 
 def key_beside(config: Path, settings: Settings) -> str | None:
-    """The key that is kept beside a configuration, if there is one that it lets send. Raises ConfigError."""
+    """The key in the file beside a configuration, if the configuration lets that key send. Raises ConfigError."""
     file = key_file_of(config)
     try:
         key = file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
-        return None  # Whatever is there, a certificate's key perhaps: it is not ours to read.
+        return None  # The file may be another key, of a certificate for example, which Pabal need not read.
     if _hash_of(key) not in {entry.hash for entry in settings.api.keys if "send" in entry.scopes}:
         return None
     _keep_private(file)
@@ -157,10 +157,10 @@ def key_beside(config: Path, settings: Settings) -> str | None:
 
 
 def prepare_development(data: Path, *, tell: Callable[[str], None]) -> Path:
-    """The development configuration in the data folder: made at the first start, and made whole where it is not.
+    """The development configuration in the data folder: made at the first start, mended where a file is lost.
 
-    What is made whole is told. In place of a key that is lost there is another one, whose hash takes the place of the
-    old one's; nothing else in the configuration changes. Raises ConfigError.
+    `tell` hears what was mended. A new key replaces a lost key, and in the configuration its hash replaces the old
+    hash; nothing else there changes. Raises ConfigError.
     """
     config = data / DEVELOPMENT_FILE
     key_file = key_file_of(config)
@@ -182,7 +182,7 @@ def prepare_development(data: Path, *, tell: Callable[[str], None]) -> Path:
 
 
 def development_pair(data: Path) -> tuple[str, str] | None:
-    """The development configuration in the data folder, as it stands, and its key; None: there are not both."""
+    """The text of the development configuration in the data folder, and its key. None: one of the two is missing."""
     config = data / DEVELOPMENT_FILE
     text, key = _read(config), _read(key_file_of(config))
     return (text, key.strip()) if text and key else None

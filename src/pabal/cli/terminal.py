@@ -1,9 +1,9 @@
-"""Everything that a command prints goes through here: text from outside can steer no terminal, and forge no line.
+"""Everything that a command prints goes through here, so that text from outside cannot steer the terminal.
 
-What a provider answered, what a caller named, what stands in a record of anybody's: none of it may move the cursor,
-colour, hide or reorder what is read beside it (control sequences of ECMA-48, Unicode's bidirectional overrides as in
-CVE-2021-42574), nor be read as markup. A character that is not printable is shown as its escape, such as `\\x1b`: a
-person on call sees that it is there.
+Such text is a provider's answer, a name that a caller chose, the content of a record. It must not move the cursor,
+forge a line, hide or reorder the text beside it (control sequences of ECMA-48, Unicode's bidirectional overrides as in
+CVE-2021-42574), nor be read as markup. A character that is not printable is shown as its escape, such as `\\x1b`, so
+that a person on call sees it.
 """
 
 import logging
@@ -78,7 +78,7 @@ class Terminal(Console):
     """Rich's console without markup in texts; what it prints is harmless."""
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
-        """In a pipe nothing is known of a width, and nothing is to be cut."""
+        """A pipe has no width, and nothing may be cut there, so lines are long."""
         stream = sys.stderr if stderr else sys.stdout
         width = None if stream.isatty() else _PIPE_WIDTH
         super().__init__(stderr=stderr, soft_wrap=soft_wrap, width=width, markup=False, emoji=False, highlight=False)
@@ -119,7 +119,7 @@ def _harmless_text(cell: Any) -> Any:
 def _with_plain(text: Text, plain: str) -> Text:
     if text.plain == plain:
         return text
-    # The styles of its parts would stand at other characters now; that of the whole stays.
+    # The styles of its parts would now cover other characters, so only the style of the whole text stays.
     return Text(plain, style=text.style, overflow=text.overflow, no_wrap=text.no_wrap)
 
 

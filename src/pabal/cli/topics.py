@@ -23,7 +23,7 @@ def topics() -> None:
     type=click.IntRange(min=1),
     default=6,
     show_default=True,
-    help="Of each topic whose work is shared: at most this many workers share one class of a channel.",
+    help="Partitions of each topic that workers share: at most this many workers share one class of a channel.",
 )
 @click.option(
     "--replication",

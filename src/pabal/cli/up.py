@@ -3,46 +3,42 @@
 import asyncio
 import contextlib
 import fcntl
-import json
 import logging
 import os
-import shlex
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
-from rich.text import Text
 
-from pabal.cli.key import NO_KEYS
+from pabal.cli.greeting import Greeting
 from pabal.cli.options import PORT, common_options, run_role, settings_of, usable, with_clear_errors
-from pabal.cli.starter import (
-    DEVELOPMENT_SENDER,
-    FAST_LADDER_SECONDS,
-    key_beside,
-    key_file_of,
-    prepare_development,
-    quicken,
-)
-from pabal.cli.terminal import Terminal, say
-from pabal.clock import SystemClock
-from pabal.compose.listening import Place, listen_on, url_of_socket
+from pabal.cli.starter import key_beside, key_file_of, prepare_development, quicken
+from pabal.cli.terminal import say
+from pabal.compose.inbox import check_inbox, inbox_if_needed, needs_inbox
+from pabal.compose.listening import SocketAddress, listen_on, url_of_socket
 from pabal.compose.parts import Parts, open_parts
 from pabal.compose.providers import check_settings
 from pabal.compose.roles import ROLES, Given
 from pabal.compose.topics import EMBEDDED_PARTITIONS, check_topics, create_topics
 from pabal.config import Settings
 from pabal.errors import ConfigError
-from pabal.inbox import Inbox
 from pabal.private_files import make_private_folder
-from pabal.serving.limits import descriptor_limit, limits_for
-from pabal.serving.server import serve
 
 logger = logging.getLogger(__name__)
 
+_HELP: Final = """Run every role in this process: {roles}.
 
-@click.command()
+Without --log everything is kept durably in an embedded log under --data: there is nothing to install, and a second
+start goes on where the first stopped. Without --config the first start makes a configuration for development under
+--data, with a key, and webhooks may call this machine; `pabal init` writes it out for you to change. Unless the
+configuration names an SMTP server, mail goes to a built-in inbox. Ctrl-C drains and ends.
+"""
+
+
+@click.command(help=_HELP.format(roles=", ".join(role.title for role in ROLES)))
 @common_options
 @click.option("--port", type=PORT, help="Port of the API. Default: [api] port of the configuration (8080).")
 @click.option("--inbox-port", type=PORT, default=8025, show_default=True, help="Port of the inbox page.")
@@ -59,13 +55,7 @@ def up(
     *,
     fast: bool,
 ) -> None:
-    """Run every role in this process: API, worker, delay line, recorder.
-
-    Without --log it keeps everything in an embedded log under --data: nothing to install, durable, and a second start
-    goes on where the first stopped. Without --config it makes one for development under --data, with a key, and lets
-    webhooks call this machine; `pabal init` writes it out for you to change. Unless the configuration names an SMTP
-    server, mail goes to a built-in inbox. Ctrl-C drains and ends.
-    """
+    """See `_HELP`."""
 
     with contextlib.ExitStack() as held:
         with usable(data):
@@ -79,35 +69,43 @@ def up(
         url = log_url or settings.log.url or f"sqlite:{data / 'log.db'}"
         if fast:
             settings = _quickened(settings, log_url=url)
-        places = [Place(host=settings.api.host, port=settings.api.port, option="--port")]
+        addresses = [SocketAddress(host=settings.api.host, port=settings.api.port, option="--port")]
         if needs_inbox(settings):
-            places.append(Place(host="127.0.0.1", port=inbox_port, option="--inbox-port"))
-            places.append(Place(host="127.0.0.1", port=smtp_port, option="--smtp-port"))
+            check_inbox()
+            addresses.append(SocketAddress(host="127.0.0.1", port=inbox_port, option="--inbox-port"))
+            addresses.append(SocketAddress(host="127.0.0.1", port=smtp_port, option="--smtp-port"))
 
-        async def main(stopping: asyncio.Event) -> None:
-            with listen_on(places) as [listening, *for_inbox]:
-                greeting = Greeting(
-                    log_url=url,
-                    api_url=url_of_socket(listening),
-                    inbox_url=url_of_socket(for_inbox[0]) if for_inbox else None,
-                    key=key,
-                    key_file=None if key is None else key_file,
-                    has_keys=bool(settings.api.keys),
-                    config=f"{own}   (to change it, make it your own: pabal init)" if config is None else str(own),
-                    fast=fast,
-                )
-                inbox = _inbox_if_needed(settings, greeting, stopping, sockets=for_inbox)
-                async with inbox as complete:
-                    await check_settings(complete)
-                    async with open_parts(complete, log_url=url, data=data, environment=os.environ) as parts:
-                        await _prepare_topics(parts)
-                        await _run_all(parts, stopping, listening=listening, greeting=greeting)
-
-        run_role(main)
+        greeting = Greeting(
+            log_url=url,
+            key=key,
+            key_file=None if key is None else key_file,
+            has_keys=bool(settings.api.keys),
+            config=f"{own}   (to change it, make it your own: pabal init)" if config is None else str(own),
+            fast=fast,
+        )
+        run_role(lambda stopping: _run(settings, stopping, data=data, addresses=addresses, greeting=greeting))
 
 
-async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket, greeting: "Greeting") -> None:
-    """Every role, until asked to stop or one fails; greets when the last one is ready."""
+async def _run(
+    settings: Settings, stopping: asyncio.Event, *, data: Path, addresses: Sequence[SocketAddress], greeting: Greeting
+) -> None:
+    """Listen on the addresses (of the API, then of the inbox), open the parts, and run every role on them."""
+    with listen_on(addresses) as [listening, *for_inbox]:
+        greeting = msgspec.structs.replace(
+            greeting,
+            api_url=url_of_socket(listening),
+            inbox_url=url_of_socket(for_inbox[0]) if for_inbox else None,
+        )
+        inbox = inbox_if_needed(settings, stopping, sockets=for_inbox, first_command=greeting.command_for_page())
+        async with inbox as complete:
+            await check_settings(complete)
+            async with open_parts(complete, log_url=greeting.log_url, data=data, environment=os.environ) as parts:
+                await _prepare_topics(parts)
+                await _run_all(parts, stopping, listening=listening, greeting=greeting)
+
+
+async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.socket, greeting: Greeting) -> None:
+    """Run every role until `stopping` is set or a role fails. Greets when the last role is ready."""
     waited_for = len(ROLES)
 
     def ready(line: str) -> None:
@@ -132,67 +130,6 @@ def _member_name(log_url: str) -> str:
     return "up" if log_url.startswith("sqlite:") else f"up-{socket.gethostname()}"
 
 
-class Greeting(msgspec.Struct, frozen=True, kw_only=True):
-    """What `up` says when it is up. `key` is the one beside the configuration; it may have others (`has_keys`)."""
-
-    log_url: str
-    api_url: str
-    inbox_url: str | None
-    key: str | None
-    has_keys: bool = True
-    key_file: Path | None = None
-    config: str = ""
-    fast: bool = False
-
-    def show(self) -> None:
-        """Print it."""
-        console = Terminal(soft_wrap=True)
-        console.print(Text.assemble(("Pabal is up", "bold"), f" on {self.log_url}"))
-        console.print(f"  API    {self.api_url}   (documentation: {self.api_url}/docs)")
-        if self.inbox_url:
-            console.print(
-                f"  inbox  {self.inbox_url}   (all mail; and webhooks sent to {self.inbox_url}/hook/anything)"
-            )
-        console.print(f"  config {self.config}")
-        if self.fast:
-            every = " s, then ".join(map(str, FAST_LADDER_SECONDS))
-            console.print(
-                f"  fast   every class tries again after {every} s, then gives up (--fast): for trying out, "
-                "never for anything that matters",
-                style="bold red",
-            )
-        if self.key:
-            console.print(f"  key    {self.key}   (for development)")
-            console.print()
-            console.print("Send the first notification:")
-            console.print()
-            console.print(self.first_command(key=self.key))
-        elif not self.has_keys:
-            console.print(f"  key    {NO_KEYS}")
-            console.print("         or begin with a configuration that has one:  pabal init")
-        console.print()
-        console.print("Ctrl-C ends it; nothing accepted is lost.")
-
-    def first_command(self, *, key: str) -> str:
-        """A line to paste into a terminal, with `key` or what the shell puts in its place."""
-        to = [{"channel": "email", "address": "ana@example.com"}]
-        if self.inbox_url:
-            to.append({"channel": "webhook", "address": f"{self.inbox_url}/hook/shop"})
-        content = {"title": "Order 17 shipped", "body": "It arrives tomorrow."}
-        body = json.dumps({"to": to, "class": "standard", "content": content})
-        return (
-            f'curl -sS {self.api_url}/v1/notifications -H "Authorization: Bearer {key}" '
-            f"-H 'Content-Type: application/json' -d '{body}'"
-        )
-
-    def command_for_page(self) -> str | None:
-        """The same for the inbox page. It names the file of the key: the page shows itself to whoever asks, and the
-        file to its owner alone."""
-        if self.key_file is None:
-            return None
-        return self.first_command(key=f"$(cat {shlex.quote(str(self.key_file))})")
-
-
 @contextlib.contextmanager
 def _only_one(data: Path) -> Iterator[None]:
     """One `pabal up` per data folder; the kernel frees the lock when the process ends, however it ends."""
@@ -214,45 +151,6 @@ def _quickened(settings: Settings, *, log_url: str) -> Settings:
             "configuration of every worker"
         )
     return quicken(settings)
-
-
-def needs_inbox(settings: Settings) -> bool:
-    """Whether mail has nowhere to go: the channel is carried by SMTP, and of the server only our sender is said."""
-    channel = settings.channels.get("email")
-    if channel is None:
-        return False
-    said = settings.providers.get("smtp", {}).keys()
-    return any(each.name == "smtp" for each in channel.providers) and said <= {"sender", "receipt_secrets"}
-
-
-@contextlib.asynccontextmanager
-async def _inbox_if_needed(
-    settings: Settings, greeting: Greeting, stopping: asyncio.Event, *, sockets: Sequence[socket.socket]
-) -> AsyncIterator[Settings]:
-    """Settings whose mail goes somewhere: to the built-in inbox, which lives as long as this context.
-
-    `sockets`: of its page and of its SMTP server; none: no inbox is needed.
-    """
-    if not sockets:
-        yield settings
-        return
-    page, for_mail = sockets
-    hook_secrets = [secret for tenant in settings.tenants.values() for secret in tenant.webhook_secrets]
-    inbox = Inbox(SystemClock(), webhook_secrets=hook_secrets, first_command=greeting.command_for_page())
-    host, port = await inbox.start(listening=for_mail)
-    own = settings.providers.get("smtp", {})
-    smtp = {"sender": DEVELOPMENT_SENDER, **own, "host": host, "port": port, "tls": "none"}
-    # A few: the descriptors are the API's and the worker's.
-    limits = limits_for(descriptor_limit() // 8)
-    serving = asyncio.create_task(serve(inbox.app, listening=page, stopping=stopping, limits=limits))
-    try:
-        yield msgspec.structs.replace(settings, providers={**settings.providers, "smtp": smtp})
-    finally:
-        stopping.set()
-        try:
-            await serving
-        finally:
-            await inbox.close()
 
 
 async def _prepare_topics(parts: Parts) -> None:

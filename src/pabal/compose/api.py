@@ -8,9 +8,9 @@ import socket
 from pabal.api import create_app
 from pabal.broker.port import Producer
 from pabal.channels import CHANNELS
-from pabal.compose.ledgers import open_ledger
+from pabal.compose.ledgers import check_ledger, open_ledger
 from pabal.compose.listening import url_of_socket
-from pabal.compose.parts import Parts, Ready, tell_nobody
+from pabal.compose.parts import Parts, Ready, say_nothing
 from pabal.compose.providers import make_receivers, own_templates
 from pabal.compose.stores import open_store
 from pabal.dlq.desk import DeadLetters
@@ -23,10 +23,12 @@ from pabal.store.port import Store
 
 
 async def run_api(
-    parts: Parts, stopping: asyncio.Event, *, listening: socket.socket, ready: Ready = tell_nobody
+    parts: Parts, stopping: asyncio.Event, *, listening: socket.socket, ready: Ready = say_nothing
 ) -> None:
-    """The `api` role on a socket that listens already."""
+    """Run the `api` role on a socket that listens already."""
     settings = parts.settings
+    # The first cancellation opens the ledger; a package that it lacks is said at the start.
+    check_ledger(settings, parts.data)
     templates = own_templates(settings)
     async with contextlib.AsyncExitStack() as closing:
         producer = parts.broker.producer(deadline_seconds=settings.api.append_timeout_seconds)

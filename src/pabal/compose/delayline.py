@@ -2,12 +2,12 @@
 
 import asyncio
 
-from pabal.compose.parts import Parts, Ready, named, tell_nobody
+from pabal.compose.parts import Parts, Ready, named, say_nothing
 from pabal.delayline.delayline import DelayLine
 from pabal.notification import CLASSES
 
 
-async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | None, ready: Ready = tell_nobody) -> None:
+async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | None, ready: Ready = say_nothing) -> None:
     """The `delayline` role."""
     line = DelayLine(broker=parts.broker, ops=parts.ops, channels=parts.settings.channels, clock=parts.clock, name=name)
     ready(f"{named('delay line', name)} is ready for {', '.join(CLASSES)}; log {parts.log_url}")

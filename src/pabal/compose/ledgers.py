@@ -1,6 +1,5 @@
-"""The ledger of an installation, and whether the log belongs to it. Here alone it is known which ledgers there are."""
+"""The ledger of an installation, and whether the log belongs to it. Only this module knows which ledgers there are."""
 
-import re
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,17 +7,19 @@ from uuid import UUID
 
 from pabal.compose.parts import Parts
 from pabal.config import Settings
+from pabal.extras import require_extra
 from pabal.ledger.looking import look_at_ledger
 from pabal.ledger.port import Ledger
 from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.ops.ledger_binding import LedgerBinding
-from pabal.places import without_password
+from pabal.places import is_postgres, without_password
 
 
 async def open_ledger(parts: Parts, *, worker: str, may_be_first: bool = True) -> Ledger:
-    """The ledger of this installation, as a new owner of that name.
+    """Open the ledger of this installation, as a new owner named `worker`.
 
-    Who is not a worker may not be the first: it could stand on another host, and its file be the wrong one.
+    The first process that opens a ledger records in the log that the log belongs to it. Only a worker may be that first
+    process (`may_be_first`): an API process may run on another host, where the ledger's path is another file.
 
     Raises ConfigError (also when the log belongs to another ledger), LedgerUnavailable, LogUnavailable.
     """
@@ -42,7 +43,7 @@ async def _knows_deliveries(parts: Parts) -> bool:
 
 
 async def adopt_ledger(parts: Parts) -> UUID:
-    """Let the log belong to the ledger of this installation from now on; its id. Raises as `open_ledger`."""
+    """Record that the log belongs to this installation's ledger from now on; returns its id. As `open_ledger`."""
     ledger, _ = await _open_any(parts, worker=f"adopt-{secrets.token_hex(8)}")
     await ledger.close()
     await _with_binding(parts, lambda binding: binding.adopt(ledger.id))
@@ -59,9 +60,10 @@ async def _with_binding(parts: Parts, use: Callable[[LedgerBinding], Awaitable[N
 
 
 async def _open_any(parts: Parts, *, worker: str) -> tuple[Ledger, str]:
-    """The ledger, whichever it is, and where it is, in words without a password."""
+    """The ledger of either kind, and its place as `ledger_place`."""
+    check_ledger(parts.settings, parts.data)
     setting = ledger_setting(parts.settings, parts.data)
-    if re.match(r"postgres(ql)?://", setting):
+    if is_postgres(setting):
         from pabal.ledger.postgres.ledger import PostgresLedger
 
         return await PostgresLedger.open(setting, worker=worker), ledger_place(parts)
@@ -75,6 +77,12 @@ def ledger_setting(settings: Settings, data: Path) -> str:
     return settings.ledger or str(data / "ledger.db")
 
 
+def check_ledger(settings: Settings, data: Path) -> None:
+    """Raise ConfigError when the ledger needs an extra that is not installed. Opens nothing."""
+    if is_postgres(ledger_setting(settings, data)):
+        require_extra("postgres", wanted_by="a ledger in PostgreSQL")
+
+
 def ledger_place(parts: Parts) -> str:
-    """Where the ledger is, in words without a password."""
+    """The ledger's path or URL, without a password."""
     return without_password(ledger_setting(parts.settings, parts.data))

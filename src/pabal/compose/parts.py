@@ -1,4 +1,4 @@
-"""What every role of one process shares: the log, the clock, tracing. Here alone it is known which logs there are."""
+"""What every role of one process shares: the log, the clock, tracing. Only this module knows which logs there are."""
 
 import contextlib
 import re
@@ -12,6 +12,7 @@ from pabal.clock import Clock, SystemClock
 from pabal.config import Settings
 from pabal.doctor.log import LooksAtLog
 from pabal.errors import ConfigError
+from pabal.extras import require_extra
 from pabal.ops.follower import OpsFollower
 from pabal.places import without_password
 from pabal.tracing.environment import read_exporters
@@ -34,9 +35,9 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 async def open_parts(
     settings: Settings, *, log_url: str, data: Path, environment: Mapping[str, str] = {}
 ) -> AsyncIterator[Parts]:
-    """The log and what goes with it, closed at the end. Raises ConfigError, LogUnavailable.
+    """The parts of one process, closed at the end. Raises ConfigError, LogUnavailable.
 
-    `environment` is where OpenTelemetry's variables are looked for (none: no tracing).
+    OpenTelemetry's variables are read from `environment`; an empty one means no tracing.
     """
     clock = SystemClock()
     tracing = open_tracing(environment, log_url=log_url)
@@ -62,15 +63,16 @@ def open_tracing(environment: Mapping[str, str], *, log_url: str) -> Tracing | N
     exporters = read_exporters(environment)
     if not exporters:
         return None
-    # Imported only when asked for: a process that does not trace pays nothing for those that do.
+    require_extra("tracing", wanted_by="tracing")
+    # Imported only when asked for: without tracing, OpenTelemetry costs nothing.
     from pabal.tracing.opentelemetry import OpenTelemetryTracing
 
     return OpenTelemetryTracing.exporting(exporters, log="kafka" if log_url.startswith("kafka:") else "pabal")
 
 
 async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
-    """The log at `url`. Raises ConfigError when it is no such URL, LogUnavailable when it does not answer."""
-    # Each adapter is imported only when used: the other's client library costs memory and start-up time.
+    """The log at `url`. Raises ConfigError for a URL that names no log, LogUnavailable when the log does not answer."""
+    # Only the adapter in use is imported: a client library costs memory and start-up time.
     if url.startswith("sqlite:") and url != "sqlite:":
         from pabal.broker.sqlite.broker import SqliteBroker
 
@@ -95,7 +97,7 @@ async def open_broker(url: str, *, settings: Settings, clock: Clock) -> Broker:
 
 @contextlib.asynccontextmanager
 async def look_at_log(url: str, *, settings: Settings, clock: Clock) -> AsyncIterator[LooksAtLog]:
-    """The log at `url`, to look at it and change nothing. Raises as `open_broker`."""
+    """The log at `url`, opened to look at it; nothing is changed. Raises as `open_broker`."""
     if url.startswith("sqlite:") and url != "sqlite:":
         from pabal.broker.sqlite.looking import SqliteLook
 
@@ -105,7 +107,7 @@ async def look_at_log(url: str, *, settings: Settings, clock: Clock) -> AsyncIte
         finally:
             await look.close()
         return
-    # Kafka is changed by nothing that is asked of it here: no topic is made by asking for one, no group is joined.
+    # These questions change nothing in Kafka: asking for a topic makes none, and no group is joined.
     broker = await open_broker(url, settings=settings, clock=clock)
     try:
         yield _BrokerLook(broker)
@@ -114,7 +116,7 @@ async def look_at_log(url: str, *, settings: Settings, clock: Clock) -> AsyncIte
 
 
 class _BrokerLook:
-    """`LooksAtLog` of a broker."""
+    """A broker as `LooksAtLog`: its reading half."""
 
     def __init__(self, broker: Broker) -> None:
         admin, reader = broker.admin(), broker.reader()
@@ -123,14 +125,14 @@ class _BrokerLook:
 
 
 Ready = Callable[[str], None]
-"""Told once by a role that is ready, with what it is ready for in words without a secret."""
+"""A role calls it once, when it is ready, with a line that says for what. The line holds no secret."""
 
 
-def tell_nobody(line: str) -> None:
-    """A `Ready` that nothing comes of."""
+def say_nothing(line: str) -> None:
+    """A `Ready` for callers that do not wait for it."""
     del line
 
 
 def named(role: str, name: str | None) -> str:
-    """What a role calls itself when it is ready."""
+    """What the line of a ready role calls it: with its name, if it has one."""
     return f"{role} {name}" if name else role

@@ -48,7 +48,7 @@ def _make_provider(settings: Settings, name: str, *, channel: str | None = None,
     try:
         provider = create_provider(kind, options=own.options, context=msgspec.structs.replace(context, name=name))
     except ConfigError as error:
-        # A provider knows its table by its kind; the file may call it otherwise.
+        # The provider's error names the table by the provider's kind; in the file the table may have another name.
         raise ConfigError(str(error).replace(f"$.providers.{kind}", f"$.providers.{name}")) from error
     if channel is not None and provider.channel != channel:
         raise ConfigError(f"$.channels.{channel}.provider: {name!r} carries {provider.channel}, not {channel}")
@@ -71,9 +71,9 @@ def own_templates(settings: Settings) -> Mapping[str, Template]:
 
 
 async def check_settings(settings: Settings) -> None:
-    """Raise ConfigError for whatever the settings name that no role could use: templates, providers, the store's URL.
+    """Raise ConfigError for settings that no role could use: templates, providers, the store's URL.
 
-    Opens no connection and no file but those of templates and certificates.
+    Opens no connection, and no file except templates and certificates.
     """
     own_templates(settings)
     carriers = make_carriers(settings, clock=SystemClock())

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from datetime import timedelta
 
-from pabal.compose.parts import Parts, Ready, named, tell_nobody
+from pabal.compose.parts import Parts, Ready, named, say_nothing
 from pabal.compose.stores import open_store
 from pabal.places import without_password
 from pabal.recorder.recorder import Recorder
@@ -12,8 +12,8 @@ from pabal.store.sql import store_url
 from pabal.suppressions import Suppressor
 
 
-async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | None, ready: Ready = tell_nobody) -> None:
-    """The `recorder` role."""
+async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | None, ready: Ready = say_nothing) -> None:
+    """Run the `recorder` role, as the member `name` of its group."""
     settings = parts.settings
     async with contextlib.AsyncExitStack() as closing:
         store = open_store(settings, parts.data)

@@ -1,6 +1,6 @@
-"""The roles as a table: `pabal up`, the commands of single roles, their help and the docs are made from it.
+"""The table of roles. `pabal up`, the command of each role and its help are made from it; tests compare the docs.
 
-A new role is one module beside this one, and one row.
+A new role is a module beside this one, a word in `RoleName`, and a row in `ROLES`.
 """
 
 import asyncio
@@ -12,27 +12,27 @@ import msgspec
 
 from pabal.compose.api import run_api
 from pabal.compose.delayline import run_delayline
-from pabal.compose.parts import Parts, Ready, tell_nobody
+from pabal.compose.parts import Parts, Ready, say_nothing
 from pabal.compose.recorder import run_recorder
 from pabal.compose.worker import run_worker
 
 RoleName = Literal["api", "worker", "delayline", "recorder"]
 
 Need = Literal["socket", "name", "channels"]
-"""What a role is given besides the parts: a socket to serve on, a name that survives restarts, the channels to send."""
+"""What a role may need besides the parts: a socket to serve on, a name that survives restarts, the channels to send."""
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run of a role is given. A role takes what it `needs`; the rest is not looked at."""
+    """What one run of a role is given. The role reads the fields that it `needs`, and ignores the others."""
 
     listening: socket.socket | None = None
     name: str | None = None
     channels: tuple[str, ...] = ()
-    ready: Ready = tell_nobody
+    ready: Ready = say_nothing
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """One role. `title` is what a sentence calls it; `summary` and `advice` are its help."""
+    """One role. `title`: its name in a sentence. `summary` and `advice`: the two parts of its help text."""
 
     name: RoleName
     title: str

@@ -10,14 +10,17 @@ from pabal.store.sql import SqlStore, store_url
 
 
 def open_store(settings: Settings, data: Path) -> Store:
-    """The store by the settings, by default a file in the data folder. Opened by its first call. Raises ConfigError."""
+    """The store that the settings name, by default a file in the data folder. Its first call opens it.
+
+    Raises ConfigError.
+    """
     return SqlStore(store_url(settings.store.url, data=data), clock=SystemClock())
 
 
 def open_existing_store(settings: Settings, data: Path) -> SqlStore:
-    """The store, for those who only ask. Raises ConfigError when its file is not there.
+    """The store, for commands that only read it. Raises ConfigError when its file is missing.
 
-    A new and empty one, made in the wrong folder, would say that nothing is amiss.
+    Otherwise a command in the wrong folder would make an empty store, and say that nothing is wrong.
     """
     url = store_url(settings.store.url, data=data)
     if url.startswith("sqlite:") and not (path := Path(url.removeprefix("sqlite:"))).exists():

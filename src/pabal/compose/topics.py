@@ -1,11 +1,12 @@
-"""The topics of an installation: made on purpose, and checked before a role starts."""
+"""The topics of an installation: `create_topics` makes them, and every role checks them before it starts."""
 
 from pabal.compose.parts import Parts
 from pabal.errors import ConfigError
 from pabal.topics.spec import topics_for
 
 EMBEDDED_PARTITIONS = 2
-"""Of each work-sharing topic of the embedded log: enough to see sharing, few enough to write in one group."""
+"""Partitions of each topic that workers share, on the embedded log: enough to see that they share the work, and few
+enough that one commit writes to all."""
 
 
 async def create_topics(parts: Parts, *, partitions: int, replication: int | None) -> list[str]:
@@ -19,7 +20,7 @@ async def create_topics(parts: Parts, *, partitions: int, replication: int | Non
 
 
 async def check_topics(parts: Parts) -> None:
-    """Raise ConfigError when a topic is missing: nothing is created by accident."""
+    """Raise ConfigError when a topic is missing. A role never makes one: a typing error must not become a topic."""
     admin = parts.broker.admin()
     try:
         existing = await admin.topics()

@@ -5,7 +5,7 @@ import contextlib
 import secrets
 
 from pabal.compose.ledgers import ledger_place, open_ledger
-from pabal.compose.parts import Parts, Ready, named, tell_nobody
+from pabal.compose.parts import Parts, Ready, named, say_nothing
 from pabal.compose.providers import make_carriers, own_templates
 from pabal.notification import CLASSES
 from pabal.ops.template_library import TemplateLibrary
@@ -20,9 +20,9 @@ async def run_worker(
     *,
     name: str | None,
     channels: tuple[str, ...] = (),
-    ready: Ready = tell_nobody,
+    ready: Ready = say_nothing,
 ) -> None:
-    """The `worker` role for some channels (none named: all)."""
+    """Run the `worker` role for these channels; for every channel when none is named."""
     settings = parts.settings
     templates = own_templates(settings)
     carriers = make_carriers(settings, clock=parts.clock, channels=channels)
@@ -51,7 +51,7 @@ async def run_worker(
             guard=settings.guard,
         )
         gate = GateFollower(reader=parts.broker.reader(), ledger=ledger, clock=parts.clock)
-        # Before the first claim: a new ledger knows nobody who must not be written to.
+        # Before the first claim: a new ledger does not know the suppressed addresses yet.
         await gate.catch_up(stopping)
         async with asyncio.TaskGroup() as group:
             group.create_task(gate.run(stopping))

@@ -1,7 +1,7 @@
-"""This machine's clock against others'. Pure.
+"""This machine's clock compared with other clocks. Pure.
 
-Receivers of webhooks refuse a timestamp that is five minutes off (Standard Webhooks), and what is due is due by this
-clock; so a second is nothing, and a minute is too much.
+This clock says when a delivery is due, and it stamps webhooks, whose receivers refuse a timestamp that is five minutes
+off (Standard Webhooks). So a second does no harm, and a minute is too much.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,11 @@ _FAIL_SECONDS: Final = 60.0
 
 
 def judge_clock(now: datetime, *, others: Mapping[str, datetime], appended: datetime | None) -> list[Finding]:
-    """`others`: what other clocks said at `now`, by whose they are. `appended`: when the log took its newest record,
-    which can be long ago, and never later than now."""
+    """Compare `now` with the clock of each other machine, and with the log.
+
+    `others`: the time that each machine's clock showed at `now`, by the machine's name. `appended`: when the log took
+    its newest record. That may be long ago, but it cannot be later than `now` if this clock is right.
+    """
     findings = []
     for name, theirs in others.items():
         seconds = (now - theirs).total_seconds()

@@ -1,4 +1,4 @@
-"""Ledger and store: whether they are there, of this version, and the log's own. Pure."""
+"""Ledger and store: do they exist, do their tables have this version, does the log belong to the ledger? Pure."""
 
 from pabal.database_reading import Looked
 from pabal.doctor.finding import Finding, fail, ok, warn
@@ -6,7 +6,10 @@ from pabal.ops.ledger_identity import Recorded
 
 
 def judge_ledger(looked: Looked | None, *, place: str, said: Recorded) -> Finding:
-    """What is to be said of a ledger (None: it is not there) and the one that the log says it belongs to."""
+    """The finding about the ledger at `place`.
+
+    `looked`: what was seen of it (None: there is none). `said`: which ledger the log says it belongs to.
+    """
     recorded = said.holds
     if recorded is None and said.wrong is not None:
         return fail(
@@ -41,7 +44,7 @@ def judge_ledger(looked: Looked | None, *, place: str, said: Recorded) -> Findin
 
 
 def judge_store(looked: Looked | None, *, place: str, is_file: bool) -> Finding:
-    """What is to be said of a store; None: it is not there."""
+    """The finding about the store at `place`. `looked`: what was seen of it (None: there is none)."""
     if looked is None or looked.version is None:
         how = "the first recorder makes it" if is_file else "run: pabal store migrate"
         return (warn if is_file else fail)("store", f"there is none at {place} yet; {how}")

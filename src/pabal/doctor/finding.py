@@ -1,4 +1,4 @@
-"""What a check says: is it right, and if not, what is to be done. Pure."""
+"""The answer of a check: is this part right, and if not, what to do. Pure."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ Level = Literal["ok", "warn", "fail"]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `pabal doctor`. `check`: what was looked at; `warn` does not make the command fail."""
+    """One line of `pabal doctor`. `check`: the part that was checked. A `warn` does not make the command fail."""
 
     check: str
     level: Level
@@ -16,15 +16,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ok(check: str, text: str) -> Finding:
-    """It is right."""
+    """The part is right."""
     return Finding(check=check, level="ok", text=text)
 
 
 def warn(check: str, text: str) -> Finding:
-    """It works, and somebody should know."""
+    """The part works, but a person should know about it."""
     return Finding(check=check, level="warn", text=text)
 
 
 def fail(check: str, text: str) -> Finding:
-    """It does not work, or will not for long; the text says what to do."""
+    """The part does not work, or soon will not; the text says what to do."""
     return Finding(check=check, level="fail", text=text)

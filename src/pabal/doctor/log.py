@@ -1,4 +1,4 @@
-"""The log as the doctor sees it: its topics, the ledger it belongs to, the time of its newest record."""
+"""The checks of the log: its topics, the ledger that it belongs to, the time of its newest record."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ _MOST_NAMED = 3
 
 
 class LooksAtLog(Protocol):
-    """What is asked of a log: the reading half of `Admin` and of `Reader`. Every call raises LogError."""
+    """The questions that the checks ask a log: the reading half of `Admin` and of `Reader`. Each raises LogError."""
 
     async def topics(self) -> Mapping[str, TopicSpec]:
         """See `Admin.topics`."""
@@ -30,12 +30,12 @@ class LooksAtLog(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go."""
+        """Close what was opened for these questions."""
         ...
 
 
 def compare_topics(existing: Mapping[str, TopicSpec], *, channels: Collection[str], create: str) -> list[Finding]:
-    """What is wrong with the topics there are. `create`: the command that makes those that are missing."""
+    """Compare the `existing` topics with the topics that Pabal needs. `create`: the command that makes missing ones."""
     wanted = topics_for(channels, partitions=2, replication=None)
     missing = [spec.name for spec in wanted if spec.name not in existing]
     pairs = [(spec, existing[spec.name]) for spec in wanted if spec.name in existing]

@@ -1,4 +1,4 @@
-"""The machine: the modes of files, how many descriptors there are, how much room."""
+"""The machine: modes of files, the limit of open descriptors, free disk space."""
 
 import os
 import re
@@ -17,13 +17,13 @@ _BESIDE: Final = ("", "-wal", "-shm")
 _INLINE_SECRET: Final = re.compile(r"whsec_|(password|secret)\S*\s*=\s*\"(?!env:|file:)")
 
 OWN_DESCRIPTORS: Final = 500
-"""What a process needs besides its calls: files, the log's connections, the API's callers."""
+"""Descriptors that a process needs besides its calls: for files, connections to the log, callers of the API."""
 
 _FAIL_BYTES, _WARN_BYTES = 256 << 20, 2 << 30
 
 
 def check_files(files: Iterable[Path], *, folder: Path) -> list[Finding]:
-    """Whether nobody else reads what holds addresses and secrets, and whether we can write it."""
+    """Check that only this user can read the files with addresses and secrets, and that this user can write them."""
     findings = []
     paths = [folder, *(path.with_name(path.name + end) for path in files for end in _BESIDE)]
     existing = [path for path in dict.fromkeys(paths) if path.exists()]
@@ -39,7 +39,7 @@ def check_files(files: Iterable[Path], *, folder: Path) -> list[Finding]:
 
 
 def check_configuration_file(path: Path) -> list[Finding]:
-    """Whether a configuration in which secrets stand can be read by others."""
+    """Warn when other users can read a configuration that holds secrets."""
     if path.stat().st_mode & _OTHERS and _INLINE_SECRET.search(path.read_text(encoding="utf-8")):
         text = f"{path} holds secrets and can be read by others; run: chmod 600 {path}, or use env: and file:"
         return [warn("files", text)]
@@ -47,7 +47,7 @@ def check_configuration_file(path: Path) -> list[Finding]:
 
 
 def check_descriptors(*, calls: int) -> Finding:
-    """Whether a process may open what it needs. `calls`: how many providers' calls may be under way at once."""
+    """Check that a process may open enough descriptors. `calls`: how many provider calls may be under way at once."""
     wanted = calls + OWN_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -59,7 +59,7 @@ def check_descriptors(*, calls: int) -> Finding:
 
 
 def check_disk(folder: Path) -> Finding:
-    """How much room there is for a data folder, also for one that is still to be made."""
+    """Check the free space for the data folder. The folder need not exist yet."""
     place = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
     free = shutil.disk_usage(place).free
     text = f"{free / (1 << 30):.1f} GiB free for {folder}"

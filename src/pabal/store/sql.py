@@ -16,7 +16,9 @@ from uuid import UUID
 from pabal.clock import Clock
 from pabal.database_thread import DatabaseThread
 from pabal.errors import ConfigError, StoreRefused, StoreUnavailable
+from pabal.extras import require_extra
 from pabal.notification import Receipt
+from pabal.places import is_postgres
 from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, Place, Reprocessed, SetAside, StoredFact
 from pabal.store.projection import UNACCOUNTED_GRACE_SECONDS, Gathered, gather
 
@@ -38,9 +40,11 @@ class SqlStore:
     """See the module, and `pabal.store.port.Store`."""
 
     def __init__(self, url: str, *, clock: Clock) -> None:
-        """`url`: `sqlite:PATH` or `postgresql://…`. Raises ConfigError when it is neither."""
+        """`url`: `sqlite:PATH` or `postgresql://…`. Raises ConfigError when it is neither, and without the extra."""
         if not url.startswith(("sqlite:", "postgresql:")) or url == "sqlite:":
             raise ConfigError(f"{url.partition(':')[0]!r} is not a store; write sqlite:PATH or postgresql://HOST/NAME")
+        if is_postgres(url):
+            require_extra("postgres", wanted_by="a store in PostgreSQL")
         self._url = url
         self._clock = clock
         self._thread: DatabaseThread | None = None
