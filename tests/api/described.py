@@ -1,0 +1,28 @@
+"""The committed OpenAPI document: `python -m tests.api.described` writes it anew after an intended change."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.api.lab import Lab
+
+COMMITTED = Path(__file__).parent / "openapi.json"
+
+
+async def describe_now() -> dict[str, Any]:
+    """What `/openapi.json` tells, without the version of this build."""
+    document: dict[str, Any] = (await Lab().get("/openapi.json")).json
+    del document["info"]["version"]
+    return document
+
+
+def main() -> None:
+    """Write the document down."""
+    document = msgspec.json.encode(asyncio.run(describe_now()))
+    COMMITTED.write_bytes(msgspec.json.format(document, indent=1) + b"\n")
+
+
+if __name__ == "__main__":
+    main()
