@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pabal.api.problems import KINDS
+from pabal.api.codes import KINDS
 from tests.api.described import COMMITTED, describe_now
 from tests.api.lab import Lab, Reply
 from tests.api.test_notifications import check_problem

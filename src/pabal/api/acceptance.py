@@ -9,8 +9,15 @@ from typing import Final
 
 import msgspec
 
-from pabal.api.messages import Accepted, AcceptedDelivery, links_of
-from pabal.api.problems import Refused, log_unavailable, refuse_field, refuse_flaws, refuse_for_now, topics_missing
+from pabal.api.messages import AcceptedDelivery, AcceptedNotification, links_of
+from pabal.api.problems import (
+    RequestRefused,
+    log_unavailable,
+    refuse_field,
+    refuse_flaws,
+    refuse_for_now,
+    topics_missing,
+)
 from pabal.api.quotas import Quotas
 from pabal.broker.port import NewRecord, Producer
 from pabal.clock import Clock
@@ -54,7 +61,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A notification that was found good: what to append, and what to answer once that is done."""
 
     records: Sequence[NewRecord]
-    accepted: Accepted
+    accepted: AcceptedNotification
     size: int
     """Bytes of all records' values."""
 
@@ -94,7 +101,7 @@ class Acceptance:
     ) -> Prepared:
         """Plan and encode. `root` is where the request stands in the body.
 
-        Raises Refused: every flaw; or rendering_unavailable.
+        Raises RequestRefused: every flaw; or rendering_unavailable.
         """
         many = AT_ONCE < len(request.to) <= MAX_DELIVERIES
         recipients = await self._recipients(request.to) if many else None
@@ -123,7 +130,7 @@ class Acceptance:
                 if weight > MAX_RECORD_BYTES or size > MAX_EXPANDED_BYTES:
                     raise _too_large(len(plan.deliveries), root=root)
                 records.append(record)
-        accepted = Accepted(
+        accepted = AcceptedNotification(
             id=plan.notification_id,
             deliveries=tuple(
                 AcceptedDelivery(
@@ -145,7 +152,10 @@ class Acceptance:
         return read
 
     async def _render_apart(self, request: NotificationRequest, error: TooMuchWork) -> Content | TemplateError:
-        """What becomes of a template that is too large for an event loop. Raises Refused: rendering_unavailable."""
+        """What becomes of a template that is too large for an event loop.
+
+        Raises RequestRefused: rendering_unavailable.
+        """
         if self._apart is None:
             return error
         assert request.template is not None
@@ -160,11 +170,11 @@ class Acceptance:
             ) from None
 
     def admit(self, tenant: str, *, deliveries: int) -> None:
-        """Count against the tenant's quota. Raises Refused: quota_exceeded, with the time to come back."""
+        """Count against the tenant's quota. Raises RequestRefused: quota_exceeded, with the time to come back."""
         wait_seconds = self._quotas.take(tenant, deliveries, now_seconds=self._clock.boot_seconds())
         if wait_seconds > 0:
             seconds = math.ceil(wait_seconds)
-            raise Refused(
+            raise RequestRefused(
                 "quota_exceeded",
                 f"the tenant's quota leaves no room for this (deliveries: {deliveries}); it does in {seconds} s",
                 headers=[(b"retry-after", b"%d" % seconds)],
@@ -174,7 +184,7 @@ class Acceptance:
         """Return once every record is acknowledged.
 
         Raises:
-            Refused: log_unavailable, topics_missing.
+            RequestRefused: log_unavailable, topics_missing.
             RecordRefused: the log will never take some of the records; of the others nothing is known.
         """
         try:
@@ -191,16 +201,6 @@ class Acceptance:
                 "the log did not acknowledge in time, so it is not known whether the request was taken; "
                 "send it again with the same idempotency key, and nothing is sent twice"
             ) from None
-
-
-def refused_by_log(error: RecordRefused, *, root: str = "$") -> Refused:
-    """What a caller is told of records that the log will never take."""
-    logger.warning("not accepted: %s", error)
-    message = (
-        f"the log refuses what this comes to: {error}. If it has several deliveries, some may have been taken; "
-        "send less with the same idempotency key, and nothing is sent twice"
-    )
-    return refuse_field("record_refused", path=root, message=message)
 
 
 def _records(delivery: Delivery) -> Sequence[NewRecord]:
@@ -230,7 +230,7 @@ def _scheduled(delivery: Delivery) -> DeliveryEvent:
     )
 
 
-def _too_large(deliveries: int, *, root: str) -> Refused:
+def _too_large(deliveries: int, *, root: str) -> RequestRefused:
     message = (
         f"{deliveries} deliveries that each carry this content are more than the log takes in one request "
         f"({MAX_EXPANDED_BYTES} bytes in all, {MAX_RECORD_BYTES} each); put the text into a template, of which "

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from pabal.api.problems import Refused
+from pabal.api.problems import RequestRefused
 from pabal.config import ApiKey, Scope
 from pabal.errors import ConfigError
 
@@ -47,24 +47,24 @@ class Keyring:
         """Whose key an Authorization header carries (RFC 6750 §2.1).
 
         Raises:
-            Refused: missing_key, invalid_key (401) or insufficient_scope (403), with a challenge (RFC 6750 §3).
+            RequestRefused: missing_key, invalid_key (401) or insufficient_scope (403), with a challenge (RFC 6750 §3).
         """
         if authorization is None or authorization[:7].lower() != b"bearer ":
-            raise Refused(
+            raise RequestRefused(
                 "missing_key",
                 "send the header `Authorization: Bearer KEY`",
                 headers=[(b"www-authenticate", _CHALLENGE)],
             )
         caller = self._callers.get(hashlib.sha256(authorization[7:].strip()).digest())
         if caller is None:
-            raise Refused(
+            raise RequestRefused(
                 "invalid_key",
                 "no such API key; make one with: pabal key new",
                 headers=[(b"www-authenticate", _CHALLENGE + b', error="invalid_token"')],
             )
         if scope not in caller.scopes:
             challenge = _CHALLENGE + f', error="insufficient_scope", scope="{scope}"'.encode()
-            raise Refused(
+            raise RequestRefused(
                 "insufficient_scope",
                 f"this needs a key with the scope {scope!r}",
                 headers=[(b"www-authenticate", challenge)],

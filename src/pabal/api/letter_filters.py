@@ -5,9 +5,8 @@ from uuid import UUID
 
 import msgspec
 
-from pabal.api.endpoint import refuse_parameter
 from pabal.api.keys import Caller
-from pabal.api.problems import Refused, refuse_field
+from pabal.api.problems import RequestRefused, refuse_field, refuse_parameter
 from pabal.dlq.letter import parse_letter_id
 from pabal.dlq.selection import Selection
 from pabal.notification import CLASSES, Instant, NotificationClass
@@ -31,7 +30,7 @@ class LetterQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     state: AnyState = "open"
 
     def selection(self, caller: Caller) -> Selection:
-        """What is meant, within what the caller may touch. Raises Refused: invalid_parameter."""
+        """What is meant, within what the caller may touch. Raises RequestRefused: invalid_parameter."""
         classes = _names(self.class_)
         if unknown := [name for name in classes if name not in CLASSES]:
             raise refuse_parameter("class", f"{unknown[0][:64]!r} is none of {', '.join(CLASSES)}")
@@ -73,7 +72,7 @@ class LetterFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     until: Instant | None = None
 
     def selection(self, caller: Caller) -> Selection:
-        """What is meant, within what the caller may touch. Raises ConfigError; Refused: invalid_field."""
+        """What is meant, within what the caller may touch. Raises ConfigError; RequestRefused: invalid_field."""
         if (foreign := _foreign(self.tenants, caller)) is not None:
             raise refuse_field("invalid_field", path="$.tenants", message=_only_own(foreign, caller))
         return Selection(
@@ -90,9 +89,12 @@ class LetterFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def check_reach(caller: Caller, *, tenant: str, name: str) -> None:
-    """Whether the caller may touch a letter of that tenant. Raises Refused: not_found, as if it were not there."""
+    """Whether the caller may touch a letter of that tenant.
+
+    Raises RequestRefused: not_found, as if the letter were not there.
+    """
     if not caller.is_operator and tenant != caller.tenant:
-        raise Refused("not_found", f"there is no dead letter {name} of this tenant")
+        raise RequestRefused("not_found", f"there is no dead letter {name} of this tenant")
 
 
 def may_touch(caller: Caller, selection: Selection) -> bool:

@@ -67,7 +67,7 @@ def links_of(notification: UUID) -> Links:
     return Links(status=status, cancel=f"{status}/cancel")
 
 
-class Accepted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class AcceptedNotification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A notification whose every delivery stands in the log."""
 
     id: UUID
@@ -80,7 +80,7 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
 
     status: int
     idempotency_key: str | None = None
-    accepted: Accepted | None = None
+    accepted: AcceptedNotification | None = None
     problem: Problem | None = None
 
 

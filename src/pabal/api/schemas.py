@@ -7,22 +7,37 @@ nothing is said for one that is empty, so it is said of a free one that it may h
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import inspect
 
-from pabal.api.describing import Json
+from pabal.api.operation import Json
 
 _PREFIX = "#/components/schemas/"
+
+PUBLIC_NAMES: Final[Mapping[str, str]] = {"AcceptedNotification": "Accepted", "LetterCounts": "Counts"}
+"""Types that the document names otherwise than the code: generated clients name their types after the document's
+components, so that a component keeps its name when its type gets another."""
+
+
+def name_of(model: type[msgspec.Struct]) -> str:
+    """The component that describes a type."""
+    return PUBLIC_NAMES.get(model.__name__, model.__name__)
+
+
+def reference(model: type[msgspec.Struct]) -> Json:
+    """A reference to the component that describes a type."""
+    return {"$ref": f"{_PREFIX}{name_of(model)}"}
 
 
 def describe_models(models: Sequence[type[msgspec.Struct]], *, paths: Mapping[str, Json]) -> dict[str, Json]:
     """The schemas of `models` and of all they hold, by name. `paths`: those of the document, which say what is asked
     with which of them."""
-    _, components = msgspec.json.schema_components(models, ref_template=f"{_PREFIX}{{name}}")
+    _, described = msgspec.json.schema_components(models, ref_template=f"{_PREFIX}{{name}}")
+    components = {PUBLIC_NAMES.get(name, name): _renamed(schema) for name, schema in described.items()}
     asked = _reached(_bodies(paths), components)
-    sparing = {name for name, model in _structs(models).items() if model.__struct_config__.omit_defaults}
+    sparing = {name_of(model) for model in _structs(models) if model.__struct_config__.omit_defaults}
     _open(list(components.values()))
     for name, schema in components.items():
         if name in asked:
@@ -91,15 +106,32 @@ def _references(part: Any) -> Iterator[str]:
                 yield from _references(inner)
 
 
-def _structs(models: Sequence[type[msgspec.Struct]]) -> Mapping[str, type[msgspec.Struct]]:
-    """The types behind the schemas, by name."""
-    found: dict[str, type[msgspec.Struct]] = {}
+def _renamed(part: Any) -> Any:
+    """The schema with references to components by their public names, and with public titles."""
+    match part:
+        case {"$ref": ref}:
+            name = ref.removeprefix(_PREFIX)
+            return {**part, "$ref": f"{_PREFIX}{PUBLIC_NAMES.get(name, name)}"}
+        case dict():
+            return {
+                key: PUBLIC_NAMES.get(inner, inner) if key == "title" and isinstance(inner, str) else _renamed(inner)
+                for key, inner in part.items()
+            }
+        case list():
+            return [_renamed(inner) for inner in part]
+        case _:
+            return part
+
+
+def _structs(models: Sequence[type[msgspec.Struct]]) -> Collection[type[msgspec.Struct]]:
+    """The types behind the schemas."""
+    found: set[type[msgspec.Struct]] = set()
     waiting: list[Any] = list(inspect.multi_type_info(models))
     while waiting:
         each = waiting.pop()
         match each:
-            case inspect.StructType(cls=cls, fields=fields) if cls.__name__ not in found:
-                found[cls.__name__] = cls
+            case inspect.StructType(cls=cls, fields=fields) if cls not in found:
+                found.add(cls)
                 waiting += [field.type for field in fields]
             case inspect.UnionType(types=types):
                 waiting += types

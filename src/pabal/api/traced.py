@@ -24,7 +24,7 @@ class TracedEndpoint:
         self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """ApiResponse one request."""
         status: int | None = None
 
         async def sending(message: Message) -> None:

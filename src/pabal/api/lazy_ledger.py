@@ -11,7 +11,7 @@ from pabal.ledger.port import Ledger
 logger = logging.getLogger(__name__)
 
 
-class LedgerAtNeed:
+class LazyLedger:
     """Any number of requests may ask; whoever made `open_ledger` closes what it opened."""
 
     def __init__(self, open_ledger: Callable[[], Awaitable[Ledger]]) -> None:
@@ -20,7 +20,7 @@ class LedgerAtNeed:
         self._opening = asyncio.Lock()
 
     async def get(self) -> Ledger:
-        """The ledger. Raises Refused: ledger_unavailable, when this API is not configured with it."""
+        """The ledger. Raises RequestRefused: ledger_unavailable, when this API is not configured with it."""
         async with self._opening:
             if self._ledger is None:
                 try:
