@@ -116,6 +116,24 @@ async def test_what_is_said_to_need_no_key_needs_none_and_the_others_do(lab: Lab
             assert (reply.status == 401) is bool(each["security"]), (method, path)
 
 
+async def test_every_operation_with_a_key_names_the_scope_that_it_needs(lab: Lab) -> None:
+    document = (await lab.get("/openapi.json")).json
+
+    for path, methods in document["paths"].items():
+        for method, each in methods.items():
+            place = path.replace("{id}", "00000000-0000-0000-0000-000000000000")
+            if each["security"]:
+                refusals = [
+                    (await lab.call(method.upper(), place, headers=[(b"authorization", key)], chunks=[b""])).json
+                    for key in (b"Bearer send-key", b"Bearer read-key")
+                ]
+                lacking = {
+                    word for each in refusals for word in re.findall(r"the scope '(\w+)'", each.get("detail", ""))
+                }
+                assert len(lacking) == 1, (method, path)
+                assert f"the scope `{lacking.pop()}`" in each["description"], (method, path)
+
+
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"
 
 

@@ -412,7 +412,7 @@ async def test_a_body_in_chunks_is_put_together(lab: Lab) -> None:
 
 
 async def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pabal.api.bodies.BODY_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr("pabal.api.routes.BODY_TIMEOUT_SECONDS", 0.01)
     lab = Lab()
     headers = [(b"authorization", b"Bearer " + KEY.encode()), (b"content-type", b"application/json")]
 

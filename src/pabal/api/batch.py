@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 _ABOUT: Final = """Accept up to 500 notifications in one append. Each is judged by itself and has its own
 result, in the order of the items: 202 when all were accepted, 207 when at least one was not. A 503 puts the whole
-append in doubt: send the batch again with the keys of its `results`."""
+append in doubt: send the batch again with the keys of its `results`. Needs the scope `send`."""
 
 
 class Batches:

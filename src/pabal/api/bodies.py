@@ -38,8 +38,8 @@ class Body(Protocol[B_co]):
         """What is answered to a body that does not fit."""
         ...
 
-    async def read(self, receive: Receive, head: Head) -> B_co:
-        """The body. Raises RequestRefused with one of `codes`; ClientDisconnect."""
+    async def read(self, receive: Receive, head: Head, *, deadlines: Deadlines) -> B_co:
+        """The body, complete within its deadline. Raises RequestRefused with one of `codes`; ClientDisconnect."""
         ...
 
 
@@ -64,12 +64,11 @@ class JsonBody(Generic[B]):
         self.example = example
         self._decoder = msgspec.json.Decoder(decoded)
         self._limit = limit
-        self._deadlines = Deadlines(BODY_TIMEOUT_SECONDS)
 
-    async def read(self, receive: Receive, head: Head) -> B:
+    async def read(self, receive: Receive, head: Head, *, deadlines: Deadlines) -> B:
         """The typed value. Raises RequestRefused with one of `codes`; ClientDisconnect."""
         _check_json(head)
-        return decode(self._decoder, await _read_body(receive, head, limit=self._limit, deadlines=self._deadlines))
+        return decode(self._decoder, await _read_body(receive, head, limit=self._limit, deadlines=deadlines))
 
 
 class RawBody:
@@ -82,11 +81,10 @@ class RawBody:
         """`limit` is in bytes."""
         self.example = example
         self._limit = limit
-        self._deadlines = Deadlines(BODY_TIMEOUT_SECONDS)
 
-    async def read(self, receive: Receive, head: Head) -> bytes:
+    async def read(self, receive: Receive, head: Head, *, deadlines: Deadlines) -> bytes:
         """The bytes. Raises RequestRefused with one of `codes`; ClientDisconnect."""
-        return await _read_body(receive, head, limit=self._limit, deadlines=self._deadlines)
+        return await _read_body(receive, head, limit=self._limit, deadlines=deadlines)
 
 
 def _check_json(head: Head) -> None:

@@ -37,7 +37,8 @@ unaccounted nobody knows what became of it, and taking it back would only end th
 _CODES: Final[tuple[Code, ...]] = (*FIND_CODES, "topics_missing", "ledger_unavailable")
 
 _ABOUT: Final = f"""Asking twice is safe. `cancelled`: it is not sent, or not again. `in_flight`: a call is under
-way; it ends as it ends, and none follows. `too_late`: it was sent, or has ended otherwise. {FIND_ABOUT}"""
+way; it ends as it ends, and none follows. `too_late`: it was sent, or has ended otherwise. {FIND_ABOUT}
+Needs the scope `send`."""
 
 
 class Cancelling:

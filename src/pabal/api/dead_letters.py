@@ -81,16 +81,10 @@ ABOUT: Final = """Needs the scope `admin`, for the dead letters of the key's own
 every tenant's and those that cannot be read and so have none. Who and why go to the audit log."""
 """What the description says of everything about dead letters and redrives."""
 
-LOOK_CODES: Final[tuple[Code, ...]] = ("invalid_parameter", "store_unavailable", *LOG_CODES)
+LOOK_CODES: Final[tuple[Code, ...]] = ("store_unavailable", *LOG_CODES)
 """Why dead letters cannot be looked at."""
 
-CHANGE_CODES: Final[tuple[Code, ...]] = (
-    "not_found",
-    "letter_refused",
-    "invalid_address",
-    "store_unavailable",
-    *LOG_CODES,
-)
+CHANGE_CODES: Final[tuple[Code, ...]] = ("letter_refused", *LOOK_CODES)
 """Why dead letters cannot be changed."""
 
 _LETTER: Final = "/v1/dead-letters/{channel}/{partition}/{offset}"
@@ -179,7 +173,7 @@ class DeadLetterRequests:
                     example={"address": "https://example.com/new", "reason": "the customer moved"},
                 ),
                 answers={200: Success("It.", LetterDetail)},
-                codes=CHANGE_CODES,
+                codes=(*CHANGE_CODES, "not_found", "invalid_address"),
                 name="editDeadLetter",
                 summary="Correct what will be sent",
                 about=f"Correct what will be sent. {ABOUT}",
@@ -192,7 +186,7 @@ class DeadLetterRequests:
                 parts=_LETTER_PARTS,
                 body=JsonBody(DiscardRequest, limit=MAX_BODY_BYTES, example={"reason": "the customer has gone"}),
                 answers={200: Success("It.", LetterDetail)},
-                codes=CHANGE_CODES,
+                codes=(*CHANGE_CODES, "not_found"),
                 name="discardDeadLetter",
                 summary="Close a dead letter, unsent",
                 about=f"Close a dead letter, unsent. {ABOUT}",

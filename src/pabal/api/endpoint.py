@@ -22,6 +22,7 @@ from pabal.api.problems import (
     topics_missing,
 )
 from pabal.api.request import ApiRequest
+from pabal.deadlines import Deadlines
 from pabal.errors import LedgerUnavailable, LogError, RecordRefused, StoreUnavailable, UnknownTopic
 
 logger = logging.getLogger(__name__)
@@ -30,16 +31,20 @@ logger = logging.getLogger(__name__)
 class Endpoint:
     """Answers the requests of one operation."""
 
-    def __init__(self, operation: Operation[Any, Any], *, keyring: Keyring) -> None:
+    def __init__(self, operation: Operation[Any, Any], *, keyring: Keyring, deadlines: Deadlines) -> None:
+        """`deadlines` end bodies that take too long."""
         self._keyring = keyring
         self._scope = operation.scope
         self._respond = operation.respond
         self._query = operation.query
         self._body = operation.body
+        self._deadlines = deadlines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request: ApiRequest[Any, Any] = ApiRequest(scope, receive, query=self._query, body=self._body)
+        request: ApiRequest[Any, Any] = ApiRequest(
+            scope, receive, query=self._query, body=self._body, deadlines=self._deadlines
+        )
         try:
             if self._scope is not None:
                 request.caller = self._keyring.caller(request.head.get(b"authorization"), scope=self._scope)

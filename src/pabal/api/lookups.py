@@ -21,7 +21,7 @@ from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryStatus, Deliv
 
 MAX_PAGE: Final = 200
 
-_STORE_CODES: Final[tuple[Code, ...]] = ("invalid_parameter", "no_store", "store_unavailable")
+_STORE_CODES: Final[tuple[Code, ...]] = ("no_store", "store_unavailable")
 
 FIND_CODES: Final[tuple[Code, ...]] = (*_STORE_CODES, "not_found", "not_recorded_yet", "log_unavailable")
 """Why nothing of an id is found."""

@@ -15,7 +15,7 @@ from pabal.plan import NotificationRequest
 
 _ABOUT: Final = """Accept one notification. The same idempotency key within a tenant gives the same ids and is
 not sent twice; of two different bodies under one key the first that is worked on wins. Without a key one is made.
-The key is in every answer, also in an error: after a 503 send the request again with it."""
+The key is in every answer, also in an error: after a 503 send the request again with it. Needs the scope `send`."""
 
 EXAMPLE: Final = {
     "to": [

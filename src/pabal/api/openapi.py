@@ -129,8 +129,9 @@ def _success(answer: Success) -> Json:
 def _codes(operation: Operation[Any, Any]) -> Collection[Code]:
     """Every code that a request of the operation may be answered with."""
     of_key = () if operation.scope is None else KEY_CODES
+    of_query: tuple[Code, ...] = () if operation.query is None else ("invalid_parameter",)
     of_body = () if operation.body is None else operation.body.codes
-    return {*operation.codes, *of_key, *of_body}
+    return {*operation.codes, *of_key, *of_query, *of_body}
 
 
 def _problems(operation: Operation[Any, Any]) -> Mapping[str, Json]:

@@ -46,7 +46,7 @@ class Operation(msgspec.Struct, Generic[Q, B], frozen=True, kw_only=True):
     """One request that the API takes.
 
     `path` is spelt as Starlette's: `{id:uuid}`, `{rest:path}`. Without a `scope` no key is asked for. A coroutine may
-    raise RequestRefused with any of `codes`; the codes of the key and of the body come by themselves.
+    raise RequestRefused with any of `codes`; the codes of the key, the query and the body come by themselves.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]

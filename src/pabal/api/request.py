@@ -12,6 +12,7 @@ from pabal.api.bodies import Body
 from pabal.api.keys import Caller
 from pabal.api.query import read_query
 from pabal.api.traced import caller_trace
+from pabal.deadlines import Deadlines
 from pabal.tracing.context import Trace
 
 Q = TypeVar("Q")
@@ -24,7 +25,7 @@ class ApiRequest(Generic[Q, B]):
     Query and body are read when the coroutine asks, so that a key is checked before anything is decoded.
     """
 
-    __slots__ = ("_body", "_query", "_receive", "_scope", "caller", "head", "idempotency_key")
+    __slots__ = ("_body", "_deadlines", "_query", "_receive", "_scope", "caller", "head", "idempotency_key")
 
     caller: Caller
     """Whose key it carries. Set where the operation needs a scope."""
@@ -33,7 +34,13 @@ class ApiRequest(Generic[Q, B]):
     """Set by an operation that has one. From then on it goes with every problem."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, *, query: type[msgspec.Struct] | None, body: Body[B] | None
+        self,
+        scope: Scope,
+        receive: Receive,
+        *,
+        query: type[msgspec.Struct] | None,
+        body: Body[B] | None,
+        deadlines: Deadlines,
     ) -> None:
         self.head: Head = read_head(scope)
         self.idempotency_key = None
@@ -41,6 +48,7 @@ class ApiRequest(Generic[Q, B]):
         self._receive = receive
         self._query = query
         self._body = body
+        self._deadlines = deadlines
 
     def id(self) -> UUID:
         """The `{id}` of the path."""
@@ -60,7 +68,7 @@ class ApiRequest(Generic[Q, B]):
     def body(self) -> Awaitable[B]:
         """The body by the operation's model; may be asked for once. Raises as the operation's `Body.read`."""
         assert self._body is not None, "the operation declares no body"
-        return self._body.read(self._receive, self.head)
+        return self._body.read(self._receive, self.head, deadlines=self._deadlines)
 
     def count(self, field: bytes) -> int:
         """How often a header field occurs."""

@@ -13,11 +13,13 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pabal.api.asgi import problem_response
+from pabal.api.bodies import BODY_TIMEOUT_SECONDS
 from pabal.api.endpoint import Endpoint
 from pabal.api.keys import Keyring
 from pabal.api.operation import Operation
 from pabal.api.problems import RequestRefused
 from pabal.api.traced import traced
+from pabal.deadlines import Deadlines
 from pabal.tracing.port import Tracing
 
 Methods = Mapping[str, ASGIApp]
@@ -30,8 +32,9 @@ class Routes:
     def __init__(self, operations: Sequence[Operation[Any, Any]], *, keyring: Keyring, tracing: Tracing | None) -> None:
         """`tracing` is for the operations that have a span (None: no operation has one)."""
         by_path: dict[str, dict[str, ASGIApp]] = {}
+        deadlines = Deadlines(BODY_TIMEOUT_SECONDS)
         for operation in operations:
-            app: ASGIApp = Endpoint(operation, keyring=keyring)
+            app: ASGIApp = Endpoint(operation, keyring=keyring, deadlines=deadlines)
             if operation.is_traced:
                 app = traced(app, route=operation.path, tracing=tracing)
             methods = by_path.setdefault(operation.path, {})

@@ -73,7 +73,7 @@ class Suppressing:
                 respond=self.list,
                 query=SuppressionsQuery,
                 answers={200: Success("A page.", SuppressionPage)},
-                codes=("invalid_parameter", *LOG_CODES),
+                codes=LOG_CODES,
                 name="listSuppressions",
                 summary="List suppressed addresses",
                 about="Addresses that nothing is sent to, and why. By channel and address. Needs the scope `read`.",
