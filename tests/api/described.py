@@ -18,10 +18,14 @@ async def describe_now() -> dict[str, Any]:
     return document
 
 
+def written(document: dict[str, Any]) -> bytes:
+    """The document as it is committed."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
 def main() -> None:
     """Write the document down."""
-    document = msgspec.json.encode(asyncio.run(describe_now()))
-    COMMITTED.write_bytes(msgspec.json.format(document, indent=1) + b"\n")
+    COMMITTED.write_bytes(written(asyncio.run(describe_now())))
 
 
 if __name__ == "__main__":

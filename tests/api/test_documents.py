@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from pabal.api.codes import KINDS
-from tests.api.described import COMMITTED, describe_now
+from tests.api.described import COMMITTED, describe_now, written
 from tests.api.lab import Lab, Reply
 from tests.api.test_notifications import check_problem
 
@@ -49,9 +49,12 @@ async def test_the_openapi_document_is_3_1_and_every_reference_in_it_leads_somew
 
 
 async def test_the_openapi_document_is_the_committed_one() -> None:
-    committed = msgspec.json.decode(COMMITTED.read_bytes())
+    committed = COMMITTED.read_bytes()
 
-    assert await describe_now() == committed, "if the change is intended: python -m tests.api.described"
+    document = await describe_now()
+
+    assert document == msgspec.json.decode(committed), "if the change is intended: python -m tests.api.described"
+    assert written(document) == committed, "its order has changed; if that is intended: python -m tests.api.described"
 
 
 async def test_the_openapi_document_names_this_installations_channels(lab: Lab) -> None:

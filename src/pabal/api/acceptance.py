@@ -1,4 +1,4 @@
-"""The way of one notification into the log: plan, encode, append. What both endpoints share."""
+"""The way of one notification into the log: plan, encode, append. Single notifications and batches share it."""
 
 import asyncio
 import logging
@@ -49,10 +49,11 @@ MAX_RECORD_BYTES: Final = 900 * 1024
 4 characters or in 18."""
 
 APPEND_GRACE_SECONDS: Final = 1.0
-"""How much longer a request waits for the log than the log's own deadline, which so comes first."""
+"""How much longer a request waits than the log's own deadline, so that the log's deadline comes first."""
 
 AT_ONCE: Final = 8
-"""Recipients that are looked at before others have their turn: the longest names in other scripts take 2 ms each."""
+"""Recipients that are read before other requests have their turn: the longest names in other scripts take 2 ms
+each."""
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class Acceptance:
         return Prepared(records=records, accepted=accepted, size=size)
 
     async def _recipients(self, to: Sequence[Recipient]) -> Sequence[Address | Flaw]:
-        """What they come to; the requests beside this one need not wait for all of it."""
+        """The recipients' addresses, or what is wrong with them. Other requests have their turn in between."""
         read: list[Address | Flaw] = []
         for each in read_recipients(to, channels=self._rules.channels):
             read.append(each)
@@ -152,7 +153,7 @@ class Acceptance:
         return read
 
     async def _render_apart(self, request: NotificationRequest, error: TooMuchWork) -> Content | TemplateError:
-        """What becomes of a template that is too large for an event loop.
+        """The content of a template that is too large to be rendered in the event loop.
 
         Raises RequestRefused: rendering_unavailable.
         """
@@ -204,7 +205,8 @@ class Acceptance:
 
 
 def _records(delivery: Delivery) -> Sequence[NewRecord]:
-    """What is appended for a delivery; one that waits is told of, so that it can be looked up before it is due."""
+    """What is appended for a delivery. A scheduled delivery has an event too, so that it can be looked up before it is
+    due."""
     if delivery.send_at is None:
         return (delivery_record(delivery),)
     topic, wait = place_wait(due=delivery.send_at, now=delivery.accepted_at, class_=delivery.class_)

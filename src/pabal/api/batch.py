@@ -1,8 +1,8 @@
 """`POST /v1/notifications/batch`: up to 500 notifications, each judged by itself, in one append.
 
-Answers: 202 when every item was accepted, 207 when at least one was not and the others were; either way one result
-per item, in order. When the append is in doubt the whole answer is a 503 problem, which also carries the results:
-the keys in them, given or made, are what to send the batch again with.
+The answer is 202 when every item was accepted, and 207 when at least one item was not. Either way it has one result per
+item, in order. When the append is in doubt, the whole answer is a 503 problem with the results in it: the caller sends
+the batch again with the keys that they name, given or made.
 """
 
 import asyncio
@@ -154,7 +154,7 @@ class _Load:
         self.results.append(BatchResult(status=202, idempotency_key=key, accepted=prepared.accepted))
 
     def refuse(self, error: RecordRefused) -> None:
-        """Drop the items whose records the log refuses; the others may be appended again."""
+        """Drop the items whose records the log refuses; the other items may be appended again."""
         bad = {self._items[index] for index in error.indexes} or set(self._items)
         for item in bad:
             problem = refuse_record(error, root=f"$.notifications[{item}]").problem()
@@ -166,7 +166,7 @@ class _Load:
 
 
 def _in_doubt(refused: RequestRefused, results: Sequence[BatchResult]) -> ApiResponse:
-    """The good items share the append's fate; the bad ones are known to be refused."""
+    """The good items are in doubt like the append; the bad items are known to be refused."""
     doubtful = refused.problem()
     results = tuple(
         result

@@ -1,4 +1,4 @@
-"""Taking back what was not sent yet: through the ledger, so that it holds whatever a worker does at the same time.
+"""Cancels take back deliveries that were not sent yet. The ledger decides, whatever a worker does at the same time.
 
 The order matters. The ledger answers first, durably; then the `cancelled` event makes it visible at once. A worker
 that meets the delivery's record later finds the row and appends the same event (its id is derived).
@@ -25,13 +25,14 @@ from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.store.port import DeliveryView
 
 KEPT_AFTER_EXPIRY: Final = timedelta(days=1)
-"""As the worker keeps its rows: a record that is still on its way is never later than its expiry by more than this."""
+"""A record that is still on its way is never later than its expiry by more than this. The worker keeps its rows as
+long."""
 
 _ENDED: Final = frozenset(
     {"sent", "delivered", "bounced", "complained", "rejected", "expired", "suppressed", "discarded", "unaccounted"}
 )
-"""Where nothing can be taken back any more. Known from the store, because the ledger forgets old rows. Of what is
-unaccounted nobody knows what became of it, and taking it back would only end the alarm."""
+"""Statuses in which a delivery cannot be taken back. The store knows them; the ledger forgets old rows. An
+unaccounted delivery is an alarm, and taking it back would only end the alarm."""
 
 
 _CODES: Final[tuple[Code, ...]] = (*FIND_CODES, "topics_missing", "ledger_unavailable")
@@ -82,7 +83,7 @@ class Cancelling:
         )
 
     async def notification(self, request: ApiRequest[Waiting, None]) -> ApiResponse:
-        """Take back every delivery of a notification, as far as they are recorded."""
+        """Take back every recorded delivery of a notification."""
         notification, wait_seconds = request.id(), request.query().wait
         views = await self._lookups.find_notification(
             notification, tenant=request.caller.tenant, wait_seconds=wait_seconds
@@ -114,8 +115,8 @@ class Cancelling:
         return tuple(CancelledDelivery(id=view.id, answer=answers[view.id]) for view in views)
 
     def _prune_after(self, view: DeliveryView) -> float:
-        """Until when the row must stand: as long as a record of the delivery may come. Of one that only events told of
-        the expiry is not known; none lives longer than this."""
+        """Until when the row must stand: as long as a record of the delivery may come. If only events told of the
+        delivery, its expiry is not known, and the longest life of any delivery counts."""
         expires_at = view.expires_at or self._clock.now() + MAX_SEND_AHEAD + MAX_TIME_TO_LIVE
         return (expires_at + KEPT_AFTER_EXPIRY).timestamp()
 

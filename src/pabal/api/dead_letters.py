@@ -1,7 +1,7 @@
 """`/v1/dead-letters`: what `pabal dlq list|show|stats|edit|discard` does, over HTTP. `redrives.py` has the ways back.
 
-All of it needs the scope `admin`, for the letters of the key's own tenant; with `operator` it is everybody's letters,
-and those that nobody can read.
+All of it needs the scope `admin`, for the letters of the key's own tenant. With `operator` a key reaches the letters
+of every tenant, and letters that cannot be read.
 """
 
 import contextlib
@@ -77,8 +77,9 @@ class Discarded(msgspec.Struct, frozen=True, kw_only=True):
     discarded: int
 
 
-ABOUT: Final = """Needs the scope `admin`, for the dead letters of the key's own tenant; with the scope `operator`, for
-every tenant's and those that cannot be read and so have none. Who and why go to the audit log."""
+ABOUT: Final = """Needs the scope `admin`, for the dead letters of the key's own tenant. With the scope `operator` it
+reaches the dead letters of every tenant, and dead letters that cannot be read and so have no tenant. The audit log
+keeps every change, with the key's tenant and the reason."""
 """What the description says of everything about dead letters and redrives."""
 
 LOOK_CODES: Final[tuple[Code, ...]] = ("store_unavailable", *LOG_CODES)
@@ -110,7 +111,7 @@ class DeadLetterRequests:
                 scope="admin",
                 respond=self.letters,
                 query=LettersQuery,
-                answers={200: Success("It.", LetterPage)},
+                answers={200: Success("A page.", LetterPage)},
                 codes=LOOK_CODES,
                 name="listDeadLetters",
                 summary="List dead letters, newest first",
@@ -122,7 +123,7 @@ class DeadLetterRequests:
                 scope="admin",
                 respond=self.counts,
                 query=CountsQuery,
-                answers={200: Success("It.", LetterCounts)},
+                answers={200: Success("The counts.", LetterCounts)},
                 codes=LOOK_CODES,
                 name="countDeadLetters",
                 summary="Count dead letters by what they share",
@@ -138,7 +139,7 @@ class DeadLetterRequests:
                     limit=MAX_BODY_BYTES,
                     example={"error_classes": ["uncertain"], "reason": "the provider says that it sent them"},
                 ),
-                answers={200: Success("It.", Discarded)},
+                answers={200: Success("How many were closed.", Discarded)},
                 codes=CHANGE_CODES,
                 name="discardDeadLetters",
                 summary="Close every open dead letter that fits, unsent",
@@ -155,7 +156,7 @@ class DeadLetterRequests:
                 scope="admin",
                 respond=self.show,
                 parts=_LETTER_PARTS,
-                answers={200: Success("It.", LetterDetail)},
+                answers={200: Success("The letter as it stands.", LetterDetail)},
                 codes=(*LOOK_CODES, "not_found"),
                 name="getDeadLetter",
                 summary="One dead letter with its history",
@@ -172,7 +173,7 @@ class DeadLetterRequests:
                     limit=MAX_BODY_BYTES,
                     example={"address": "https://example.com/new", "reason": "the customer moved"},
                 ),
-                answers={200: Success("It.", LetterDetail)},
+                answers={200: Success("The letter as it stands.", LetterDetail)},
                 codes=(*CHANGE_CODES, "not_found", "invalid_address"),
                 name="editDeadLetter",
                 summary="Correct what will be sent",
@@ -185,7 +186,7 @@ class DeadLetterRequests:
                 respond=self.discard,
                 parts=_LETTER_PARTS,
                 body=JsonBody(DiscardRequest, limit=MAX_BODY_BYTES, example={"reason": "the customer has gone"}),
-                answers={200: Success("It.", LetterDetail)},
+                answers={200: Success("The letter as it stands.", LetterDetail)},
                 codes=(*CHANGE_CODES, "not_found"),
                 name="discardDeadLetter",
                 summary="Close a dead letter, unsent",

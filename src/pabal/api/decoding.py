@@ -46,13 +46,13 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, root:
 
 
 def at_most_microseconds(text: str) -> str:
-    """A time with the decimals that we keep. Rounded up, .NET's and Go's last instants ("never") would be past the
-    calendar's end, and msgspec takes them for no times at all."""
+    """A time cut to microseconds. msgspec rounds up, and so takes the last instants of .NET and Go ("never") past the
+    calendar's end, where there are no times."""
     return _TOO_FINE.sub(r"\1", text)
 
 
 def _decode_last_instants(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
-    """As `decode`, of a body in which some time may be too near the calendar's end to be rounded: these alone are cut.
+    """As `decode`, for a body with a time so near the calendar's end that it cannot be rounded up. Such a time is cut.
 
     What stands elsewhere stays as it is, so each time is cut where the decoder complains of it.
     """

@@ -1,4 +1,4 @@
-"""What the store tells, and how far it is behind the log: look-ups find what the recorder has folded so far."""
+"""The store as the API reads it: look-ups find what the recorder has folded so far, and say how far it is behind."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ from pabal.store.port import Store
 
 MAX_WAIT_SECONDS: Final = 4.0
 """How long a look-up may wait for the recorder: less than the 5 s that a server which stops gives to requests under way
-(`pabal.serving`), so that nobody who waits is cut off."""
+(`pabal.serving`), so that no waiting look-up is cut off."""
 
 MOST_WAITING: Final = 20
 """Look-ups of one tenant that may wait at a time in one process; one more is answered at once, as without `wait`. Each
@@ -22,7 +22,7 @@ asks the store four times a second, and hundreds would slow down what is accepte
 
 LAG_TIMEOUT_SECONDS: Final = 2.0
 LAG_FOR_SECONDS: Final = 0.25
-"""How long a lag that was found out stands: many who ask for what is not there cost the log one question."""
+"""How long a measured lag stands: many look-ups of what is not there cost the log one question."""
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.25
 
@@ -30,10 +30,10 @@ T = TypeVar("T")
 
 
 class LaggingStore:
-    """The store as the API reads it, and its lag."""
+    """Asks the store, waits for the recorder, and measures its lag."""
 
     def __init__(self, store: Store | None, *, admin: Admin, topics: Collection[str], clock: Clock) -> None:
-        """`store` is None where none is configured. `topics`: those in which something new is first heard of."""
+        """`store` is None where none is configured. `topics` are the topics in which a new delivery first appears."""
         self._store = store
         self._admin = admin
         self._topics = topics
@@ -51,7 +51,7 @@ class LaggingStore:
         return self._store
 
     async def find(self, ask: Callable[[], Awaitable[T]], *, what: str, tenant: str, wait_seconds: float) -> T:
-        """What `ask` finds (anything true), asked again at growing intervals for as long as the caller waits.
+        """What `ask` finds (anything true). It is asked again at growing intervals for as long as the caller waits.
 
         Raises RequestRefused: not_recorded_yet while the store is behind the log, else not_found.
         """

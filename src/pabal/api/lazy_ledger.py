@@ -1,4 +1,4 @@
-"""The workers' ledger, as the API uses it: opened at the first need, so that accepting never waits for a ledger."""
+"""The workers' ledger, as the API uses it: opened at the first need, so that an accept never waits for a ledger."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class LazyLedger:
-    """Any number of requests may ask; whoever made `open_ledger` closes what it opened."""
+    """Any number of requests may ask. The caller closes what its `open_ledger` opened."""
 
     def __init__(self, open_ledger: Callable[[], Awaitable[Ledger]]) -> None:
         self._open = open_ledger

@@ -1,4 +1,4 @@
-"""What happened to a notification: its deliveries, one delivery's timeline, and lists. All from the store."""
+"""What happened to a notification: its deliveries, the timeline of a delivery, and lists. The store answers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -170,7 +170,7 @@ class Lookups:
         return found
 
     def _canonical(self, address: str, *, channel: str | None) -> str:
-        """The spelling under which deliveries are recorded; what no channel can carry is left as it is."""
+        """The spelling under which deliveries are recorded. An address that no channel can carry stays as it is."""
         named = self._channels.get(channel) if channel is not None else None
         for candidate in (named,) if named else self._channels.values():
             try:

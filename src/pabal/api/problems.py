@@ -77,7 +77,7 @@ class RequestRefused(PabalError):
 
 
 def refuse_flaws(flaws: Sequence[Flaw], *, root: str) -> RequestRefused:
-    """All flaws of a request as one refusal: under their own code if they share it, else `invalid_request`.
+    """All flaws of a request as one refusal: under the code that they share, else under `invalid_request`.
 
     `root` replaces the `$` of the paths: where the request stands in the body.
     """
@@ -102,7 +102,7 @@ def refuse_parameter(name: str, message: str) -> RequestRefused:
 
 
 def refuse_record(error: RecordRefused, *, root: str = "$") -> RequestRefused:
-    """The log will never take some of the records. `root` is where what they come from stands in the body."""
+    """The log will never take some of the records. `root` is where their notification stands in the body."""
     message = (
         f"the log refuses what this comes to: {error}. If it has several deliveries, some may have been taken; "
         "send less with the same idempotency key, and nothing is sent twice"

@@ -1,4 +1,7 @@
-"""`POST /v1/receipts/{provider}`: what a provider reports later, into the log. No API key: the provider's signature."""
+"""`POST /v1/receipts/{provider}`: what a provider reports later goes into the log.
+
+The request has no API key: the provider signs it.
+"""
 
 import asyncio
 import logging
@@ -32,14 +35,15 @@ MAX_RAW_BYTES: Final = 16 * 1024
 """How much of a callback is kept with each of its receipts."""
 
 MOST_AHEAD: Final = timedelta(days=1)
-"""How far ahead of ours a provider's clock may be (or its idea of time zones)."""
+"""How far a provider's clock may be ahead of ours. A mistaken time zone alone makes up to 14 hours."""
 
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ARRIVED: Final[frozenset[ReceiptKind]] = frozenset(
     {"delivered", "bounced", "complained", "unsubscribed", "opened", "clicked"}
 )
-"""What can only be said of something that was taken. A provider may reject, or put off, what it never took."""
+"""Receipts of these kinds prove that the far side has the message. A provider may also reject, or put off, a message
+that it never took."""
 
 _EXAMPLE: Final = {
     "receipts": [
@@ -65,7 +69,7 @@ logger = logging.getLogger(__name__)
 
 
 class TakingReceipts:
-    """See the module. A 202 means that all of them stand in the log; the same callback again changes nothing."""
+    """Takes callbacks. A 202 means that all receipts stand in the log; the same callback again changes nothing."""
 
     def __init__(
         self,
@@ -76,8 +80,8 @@ class TakingReceipts:
         store: Store | None,
         clock: Clock,
     ) -> None:
-        """`receivers`: by the name that the configuration gives the provider. `store` knows which channel a delivery
-        is on (None: nobody is asked)."""
+        """`receivers` are keyed by the name that the configuration gives the provider. `store` knows which channel a
+        delivery is on (None: the channel is not checked)."""
         self._receivers = receivers
         self._store = store
         self._clock = clock
@@ -128,7 +132,7 @@ class TakingReceipts:
         return ApiResponse(status=202, body=TakenReceipts(receipts=len(taken)))
 
     async def _carried(self, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
-        """Those that do not speak of a delivery on another channel, as far as the store knows their deliveries."""
+        """The receipts that do not name a delivery on another channel, as far as the store knows the deliveries."""
         if self._store is None or all(receipt.delivery_id is None for receipt in receipts):
             return receipts
         try:
@@ -142,14 +146,14 @@ class TakingReceipts:
         return [receipt for receipt in receipts if receipt.id not in foreign]
 
     async def _acknowledge(self, receipts: Sequence[Receipt]) -> None:
-        """What the far side has under our own key is not called again, whatever became of our call."""
+        """Tell the ledger that the far side has these deliveries, so that they are not sent again."""
         arrived = [receipt for receipt in receipts if receipt.delivery_id is not None and receipt.kind in _ARRIVED]
         if not arrived:
             return
         try:
             ledger = await self._ledger.get()
         except RequestRefused:
-            # Said in our log. The receipts stand in Pabal's, which is what they were sent for.
+            # `LazyLedger` has logged it. The receipts stand in the log, and that is what the provider was promised.
             return
         outcomes = [Accepted(provider_id=receipt.provider_id) for receipt in arrived]
         await asyncio.gather(
@@ -162,7 +166,7 @@ class TakingReceipts:
 
 
 def _dated(receipt: Receipt, *, index: int, now: datetime) -> Receipt:
-    """The receipt with a time that can be: one that a far clock puts a little ahead counts as now.
+    """The receipt with a possible time: a time that is a little ahead counts as now.
 
     Raises RequestRefused: unreadable_receipt.
     """
@@ -178,7 +182,7 @@ def _dated(receipt: Receipt, *, index: int, now: datetime) -> Receipt:
 
 
 def _storable(receipt: Receipt, *, whole: str, channel: str) -> Receipt:
-    """The receipt with what it was read from, as text that any store can keep."""
+    """The receipt with the text that it was read from, so that any store can keep it."""
     raw = whole if receipt.raw is None else _readable(receipt.raw.encode(errors="replace"))
     detail = None if receipt.detail is None else receipt.detail.replace("\0", "\ufffd")
     provider_id = None if receipt.provider_id is None else receipt.provider_id.replace("\0", "\ufffd")
@@ -186,6 +190,6 @@ def _storable(receipt: Receipt, *, whole: str, channel: str) -> Receipt:
 
 
 def _readable(body: bytes) -> str:
-    """Cut, in UTF-8, and without NUL, which PostgreSQL refuses."""
+    """The body as text: cut, in UTF-8, and without NUL, which PostgreSQL refuses."""
     cut = body[:MAX_RAW_BYTES].decode(errors="replace").replace("\0", "\ufffd")
     return cut.encode()[:MAX_RAW_BYTES].decode(errors="ignore")

@@ -35,7 +35,7 @@ from pabal.errors import ConfigError
 
 
 class PlanRequest(LetterFilters, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which dead letters are meant, and what is to be done with those of which it is not plain."""
+    """Which dead letters are meant, how often a letter may be redriven, and whether uncertain letters are."""
 
     max_redrives: Annotated[int, msgspec.Meta(ge=1, le=1000)] = Rules().max_redrives
     include_uncertain: bool = False
@@ -57,8 +57,8 @@ class RequestedPlan(Plan, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class RequestedPace(Pace, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How fast, and when to stop. `canary` letters first (0: none); then `per_second`; no further when more than
-    `max_return_ratio` of the recent ones came back, or nothing was heard for `patience_seconds`."""
+    """How fast, and when to stop. First `canary` letters (0: none), then `per_second`. The redrive stops when more than
+    `max_return_ratio` of its recent letters came back, or after `patience_seconds` without an answer."""
 
 
 class RedriveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,13 +76,13 @@ class RedriveList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BegunRedrive(msgspec.Struct, frozen=True, kw_only=True):
-    """It is carried out until it ends, whatever becomes of this process; `Location` tells how it stands."""
+    """The redrive is carried out until it ends, whatever becomes of this process. `Location` tells how it stands."""
 
     plan: str
 
 
 class CancelledRedrive(msgspec.Struct, frozen=True, kw_only=True):
-    """It stops once what was begun is marked."""
+    """The redrive stops once the letters that it has begun are marked."""
 
     plan: str
     state: str = "stopping"
@@ -117,7 +117,7 @@ class RedriveRequests:
                 scope="admin",
                 respond=self.plan,
                 body=JsonBody(PlanRequest, limit=MAX_BODY_BYTES, example={"error_classes": ["exhausted"]}),
-                answers={200: Success("It.", Plan)},
+                answers={200: Success("The plan.", Plan)},
                 codes=CHANGE_CODES,
                 name="planRedrive",
                 summary="Say what a redrive would do",
@@ -128,7 +128,7 @@ class RedriveRequests:
                 path="/v1/redrives",
                 scope="admin",
                 respond=self.list_redrives,
-                answers={200: Success("It.", RedriveList)},
+                answers={200: Success("The redrives.", RedriveList)},
                 codes=LOOK_CODES,
                 name="listRedrives",
                 summary="List redrives",
@@ -162,7 +162,7 @@ class RedriveRequests:
                 scope="admin",
                 respond=self.show_redrive,
                 parts=_PLAN_PART,
-                answers={200: Success("It.", RedriveView)},
+                answers={200: Success("The redrive as it stands.", RedriveView)},
                 codes=(*LOOK_CODES, "not_found"),
                 name="getRedrive",
                 summary="How a redrive stands",
@@ -174,7 +174,7 @@ class RedriveRequests:
                 scope="admin",
                 respond=self.cancel_redrive,
                 parts=_PLAN_PART,
-                answers={202: Success("It.", CancelledRedrive)},
+                answers={202: Success("The order to stop stands in the log.", CancelledRedrive)},
                 codes=(*LOOK_CODES, "not_found", "letter_refused"),
                 name="cancelRedrive",
                 summary="Stop a redrive",

@@ -1,9 +1,10 @@
 """The schemas of the OpenAPI document: made from the types, and put so that generated clients read them rightly.
 
-msgspec gives each field its default. Generators take that for a promise that the field is there (`openapi-typescript`
-demands it then, also in a request). So no default is told as such: in a request the field is optional and its
-description says the default; in an answer it is required wherever it is always sent. And they take an object of which
-nothing is said for one that is empty, so it is said of a free one that it may hold anything.
+msgspec gives each field its default. Generators of clients take a default for a promise that the field is there
+(`openapi-typescript` then demands the field, also in a request). So the schemas have no defaults. In a request the
+field is optional, and its description says the default. In an answer every field that is always sent is required.
+
+Generators take an object without properties for an empty object. So a free object says that it may hold anything.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,8 +33,7 @@ def reference(model: type[msgspec.Struct]) -> Json:
 
 
 def describe_models(models: Sequence[type[msgspec.Struct]], *, paths: Mapping[str, Json]) -> dict[str, Json]:
-    """The schemas of `models` and of all they hold, by name. `paths`: those of the document, which say what is asked
-    with which of them."""
+    """The schemas of `models`, and of the types that they hold, by name. `paths` say which of them are requests."""
     _, described = msgspec.json.schema_components(models, ref_template=f"{_PREFIX}{{name}}")
     components = {PUBLIC_NAMES.get(name, name): _renamed(schema) for name, schema in described.items()}
     asked = _reached(_bodies(paths), components)
@@ -48,7 +48,7 @@ def describe_models(models: Sequence[type[msgspec.Struct]], *, paths: Mapping[st
 
 
 def _describe_defaults(schema: Json) -> None:
-    """Of a request: the default is part of the description."""
+    """In a request: the default is part of the description."""
     for rule in schema.get("properties", {}).values():
         default = rule.pop("default", None)
         if isinstance(default, str | int | float):
@@ -57,7 +57,7 @@ def _describe_defaults(schema: Json) -> None:
 
 
 def _promise(schema: Json, *, is_sparing: bool) -> None:
-    """Of an answer: what is always sent is required. `is_sparing`: its type leaves defaults out."""
+    """In an answer: a field that is always sent is required. `is_sparing`: the type leaves defaults out."""
     properties = schema.get("properties", {})
     for rule in properties.values():
         rule.pop("default", None)
@@ -83,7 +83,7 @@ def _bodies(paths: Mapping[str, Json]) -> Iterator[Any]:
 
 
 def _reached(start: Any, components: Mapping[str, Json]) -> Collection[str]:
-    """The names that are referred to, by others that are too."""
+    """The components that are referred to from `start`, directly or through other components."""
     reached: set[str] = set()
     waiting = list(_references(list(start)))
     while waiting:

@@ -1,4 +1,4 @@
-"""`/v1/suppressions`: which addresses of a tenant are not written to, and why; add one, lift one."""
+"""`/v1/suppressions`: list the addresses of a tenant that nothing is sent to, add an address, lift an address."""
 
 import base64
 import binascii
@@ -30,13 +30,13 @@ _EXAMPLE: Final = {"channel": "email", "address": "ana@example.com"}
 
 
 class SuppressionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An address that is not to be written to any more."""
+    """An address that nothing is to be sent to any more."""
 
     channel: Annotated[str, msgspec.Meta(description="A channel this installation has.")]
     address: Annotated[str, msgspec.Meta(min_length=1, max_length=2048, description="In any spelling.")]
     reason: Annotated[SuppressionReason, msgspec.Meta(description="Why.")] = "manual"
     detail: Annotated[
-        Annotated[str, msgspec.Meta(max_length=1000)] | None, msgspec.Meta(description="For those who ask later.")
+        Annotated[str, msgspec.Meta(max_length=1000)] | None, msgspec.Meta(description="A note for later readers.")
     ] = None
 
 
@@ -48,7 +48,7 @@ class SuppressionsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class Suppressing:
-    """The three requests. What is written is in the log when they answer, and in the gate about a second later."""
+    """The three requests. A change stands in the log when the request is answered, and holds about a second later."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class Suppressing:
         return ApiResponse(status=200, body=body)
 
     async def suppress(self, request: ApiRequest[None, SuppressionRequest]) -> ApiResponse:
-        """Suppress an address from now on; again is the same."""
+        """Suppress an address from now on. Asked again, it changes nothing."""
         asked = await request.body()
         suppression = Suppression(
             tenant=request.caller.tenant,
