@@ -131,17 +131,7 @@ class Acceptance:
                 if weight > MAX_RECORD_BYTES or size > MAX_EXPANDED_BYTES:
                     raise _too_large(len(plan.deliveries), root=root)
                 records.append(record)
-        accepted = AcceptedNotification(
-            id=plan.notification_id,
-            deliveries=tuple(
-                AcceptedDelivery(
-                    id=delivery.id, channel=delivery.channel, address=delivery.address, class_=delivery.class_
-                )
-                for delivery in plan.deliveries
-            ),
-            links=links_of(plan.notification_id),
-        )
-        return Prepared(records=records, accepted=accepted, size=size)
+        return Prepared(records=records, accepted=_accepted(plan), size=size)
 
     async def _recipients(self, to: Sequence[Recipient]) -> Sequence[Address | Flaw]:
         """The recipients' addresses, or what is wrong with them. Other requests have their turn in between."""
@@ -202,6 +192,17 @@ class Acceptance:
                 "the log did not acknowledge in time, so it is not known whether the request was taken; "
                 "send it again with the same idempotency key, and nothing is sent twice"
             ) from None
+
+
+def _accepted(plan: Plan) -> AcceptedNotification:
+    return AcceptedNotification(
+        id=plan.notification_id,
+        deliveries=tuple(
+            AcceptedDelivery(id=delivery.id, channel=delivery.channel, address=delivery.address, class_=delivery.class_)
+            for delivery in plan.deliveries
+        ),
+        links=links_of(plan.notification_id),
+    )
 
 
 def _records(delivery: Delivery) -> Sequence[NewRecord]:
