@@ -1,14 +1,12 @@
 """The committed OpenAPI document: `python -m tests.api.described` writes it anew after an intended change."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from tests.api.declared import COMMITTED
 from tests.api.lab import Lab
-
-COMMITTED = Path(__file__).parent / "openapi.json"
 
 
 async def describe_now() -> dict[str, Any]:

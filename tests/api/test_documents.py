@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from pabal.api.codes import KINDS
-from tests.api.described import COMMITTED, describe_now, written
+from tests.api.declared import COMMITTED
+from tests.api.described import describe_now, written
 from tests.api.lab import Lab, Reply
 from tests.api.test_notifications import check_problem
 
