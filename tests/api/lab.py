@@ -28,6 +28,7 @@ from pabal.providers.port import TakesReceipts
 from pabal.rendering import Renders
 from pabal.store.port import Store
 from pabal.template import Template, parse_template
+from tests.api.declared import is_declared
 
 KEY, READ_KEY, OTHER_KEY, ADMIN_KEY, ALL_KEY = "send-key", "read-key", "other-tenant-key", "admin-key", "all-key"
 SHIPPED = parse_template("order-shipped", 'title = "Order {{ order }}"\nbody = "On its way."', path="t.toml")
@@ -230,11 +231,15 @@ class Lab:
         ]
         sent = await self.exchange(method, path, headers=headers, messages=messages)
         start, *bodies = sent
-        return Reply(
+        reply = Reply(
             status=start["status"],
             headers={name.decode(): value.decode() for name, value in start["headers"]},
             content=b"".join(message.get("body", b"") for message in bodies),
         )
+        if reply.status >= 400:
+            code, place = reply.json["code"], unquote(path.partition("?")[0])
+            assert is_declared(method, place, status=reply.status, code=code), f"{method} {place} answers {code}"
+        return reply
 
     async def exchange(
         self,

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from pabal.api.problems import KINDS
+from pabal.api.codes import KINDS
+from tests.api.declared import COMMITTED
+from tests.api.described import describe_now, written
 from tests.api.lab import Lab, Reply
 from tests.api.test_notifications import check_problem
 
@@ -45,6 +47,15 @@ async def test_the_openapi_document_is_3_1_and_every_reference_in_it_leads_somew
     references = set(re.findall(r'"#/components/schemas/(\w+)"', reply.content.decode()))
     assert references <= document["components"]["schemas"].keys()
     assert "BatchItem" in references
+
+
+async def test_the_openapi_document_is_the_committed_one() -> None:
+    committed = COMMITTED.read_bytes()
+
+    document = await describe_now()
+
+    assert document == msgspec.json.decode(committed), "if the change is intended: python -m tests.api.described"
+    assert written(document) == committed, "its order has changed; if that is intended: python -m tests.api.described"
 
 
 async def test_the_openapi_document_names_this_installations_channels(lab: Lab) -> None:
@@ -107,6 +118,24 @@ async def test_what_is_said_to_need_no_key_needs_none_and_the_others_do(lab: Lab
                 else await lab.ask(method.upper(), place, key=None)
             )
             assert (reply.status == 401) is bool(each["security"]), (method, path)
+
+
+async def test_every_operation_with_a_key_names_the_scope_that_it_needs(lab: Lab) -> None:
+    document = (await lab.get("/openapi.json")).json
+
+    for path, methods in document["paths"].items():
+        for method, each in methods.items():
+            place = path.replace("{id}", "00000000-0000-0000-0000-000000000000")
+            if each["security"]:
+                refusals = [
+                    (await lab.call(method.upper(), place, headers=[(b"authorization", key)], chunks=[b""])).json
+                    for key in (b"Bearer send-key", b"Bearer read-key")
+                ]
+                lacking = {
+                    word for each in refusals for word in re.findall(r"the scope '(\w+)'", each.get("detail", ""))
+                }
+                assert len(lacking) == 1, (method, path)
+                assert f"the scope `{lacking.pop()}`" in each["description"], (method, path)
 
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8"

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from pabal.api.problems import Refused
-from pabal.api.projection import MAX_WAIT_SECONDS, MOST_WAITING, Projection, pauses
+from pabal.api.lagging_store import MAX_WAIT_SECONDS, MOST_WAITING, LaggingStore, pauses
+from pabal.api.problems import RequestRefused
 from pabal.clock import ManualClock
 from pabal.errors import StoreUnavailable
 from pabal.notification import Receipt, receipt_id
@@ -277,7 +277,7 @@ class Idle:
 
 async def test_of_one_tenants_look_ups_only_so_many_wait_and_the_next_is_answered_at_once() -> None:
     recorded = asyncio.Event()
-    projection = Projection(None, admin=Idle(), topics=[], clock=ManualClock())  # type: ignore[arg-type]
+    projection = LaggingStore(None, admin=Idle(), topics=[], clock=ManualClock())  # type: ignore[arg-type]
     asked = 0
 
     def look_up(tenant: str) -> asyncio.Task[str]:
@@ -296,7 +296,7 @@ async def test_of_one_tenants_look_ups_only_so_many_wait_and_the_next_is_answere
 
     waiting = [look_up("shop") for _ in range(MOST_WAITING)]
     await eventually(lambda: asked == MOST_WAITING)
-    with pytest.raises(Refused, match="not_found"):
+    with pytest.raises(RequestRefused, match="not_found"):
         await look_up("shop")
     other = look_up("bank")
     recorded.set()

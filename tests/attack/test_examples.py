@@ -6,12 +6,11 @@ import msgspec
 from attack.bodies import operations_of
 from attack.examples import damaged, example_of
 
-from pabal.api.openapi import describe_api
-from pabal.channels import CHANNELS
+from tests.api.lab import Lab
 
 
-def test_every_operation_of_the_document_is_attacked_with_a_body_where_it_takes_one() -> None:
-    document = describe_api(channels=CHANNELS)
+async def test_every_operation_of_the_document_is_attacked_with_a_body_where_it_takes_one() -> None:
+    document = (await Lab().get("/openapi.json")).json
 
     operations = list(operations_of(document))
 

@@ -1,4 +1,4 @@
-"""The way of one notification into the log: plan, encode, append. What both endpoints share."""
+"""The way of one notification into the log: plan, encode, append. Single notifications and batches share it."""
 
 import asyncio
 import logging
@@ -9,8 +9,15 @@ from typing import Final
 
 import msgspec
 
-from pabal.api.messages import Accepted, AcceptedDelivery, links_of
-from pabal.api.problems import Refused, log_unavailable, refuse_field, refuse_flaws, refuse_for_now, topics_missing
+from pabal.api.messages import AcceptedDelivery, AcceptedNotification, links_of
+from pabal.api.problems import (
+    RequestRefused,
+    log_unavailable,
+    refuse_field,
+    refuse_flaws,
+    refuse_for_now,
+    topics_missing,
+)
 from pabal.api.quotas import Quotas
 from pabal.broker.port import NewRecord, Producer
 from pabal.clock import Clock
@@ -42,10 +49,11 @@ MAX_RECORD_BYTES: Final = 900 * 1024
 4 characters or in 18."""
 
 APPEND_GRACE_SECONDS: Final = 1.0
-"""How much longer a request waits for the log than the log's own deadline, which so comes first."""
+"""How much longer a request waits than the log's own deadline, so that the log's deadline comes first."""
 
 AT_ONCE: Final = 8
-"""Recipients that are looked at before others have their turn: the longest names in other scripts take 2 ms each."""
+"""Recipients that are read before other requests have their turn: the longest names in other scripts take 2 ms
+each."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +62,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A notification that was found good: what to append, and what to answer once that is done."""
 
     records: Sequence[NewRecord]
-    accepted: Accepted
+    accepted: AcceptedNotification
     size: int
     """Bytes of all records' values."""
 
@@ -94,7 +102,7 @@ class Acceptance:
     ) -> Prepared:
         """Plan and encode. `root` is where the request stands in the body.
 
-        Raises Refused: every flaw; or rendering_unavailable.
+        Raises RequestRefused: every flaw; or rendering_unavailable.
         """
         many = AT_ONCE < len(request.to) <= MAX_DELIVERIES
         recipients = await self._recipients(request.to) if many else None
@@ -123,20 +131,10 @@ class Acceptance:
                 if weight > MAX_RECORD_BYTES or size > MAX_EXPANDED_BYTES:
                     raise _too_large(len(plan.deliveries), root=root)
                 records.append(record)
-        accepted = Accepted(
-            id=plan.notification_id,
-            deliveries=tuple(
-                AcceptedDelivery(
-                    id=delivery.id, channel=delivery.channel, address=delivery.address, class_=delivery.class_
-                )
-                for delivery in plan.deliveries
-            ),
-            links=links_of(plan.notification_id),
-        )
-        return Prepared(records=records, accepted=accepted, size=size)
+        return Prepared(records=records, accepted=_accepted(plan), size=size)
 
     async def _recipients(self, to: Sequence[Recipient]) -> Sequence[Address | Flaw]:
-        """What they come to; the requests beside this one need not wait for all of it."""
+        """The recipients' addresses, or what is wrong with them. Other requests have their turn in between."""
         read: list[Address | Flaw] = []
         for each in read_recipients(to, channels=self._rules.channels):
             read.append(each)
@@ -145,7 +143,10 @@ class Acceptance:
         return read
 
     async def _render_apart(self, request: NotificationRequest, error: TooMuchWork) -> Content | TemplateError:
-        """What becomes of a template that is too large for an event loop. Raises Refused: rendering_unavailable."""
+        """The content of a template that is too large to be rendered in the event loop.
+
+        Raises RequestRefused: rendering_unavailable.
+        """
         if self._apart is None:
             return error
         assert request.template is not None
@@ -160,11 +161,11 @@ class Acceptance:
             ) from None
 
     def admit(self, tenant: str, *, deliveries: int) -> None:
-        """Count against the tenant's quota. Raises Refused: quota_exceeded, with the time to come back."""
+        """Count against the tenant's quota. Raises RequestRefused: quota_exceeded, with the time to come back."""
         wait_seconds = self._quotas.take(tenant, deliveries, now_seconds=self._clock.boot_seconds())
         if wait_seconds > 0:
             seconds = math.ceil(wait_seconds)
-            raise Refused(
+            raise RequestRefused(
                 "quota_exceeded",
                 f"the tenant's quota leaves no room for this (deliveries: {deliveries}); it does in {seconds} s",
                 headers=[(b"retry-after", b"%d" % seconds)],
@@ -174,7 +175,7 @@ class Acceptance:
         """Return once every record is acknowledged.
 
         Raises:
-            Refused: log_unavailable, topics_missing.
+            RequestRefused: log_unavailable, topics_missing.
             RecordRefused: the log will never take some of the records; of the others nothing is known.
         """
         try:
@@ -193,18 +194,20 @@ class Acceptance:
             ) from None
 
 
-def refused_by_log(error: RecordRefused, *, root: str = "$") -> Refused:
-    """What a caller is told of records that the log will never take."""
-    logger.warning("not accepted: %s", error)
-    message = (
-        f"the log refuses what this comes to: {error}. If it has several deliveries, some may have been taken; "
-        "send less with the same idempotency key, and nothing is sent twice"
+def _accepted(plan: Plan) -> AcceptedNotification:
+    return AcceptedNotification(
+        id=plan.notification_id,
+        deliveries=tuple(
+            AcceptedDelivery(id=delivery.id, channel=delivery.channel, address=delivery.address, class_=delivery.class_)
+            for delivery in plan.deliveries
+        ),
+        links=links_of(plan.notification_id),
     )
-    return refuse_field("record_refused", path=root, message=message)
 
 
 def _records(delivery: Delivery) -> Sequence[NewRecord]:
-    """What is appended for a delivery; one that waits is told of, so that it can be looked up before it is due."""
+    """What is appended for a delivery. A scheduled delivery has an event too, so that it can be looked up before it is
+    due."""
     if delivery.send_at is None:
         return (delivery_record(delivery),)
     topic, wait = place_wait(due=delivery.send_at, now=delivery.accepted_at, class_=delivery.class_)
@@ -230,7 +233,7 @@ def _scheduled(delivery: Delivery) -> DeliveryEvent:
     )
 
 
-def _too_large(deliveries: int, *, root: str) -> Refused:
+def _too_large(deliveries: int, *, root: str) -> RequestRefused:
     message = (
         f"{deliveries} deliveries that each carry this content are more than the log takes in one request "
         f"({MAX_EXPANDED_BYTES} bytes in all, {MAX_RECORD_BYTES} each); put the text into a template, of which "

@@ -1,26 +1,27 @@
 """`POST /v1/notifications/batch`: up to 500 notifications, each judged by itself, in one append.
 
-Answers: 202 when every item was accepted, 207 when at least one was not and the others were; either way one result
-per item, in order. When the append is in doubt the whole answer is a 503 problem, which also carries the results:
-the keys in them, given or made, are what to send the batch again with.
+The answer is 202 when every item was accepted, and 207 when at least one item was not. Either way it has one result per
+item, in order. When the append is in doubt, the whole answer is a 503 problem with the results in it: the caller sends
+the batch again with the keys that they name, given or made.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
-from pabal.api.acceptance import MAX_BODY_BYTES, Acceptance, Prepared, refused_by_log
-from pabal.api.asgi import Answer, check_json, read_body, read_head
+from pabal.api.acceptance import MAX_BODY_BYTES, Acceptance, Prepared
+from pabal.api.asgi import ApiResponse
+from pabal.api.bodies import JsonBody
+from pabal.api.codes import LOG_CODES
 from pabal.api.decoding import check_idempotency_key, decode
-from pabal.api.keys import Keyring
-from pabal.api.messages import BatchAnswer, BatchItem, BatchProblem, BatchResult, RawBatch
-from pabal.api.problems import Refused, defect, refuse_field
-from pabal.api.traced import caller_trace
+from pabal.api.messages import BatchAnswer, BatchItem, BatchProblem, BatchRequest, BatchResult, RawBatch
+from pabal.api.notifications import EXAMPLE
+from pabal.api.operation import Operation, Success
+from pabal.api.problems import RequestRefused, refuse_field, refuse_record
+from pabal.api.request import ApiRequest
 from pabal.broker.port import NewRecord
 from pabal.errors import RecordRefused
 from pabal.tracing.context import Trace
@@ -33,37 +34,50 @@ MAX_BATCH_EXPANDED_BYTES: Final = 16 * 1024 * 1024
 logger = logging.getLogger(__name__)
 
 
-class BatchEndpoint:
-    """A plain ASGI application."""
+_ABOUT: Final = """Accept up to 500 notifications in one append. Each is judged by itself and has its own
+result, in the order of the items: 202 when all were accepted, 207 when at least one was not. A 503 puts the whole
+append in doubt: send the batch again with the keys of its `results`. Needs the scope `send`."""
 
-    def __init__(self, *, keyring: Keyring, acceptance: Acceptance, new_key: Callable[[], str]) -> None:
+
+class Batches:
+    """Accepts batches."""
+
+    def __init__(self, *, acceptance: Acceptance, new_key: Callable[[], str]) -> None:
         """`new_key` makes idempotency keys for items that carry none."""
-        self._keyring = keyring
         self._acceptance = acceptance
         self._new_key = new_key
-        self._batch_decoder = msgspec.json.Decoder(RawBatch)
         self._item_decoder = msgspec.json.Decoder(BatchItem)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        try:
-            head = read_head(scope)
-            caller = self._keyring.caller(head.get(b"authorization"), scope="send")
-            if b"idempotency-key" in head:
-                raise Refused("idempotency_key_on_batch", "give each item its own `idempotency_key` instead")
-            check_json(head)
-            batch = decode(self._batch_decoder, await read_body(receive, head, limit=MAX_BATCH_BYTES))
-            answer = await self._accept(batch.notifications, tenant=caller.tenant, trace=caller_trace(scope, head))
-        except Refused as refused:
-            answer = Answer(status=refused.status, body=refused.problem(), headers=refused.headers)
-        except ClientDisconnect:
-            return
-        except Exception:  # The boundary, as in `notifications.py`.
-            logger.exception("a batch met a defect")
-            answer = Answer(status=500, body=defect().problem())
-        await answer.send(send)
+    def operations(self) -> Sequence[Operation[Any, Any]]:
+        """What the API takes."""
+        example = {"notifications": [{**EXAMPLE, "idempotency_key": "order-17"}]}
+        accept = Operation(
+            method="POST",
+            path="/v1/notifications/batch",
+            scope="send",
+            respond=self.accept,
+            body=JsonBody(RawBatch, model=BatchRequest, limit=MAX_BATCH_BYTES, example=example),
+            answers={
+                202: Success("Every notification was accepted.", BatchAnswer),
+                207: Success("At least one was not; each result has its own status.", BatchAnswer),
+            },
+            codes=("idempotency_key_on_batch", "quota_exceeded", *LOG_CODES),
+            problems=dict.fromkeys(LOG_CODES, BatchProblem),
+            name="acceptBatch",
+            summary="Accept up to 500 notifications",
+            about=_ABOUT,
+            is_traced=True,
+        )
+        return (accept,)
 
-    async def _accept(self, items: Sequence[msgspec.Raw], *, tenant: str, trace: Trace) -> Answer:
+    async def accept(self, request: ApiRequest[None, RawBatch]) -> ApiResponse:
+        """Accept a batch."""
+        if b"idempotency-key" in request.head:
+            raise RequestRefused("idempotency_key_on_batch", "give each item its own `idempotency_key` instead")
+        items = (await request.body()).notifications
+        return await self._accept(items, tenant=request.caller.tenant, trace=request.trace())
+
+    async def _accept(self, items: Sequence[msgspec.Raw], *, tenant: str, trace: Trace) -> ApiResponse:
         load = _Load()
         for index, item in enumerate(items):
             root = f"$.notifications[{index}]"
@@ -77,13 +91,14 @@ class BatchEndpoint:
                 try:
                     await self._acceptance.append(load.records)
                 except RecordRefused as error:
+                    logger.warning("not accepted: %s", error)
                     load.refuse(error)
                 else:
                     break
-        except Refused as refused:
+        except RequestRefused as refused:
             return _in_doubt(refused, load.results)
         status = 202 if all(result.status == 202 for result in load.results) else 207
-        return Answer(status=status, body=BatchAnswer(results=tuple(load.results)))
+        return ApiResponse(status=status, body=BatchAnswer(results=tuple(load.results)))
 
     async def _judge(self, item: msgspec.Raw, *, root: str, tenant: str, trace: Trace, load: "_Load") -> None:
         key: str | None = None
@@ -101,7 +116,7 @@ class BatchEndpoint:
                 request, tenant=tenant, idempotency_key=key, trace=trace, root=root
             )
             load.take(prepared, key=key, root=root)
-        except Refused as refused:
+        except RequestRefused as refused:
             problem = refused.problem()
             load.results.append(BatchResult(status=problem.status, idempotency_key=key, problem=problem))
 
@@ -118,7 +133,7 @@ class _Load:
         self._keys: set[str] = set()
 
     def take(self, prepared: Prepared, *, key: str, root: str) -> None:
-        """Add an item. Raises Refused: duplicate_idempotency_key, batch_too_large."""
+        """Add an item. Raises RequestRefused: duplicate_idempotency_key, batch_too_large."""
         if key in self._keys:
             message = "occurs twice in this batch; two items with one key would be one notification"
             raise refuse_field("duplicate_idempotency_key", path=f"{root}.idempotency_key", message=message)
@@ -139,10 +154,10 @@ class _Load:
         self.results.append(BatchResult(status=202, idempotency_key=key, accepted=prepared.accepted))
 
     def refuse(self, error: RecordRefused) -> None:
-        """Drop the items whose records the log refuses; the others may be appended again."""
+        """Drop the items whose records the log refuses; the other items may be appended again."""
         bad = {self._items[index] for index in error.indexes} or set(self._items)
         for item in bad:
-            problem = refused_by_log(error, root=f"$.notifications[{item}]").problem()
+            problem = refuse_record(error, root=f"$.notifications[{item}]").problem()
             key = self.results[item].idempotency_key
             self.results[item] = BatchResult(status=problem.status, idempotency_key=key, problem=problem)
         kept = [(record, item) for record, item in zip(self.records, self._items, strict=True) if item not in bad]
@@ -150,8 +165,8 @@ class _Load:
         self._items = [item for _, item in kept]
 
 
-def _in_doubt(refused: Refused, results: Sequence[BatchResult]) -> Answer:
-    """The good items share the append's fate; the bad ones are known to be refused."""
+def _in_doubt(refused: RequestRefused, results: Sequence[BatchResult]) -> ApiResponse:
+    """The good items are in doubt like the append; the bad items are known to be refused."""
     doubtful = refused.problem()
     results = tuple(
         result
@@ -160,4 +175,4 @@ def _in_doubt(refused: Refused, results: Sequence[BatchResult]) -> Answer:
         for result in results
     )
     body = BatchProblem(**msgspec.structs.asdict(doubtful), results=results)
-    return Answer(status=doubtful.status, body=body, headers=refused.headers)
+    return ApiResponse(status=doubtful.status, body=body, headers=refused.headers)

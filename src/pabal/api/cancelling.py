@@ -1,4 +1,4 @@
-"""Taking back what was not sent yet: through the ledger, so that it holds whatever a worker does at the same time.
+"""Cancels take back deliveries that were not sent yet. The ledger decides, whatever a worker does at the same time.
 
 The order matters. The ledger answers first, durably; then the `cancelled` event makes it visible at once. A worker
 that meets the delivery's record later finds the row and appends the same event (its id is derived).
@@ -7,16 +7,16 @@ that meets the delivery's record later finds the row and appends the same event 
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from pabal.api.acceptance import Acceptance
-from pabal.api.asgi import Answer
-from pabal.api.endpoint import Call
-from pabal.api.keys import Keyring
-from pabal.api.ledger import LedgerAtNeed
-from pabal.api.lookups import Lookups, Waiting
+from pabal.api.asgi import ApiResponse
+from pabal.api.codes import Code
+from pabal.api.lazy_ledger import LazyLedger
+from pabal.api.lookups import FIND_ABOUT, FIND_CODES, Lookups, Waiting
 from pabal.api.messages import CancelledDelivery, CancelledNotification
-from pabal.api.projection import Projection
+from pabal.api.operation import UUID_TEXT, Operation, Part, Success
+from pabal.api.request import ApiRequest
 from pabal.clock import Clock
 from pabal.codec import event_record
 from pabal.ledger.protocol import CancelAnswer
@@ -25,55 +25,78 @@ from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.store.port import DeliveryView
 
 KEPT_AFTER_EXPIRY: Final = timedelta(days=1)
-"""As the worker keeps its rows: a record that is still on its way is never later than its expiry by more than this."""
+"""A record that is still on its way is never later than its expiry by more than this. The worker keeps its rows as
+long."""
 
 _ENDED: Final = frozenset(
     {"sent", "delivered", "bounced", "complained", "rejected", "expired", "suppressed", "discarded", "unaccounted"}
 )
-"""Where nothing can be taken back any more. Known from the store, because the ledger forgets old rows. Of what is
-unaccounted nobody knows what became of it, and taking it back would only end the alarm."""
+"""Statuses in which a delivery cannot be taken back. The store knows them; the ledger forgets old rows. An
+unaccounted delivery is an alarm, and taking it back would only end the alarm."""
+
+
+_CODES: Final[tuple[Code, ...]] = (*FIND_CODES, "topics_missing", "ledger_unavailable")
+
+_ABOUT: Final = f"""Asking twice is safe. `cancelled`: it is not sent, or not again. `in_flight`: a call is under
+way; it ends as it ends, and none follows. `too_late`: it was sent, or has ended otherwise. {FIND_ABOUT}
+Needs the scope `send`."""
 
 
 class Cancelling:
     """`POST /v1/notifications/{id}/cancel` and `/v1/deliveries/{id}/cancel`."""
 
-    def __init__(
-        self,
-        *,
-        keyring: Keyring,
-        projection: Projection,
-        lookups: Lookups,
-        acceptance: Acceptance,
-        ledger: LedgerAtNeed,
-        clock: Clock,
-    ) -> None:
-        self._keyring = keyring
-        self._projection = projection
+    def __init__(self, *, lookups: Lookups, acceptance: Acceptance, ledger: LazyLedger, clock: Clock) -> None:
         self._lookups = lookups
         self._acceptance = acceptance
         self._ledger = ledger
         self._clock = clock
 
-    async def notification(self, call: Call) -> Answer:
-        """Take back every delivery of a notification, as far as they are recorded."""
-        tenant = self._keyring.caller(call.head.get(b"authorization"), scope="send").tenant
-        notification, wait_seconds = call.id(), call.query(Waiting).wait
-        store = self._projection.store
-        views = await self._projection.find(
-            lambda: store.notification(notification, tenant=tenant),
-            what="notification",
-            tenant=tenant,
-            wait_seconds=wait_seconds,
+    def operations(self) -> Sequence[Operation[Any, Any]]:
+        """What the API takes."""
+        return (
+            Operation(
+                method="POST",
+                path="/v1/notifications/{id:uuid}/cancel",
+                scope="send",
+                respond=self.notification,
+                parts={"id": Part(description="The notification's id.", schema=UUID_TEXT)},
+                query=Waiting,
+                answers={200: Success("What it came to.", CancelledNotification)},
+                codes=_CODES,
+                name="cancelNotification",
+                summary="Take a notification back",
+                about=f"Take a notification back as far as it was not sent yet. {_ABOUT}",
+            ),
+            Operation(
+                method="POST",
+                path="/v1/deliveries/{id:uuid}/cancel",
+                scope="send",
+                respond=self.delivery,
+                parts={"id": Part(description="The delivery's id.", schema=UUID_TEXT)},
+                query=Waiting,
+                answers={200: Success("What it came to.", CancelledDelivery)},
+                codes=_CODES,
+                name="cancelDelivery",
+                summary="Take a delivery back",
+                about=f"Take a delivery back as far as it was not sent yet. {_ABOUT}",
+            ),
         )
-        return Answer(status=200, body=CancelledNotification(id=notification, deliveries=await self._cancel(views)))
 
-    async def delivery(self, call: Call) -> Answer:
+    async def notification(self, request: ApiRequest[Waiting, None]) -> ApiResponse:
+        """Take back every recorded delivery of a notification."""
+        notification, wait_seconds = request.id(), request.query().wait
+        views = await self._lookups.find_notification(
+            notification, tenant=request.caller.tenant, wait_seconds=wait_seconds
+        )
+        body = CancelledNotification(id=notification, deliveries=await self._cancel(views))
+        return ApiResponse(status=200, body=body)
+
+    async def delivery(self, request: ApiRequest[Waiting, None]) -> ApiResponse:
         """Take back one delivery."""
-        tenant = self._keyring.caller(call.head.get(b"authorization"), scope="send").tenant
-        delivery, wait_seconds = call.id(), call.query(Waiting).wait
-        view = await self._lookups.find_delivery(delivery, tenant=tenant, wait_seconds=wait_seconds)
+        delivery, wait_seconds = request.id(), request.query().wait
+        view = await self._lookups.find_delivery(delivery, tenant=request.caller.tenant, wait_seconds=wait_seconds)
         [answer] = await self._cancel([view])
-        return Answer(status=200, body=answer)
+        return ApiResponse(status=200, body=answer)
 
     async def _cancel(self, views: Sequence[DeliveryView]) -> tuple[CancelledDelivery, ...]:
         open_ones = [view for view in views if view.status not in _ENDED and view.status != "cancelled"]
@@ -92,8 +115,8 @@ class Cancelling:
         return tuple(CancelledDelivery(id=view.id, answer=answers[view.id]) for view in views)
 
     def _prune_after(self, view: DeliveryView) -> float:
-        """Until when the row must stand: as long as a record of the delivery may come. Of one that only events told of
-        the expiry is not known; none lives longer than this."""
+        """Until when the row must stand: as long as a record of the delivery may come. If only events told of the
+        delivery, its expiry is not known, and the longest life of any delivery counts."""
         expires_at = view.expires_at or self._clock.now() + MAX_SEND_AHEAD + MAX_TIME_TO_LIVE
         return (expires_at + KEPT_AFTER_EXPIRY).timestamp()
 

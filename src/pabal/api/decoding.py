@@ -5,7 +5,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from pabal.api.problems import Code, Refused, refuse_field
+from pabal.api.codes import Code
+from pabal.api.problems import RequestRefused, refuse_field
 from pabal.choices import with_choices
 
 _KEY: Final = re.compile(rb"[!-~]{1,255}")
@@ -24,8 +25,8 @@ T = TypeVar("T")
 def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, root: str = "$") -> T:
     """The typed value of a JSON text. `root` is where it stands in the request's body.
 
-    Raises Refused: invalid_json, nested_too_deeply, invalid_field, missing_field, unknown_field. The decoder stops
-    at the first thing that does not fit, so there is one path.
+    Raises RequestRefused: invalid_json, nested_too_deeply, invalid_field, missing_field, unknown_field. The decoder
+    stops at the first thing that does not fit, so there is one path.
     """
     try:
         try:
@@ -37,21 +38,21 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw, *, root:
     except msgspec.ValidationError as error:
         raise _misfit(with_choices(str(error), type_=decoder.type), root=root) from None
     except msgspec.DecodeError as error:
-        raise Refused("invalid_json", str(error)) from None
+        raise RequestRefused("invalid_json", str(error)) from None
     except UnicodeDecodeError as error:
-        raise Refused("invalid_json", f"JSON is UTF-8, and this is not: {error.reason}") from None
+        raise RequestRefused("invalid_json", f"JSON is UTF-8, and this is not: {error.reason}") from None
     except RecursionError:
-        raise Refused("nested_too_deeply", "the body is nested more deeply than can be read") from None
+        raise RequestRefused("nested_too_deeply", "the body is nested more deeply than can be read") from None
 
 
 def at_most_microseconds(text: str) -> str:
-    """A time with the decimals that we keep. Rounded up, .NET's and Go's last instants ("never") would be past the
-    calendar's end, and msgspec takes them for no times at all."""
+    """A time cut to microseconds. msgspec rounds up, and so takes the last instants of .NET and Go ("never") past the
+    calendar's end, where there are no times."""
     return _TOO_FINE.sub(r"\1", text)
 
 
 def _decode_last_instants(decoder: msgspec.json.Decoder[T], body: bytes | msgspec.Raw) -> T:
-    """As `decode`, of a body in which some time may be too near the calendar's end to be rounded: these alone are cut.
+    """As `decode`, for a body with a time so near the calendar's end that it cannot be rounded up. Such a time is cut.
 
     What stands elsewhere stays as it is, so each time is cut where the decoder complains of it.
     """
@@ -80,16 +81,16 @@ def _cut(value: Any, complaint: str) -> bool:
 
 
 def read_idempotency_key(value: bytes, *, times: int) -> str:
-    """The key in a header that occurs `times` times. Raises Refused: invalid_idempotency_key."""
+    """The key in a header that occurs `times` times. Raises RequestRefused: invalid_idempotency_key."""
     if times != 1:
-        raise Refused("invalid_idempotency_key", f"the header occurs {times} times; which of the keys is meant?")
+        raise RequestRefused("invalid_idempotency_key", f"the header occurs {times} times; which of the keys is meant?")
     if not _KEY.fullmatch(value):
-        raise Refused("invalid_idempotency_key", _KEY_RULE)
+        raise RequestRefused("invalid_idempotency_key", _KEY_RULE)
     return value.decode("ascii")
 
 
 def check_idempotency_key(value: str, *, path: str) -> str:
-    """The key of a batch's item, under the header's rule. Raises Refused: invalid_idempotency_key."""
+    """The key of a batch's item, under the header's rule. Raises RequestRefused: invalid_idempotency_key."""
     if not _KEY.fullmatch(value.encode()):
         raise refuse_field("invalid_idempotency_key", path=path, message=_KEY_RULE)
     return value
@@ -98,7 +99,7 @@ def check_idempotency_key(value: str, *, path: str) -> str:
 _KEY_RULE: Final = "an idempotency key has 1 to 255 visible ASCII characters and no spaces; a UUID is a good one"
 
 
-def _misfit(complaint: str, *, root: str) -> Refused:
+def _misfit(complaint: str, *, root: str) -> RequestRefused:
     # msgspec says "what is wrong - at `$.a.b`" and leaves the place out at the root. What is wrong may quote the
     # caller, so the place is what follows the *last* separator.
     message, separator, place = complaint.rpartition(" - at `$")

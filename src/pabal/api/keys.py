@@ -1,8 +1,8 @@
 """Who is calling: API keys, known by their hashes alone.
 
-A key is 256 random bits (`pabal key new`). Nobody can guess such a key from its hash, so a plain SHA-256 is right
-where a password would need a slow, salted hash; and looking a digest up in a table tells an attacker who measures
-time nothing about the key, since he does not choose the digest.
+A key is 256 random bits (`pabal key new`). Such a key cannot be guessed from its hash, so a plain SHA-256 is right
+where a password would need a slow, salted hash. The time that a look-up in a table takes tells an attacker nothing
+about the key: the attacker does not choose the digest.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from pabal.api.problems import Refused
+from pabal.api.problems import RequestRefused
 from pabal.config import ApiKey, Scope
 from pabal.errors import ConfigError
 
@@ -19,14 +19,14 @@ _CHALLENGE: Final = b'Bearer realm="pabal"'
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """On whose behalf a request is made, and what it may do."""
+    """The tenant that a request is made for, and what it may do."""
 
     tenant: str
     scopes: frozenset[Scope]
 
     @property
     def is_operator(self) -> bool:
-        """Whether it may touch every tenant's dead letters, and those that nobody can read."""
+        """Whether it may touch every tenant's dead letters, and dead letters that cannot be read."""
         return "operator" in self.scopes
 
 
@@ -34,10 +34,10 @@ class Keyring:
     """Every key that opens this API."""
 
     def __init__(self, keys: Iterable[ApiKey]) -> None:
-        """Raises ConfigError when two entries carry one hash: whose key would it be?"""
+        """Raises ConfigError when two entries carry one hash: the key's tenant would be unclear."""
         self._callers: dict[bytes, Caller] = {}
         for key in keys:
-            # Whoever runs the installation may do at least what a tenant's administrator may.
+            # The operator of the installation may do at least what a tenant's administrator may.
             implied: tuple[Scope, ...] = ("admin",) if "operator" in key.scopes else ()
             caller = Caller(tenant=key.tenant, scopes=frozenset((*key.scopes, *implied)))
             if self._callers.setdefault(bytes.fromhex(key.hash), caller) is not caller:
@@ -47,24 +47,24 @@ class Keyring:
         """Whose key an Authorization header carries (RFC 6750 §2.1).
 
         Raises:
-            Refused: missing_key, invalid_key (401) or insufficient_scope (403), with a challenge (RFC 6750 §3).
+            RequestRefused: missing_key, invalid_key (401) or insufficient_scope (403), with a challenge (RFC 6750 §3).
         """
         if authorization is None or authorization[:7].lower() != b"bearer ":
-            raise Refused(
+            raise RequestRefused(
                 "missing_key",
                 "send the header `Authorization: Bearer KEY`",
                 headers=[(b"www-authenticate", _CHALLENGE)],
             )
         caller = self._callers.get(hashlib.sha256(authorization[7:].strip()).digest())
         if caller is None:
-            raise Refused(
+            raise RequestRefused(
                 "invalid_key",
                 "no such API key; make one with: pabal key new",
                 headers=[(b"www-authenticate", _CHALLENGE + b', error="invalid_token"')],
             )
         if scope not in caller.scopes:
             challenge = _CHALLENGE + f', error="insufficient_scope", scope="{scope}"'.encode()
-            raise Refused(
+            raise RequestRefused(
                 "insufficient_scope",
                 f"this needs a key with the scope {scope!r}",
                 headers=[(b"www-authenticate", challenge)],

@@ -5,9 +5,8 @@ from uuid import UUID
 
 import msgspec
 
-from pabal.api.endpoint import refuse_parameter
 from pabal.api.keys import Caller
-from pabal.api.problems import Refused, refuse_field
+from pabal.api.problems import RequestRefused, refuse_field, refuse_parameter
 from pabal.dlq.letter import parse_letter_id
 from pabal.dlq.selection import Selection
 from pabal.notification import CLASSES, Instant, NotificationClass
@@ -18,7 +17,7 @@ AnyState = Literal["open", "redriven", "discarded", "resolved", "any"]
 
 
 class LetterQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Filters in a query; what is left out does not matter, and a letter must fit all that is given."""
+    """Filters in a query. A letter must fit all filters that are given."""
 
     channel: NamesText | None = None
     error_class: NamesText | None = None
@@ -31,7 +30,7 @@ class LetterQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     state: AnyState = "open"
 
     def selection(self, caller: Caller) -> Selection:
-        """What is meant, within what the caller may touch. Raises Refused: invalid_parameter."""
+        """The letters that the query means and the caller may touch. Raises RequestRefused: invalid_parameter."""
         classes = _names(self.class_)
         if unknown := [name for name in classes if name not in CLASSES]:
             raise refuse_parameter("class", f"{unknown[0][:64]!r} is none of {', '.join(CLASSES)}")
@@ -55,7 +54,7 @@ class LetterQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The states that are meant; none: any."""
+        """The states that the query means; an empty tuple means any."""
         return () if self.state == "any" else (self.state,)
 
 
@@ -73,7 +72,10 @@ class LetterFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     until: Instant | None = None
 
     def selection(self, caller: Caller) -> Selection:
-        """What is meant, within what the caller may touch. Raises ConfigError; Refused: invalid_field."""
+        """The letters that the request means and the caller may touch.
+
+        Raises ConfigError; RequestRefused: invalid_field.
+        """
         if (foreign := _foreign(self.tenants, caller)) is not None:
             raise refuse_field("invalid_field", path="$.tenants", message=_only_own(foreign, caller))
         return Selection(
@@ -90,18 +92,21 @@ class LetterFilters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def check_reach(caller: Caller, *, tenant: str, name: str) -> None:
-    """Whether the caller may touch a letter of that tenant. Raises Refused: not_found, as if it were not there."""
+    """Whether the caller may touch a letter of that tenant.
+
+    Raises RequestRefused: not_found, as if the letter were not there.
+    """
     if not caller.is_operator and tenant != caller.tenant:
-        raise Refused("not_found", f"there is no dead letter {name} of this tenant")
+        raise RequestRefused("not_found", f"there is no dead letter {name} of this tenant")
 
 
 def may_touch(caller: Caller, selection: Selection) -> bool:
-    """Whether all that is meant is within what the caller may touch."""
+    """Whether the caller may touch every letter of a selection."""
     return caller.is_operator or selection.tenants == (caller.tenant,)
 
 
 def _reach(tenants: tuple[str, ...], caller: Caller) -> tuple[str, ...]:
-    # No tenant named means every tenant and nobody's: bytes that cannot be read have none.
+    # A selection without tenants means all letters, also letters that have no tenant because they cannot be read.
     return tenants if caller.is_operator else (caller.tenant,)
 
 

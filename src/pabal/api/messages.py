@@ -53,8 +53,8 @@ class AcceptedDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False, rena
 
 
 class Links(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Where to go from here, relative to the API's own address: `status` tells what became of it, `cancel` (by POST)
-    takes it back."""
+    """Where to go from here, relative to the API's own address: `status` tells what became of the notification,
+    `cancel` (by POST) takes it back."""
 
     status: str
     cancel: str
@@ -67,7 +67,7 @@ def links_of(notification: UUID) -> Links:
     return Links(status=status, cancel=f"{status}/cancel")
 
 
-class Accepted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class AcceptedNotification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A notification whose every delivery stands in the log."""
 
     id: UUID
@@ -80,7 +80,7 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
 
     status: int
     idempotency_key: str | None = None
-    accepted: Accepted | None = None
+    accepted: AcceptedNotification | None = None
     problem: Problem | None = None
 
 
@@ -128,7 +128,7 @@ class TakenReceipts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SuppressionView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An address that is not written to, why and since when."""
+    """An address that nothing is sent to, why and since when."""
 
     channel: str
     address: str

@@ -1,4 +1,4 @@
-"""How much of a tenant's is accepted: a token bucket per tenant, counted in deliveries. Pure but for its state.
+"""How many deliveries a second a tenant may ask for: a token bucket per tenant. Pure but for its state.
 
 A quota belongs to one api process: behind a load balancer over N of them a tenant gets up to N times as much.
 """
@@ -11,8 +11,8 @@ from pabal.config import TenantSettings
 class Bucket:
     """A token bucket that can go into debt.
 
-    A request is taken whole or not at all. One that is larger than the bucket is taken when the bucket is full, and
-    what it took too much is waited for afterwards; so over time the rate holds, and no request waits for ever.
+    A request is taken whole or not at all. A request larger than the bucket is taken when the bucket is full. Later
+    requests wait until the debt is paid, so the rate holds over time and no request waits for ever.
     """
 
     def __init__(self, *, per_second: float, burst: float) -> None:

@@ -1,19 +1,25 @@
-"""`POST /v1/receipts/{provider}`: what a provider reports later, into the log. No API key: the provider's signature."""
+"""`POST /v1/receipts/{provider}`: what a provider reports later goes into the log.
+
+The request has no API key: the provider signs it.
+"""
 
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from pabal.api.acceptance import Acceptance
-from pabal.api.asgi import Answer
-from pabal.api.endpoint import Call
-from pabal.api.ledger import LedgerAtNeed
+from pabal.api.asgi import ApiResponse
+from pabal.api.bodies import RawBody
+from pabal.api.codes import LOG_CODES
+from pabal.api.lazy_ledger import LazyLedger
 from pabal.api.messages import TakenReceipts
-from pabal.api.problems import Refused
+from pabal.api.operation import WORD, Operation, Part, Success
+from pabal.api.problems import RequestRefused
+from pabal.api.request import ApiRequest
 from pabal.clock import Clock
 from pabal.codec import receipt_record
 from pabal.errors import ReceiptRefused, StoreUnavailable, UnreadableReceipt
@@ -29,14 +35,32 @@ MAX_RAW_BYTES: Final = 16 * 1024
 """How much of a callback is kept with each of its receipts."""
 
 MOST_AHEAD: Final = timedelta(days=1)
-"""How far ahead of ours a provider's clock may be (or its idea of time zones)."""
+"""How far a provider's clock may be ahead of ours. A mistaken time zone alone makes up to 14 hours."""
 
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ARRIVED: Final[frozenset[ReceiptKind]] = frozenset(
     {"delivered", "bounced", "complained", "unsubscribed", "opened", "clicked"}
 )
-"""What can only be said of something that was taken. A provider may reject, or put off, what it never took."""
+"""Receipts of these kinds prove that the far side has the message. A provider may also reject, or put off, a message
+that it never took."""
+
+_EXAMPLE: Final = {
+    "receipts": [
+        {
+            "event": "relay-4711",
+            "kind": "bounced",
+            "permanent": True,
+            "at": "2026-03-01T12:00:00Z",
+            "message_id": "<ed19d4a3-93a3-5c3a-9e05-0c9ad0a36a7d@example.com>",
+            "detail": "550 5.1.1 no such user",
+        }
+    ]
+}
+
+_ABOUT: Final = """Where a provider reports what became of what it took. No API key: the provider's signature
+is checked (for `smtp` as the manual's page on providers says). A 202 means that the receipts stand in the log; the same
+callback again changes nothing. The addresses of hard bounces, complaints and unsubscribes are suppressed."""
 
 _CHALLENGE: Final = (b"www-authenticate", b'Signature realm="receipts"')
 
@@ -45,39 +69,63 @@ logger = logging.getLogger(__name__)
 
 
 class TakingReceipts:
-    """See the module. A 202 means that all of them stand in the log; the same callback again changes nothing."""
+    """Takes callbacks. A 202 means that all receipts stand in the log; the same callback again changes nothing."""
 
     def __init__(
         self,
         *,
         receivers: Mapping[str, TakesReceipts],
         acceptance: Acceptance,
-        ledger: LedgerAtNeed,
+        ledger: LazyLedger,
         store: Store | None,
         clock: Clock,
     ) -> None:
-        """`receivers`: by the name that the configuration gives the provider. `store` knows which channel a delivery
-        is on (None: nobody is asked)."""
+        """`receivers` are keyed by the name that the configuration gives the provider. `store` knows which channel a
+        delivery is on (None: the channel is not checked)."""
         self._receivers = receivers
         self._store = store
         self._clock = clock
         self._acceptance = acceptance
         self._ledger = ledger
 
-    async def take(self, call: Call) -> Answer:
+    def operations(self) -> Sequence[Operation[Any, Any]]:
+        """What the API takes."""
+        take = Operation(
+            method="POST",
+            path="/v1/receipts/{provider}",
+            scope=None,
+            respond=self.take,
+            parts={"provider": Part(description="As the configuration names it.", schema=WORD)},
+            body=RawBody(limit=MAX_CALLBACK_BYTES, example=_EXAMPLE),
+            answers={202: Success("They stand in the log.", TakenReceipts)},
+            codes=(
+                "receipt_refused",
+                "unreadable_receipt",
+                "not_found",
+                "record_refused",
+                "ledger_unavailable",
+                *LOG_CODES,
+            ),
+            name="takeReceipts",
+            summary="Take a provider's callback",
+            about=_ABOUT,
+        )
+        return (take,)
+
+    async def take(self, request: ApiRequest[None, bytes]) -> ApiResponse:
         """Check, normalise, append."""
-        name = call.part("provider")
+        name = request.part("provider")
         receiver = self._receivers.get(name)
         if receiver is None:
-            raise Refused("not_found", f"there is no provider {name[:64]!r} here that takes receipts")
-        body = await call.body(limit=MAX_CALLBACK_BYTES)
-        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in call.head.items()}
+            raise RequestRefused("not_found", f"there is no provider {name[:64]!r} here that takes receipts")
+        body = await request.body()
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in request.head.items()}
         try:
             receipts = receiver.receipts(CallbackRequest(headers=headers, body=body))
         except ReceiptRefused as error:
-            raise Refused("receipt_refused", str(error), headers=[_CHALLENGE]) from None
+            raise RequestRefused("receipt_refused", str(error), headers=[_CHALLENGE]) from None
         except UnreadableReceipt as error:
-            raise Refused("unreadable_receipt", str(error)) from None
+            raise RequestRefused("unreadable_receipt", str(error)) from None
         now, whole = self._clock.now(), _readable(body)
         taken = await self._carried(
             [
@@ -88,10 +136,10 @@ class TakingReceipts:
         if taken:
             await self._acceptance.append([receipt_record(receipt) for receipt in taken])
             await self._acknowledge(taken)
-        return Answer(status=202, body=TakenReceipts(receipts=len(taken)))
+        return ApiResponse(status=202, body=TakenReceipts(receipts=len(taken)))
 
     async def _carried(self, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
-        """Those that do not speak of a delivery on another channel, as far as the store knows their deliveries."""
+        """The receipts that do not name a delivery on another channel, as far as the store knows the deliveries."""
         if self._store is None or all(receipt.delivery_id is None for receipt in receipts):
             return receipts
         try:
@@ -105,14 +153,14 @@ class TakingReceipts:
         return [receipt for receipt in receipts if receipt.id not in foreign]
 
     async def _acknowledge(self, receipts: Sequence[Receipt]) -> None:
-        """What the far side has under our own key is not called again, whatever became of our call."""
+        """Tell the ledger that the far side has these deliveries, so that they are not sent again."""
         arrived = [receipt for receipt in receipts if receipt.delivery_id is not None and receipt.kind in _ARRIVED]
         if not arrived:
             return
         try:
             ledger = await self._ledger.get()
-        except Refused:
-            # Said in our log. The receipts stand in Pabal's, which is what they were sent for.
+        except RequestRefused:
+            # `LazyLedger` has logged it. The receipts stand in the log, and that is what the provider was promised.
             return
         outcomes = [Accepted(provider_id=receipt.provider_id) for receipt in arrived]
         await asyncio.gather(
@@ -125,19 +173,23 @@ class TakingReceipts:
 
 
 def _dated(receipt: Receipt, *, index: int, now: datetime) -> Receipt:
-    """The receipt with a time that can be: one that a far clock puts a little ahead counts as now.
+    """The receipt with a possible time: a time that is a little ahead counts as now.
 
-    Raises Refused: unreadable_receipt.
+    Raises RequestRefused: unreadable_receipt.
     """
     if receipt.at > now + MOST_AHEAD:
-        raise Refused("unreadable_receipt", f"receipt {index}: its time, {receipt.at.isoformat()}, is yet to come")
+        raise RequestRefused(
+            "unreadable_receipt", f"receipt {index}: its time, {receipt.at.isoformat()}, is yet to come"
+        )
     if receipt.at < EARLIEST:
-        raise Refused("unreadable_receipt", f"receipt {index}: its time, {receipt.at.isoformat()}, is before 1970")
+        raise RequestRefused(
+            "unreadable_receipt", f"receipt {index}: its time, {receipt.at.isoformat()}, is before 1970"
+        )
     return msgspec.structs.replace(receipt, at=min(receipt.at, now))
 
 
 def _storable(receipt: Receipt, *, whole: str, channel: str) -> Receipt:
-    """The receipt with what it was read from, as text that any store can keep."""
+    """The receipt with the text that it was read from, so that any store can keep it."""
     raw = whole if receipt.raw is None else _readable(receipt.raw.encode(errors="replace"))
     detail = None if receipt.detail is None else receipt.detail.replace("\0", "\ufffd")
     provider_id = None if receipt.provider_id is None else receipt.provider_id.replace("\0", "\ufffd")
@@ -145,6 +197,6 @@ def _storable(receipt: Receipt, *, whole: str, channel: str) -> Receipt:
 
 
 def _readable(body: bytes) -> str:
-    """Cut, in UTF-8, and without NUL, which PostgreSQL refuses."""
+    """The body as text: cut, in UTF-8, and without NUL, which PostgreSQL refuses."""
     cut = body[:MAX_RAW_BYTES].decode(errors="replace").replace("\0", "\ufffd")
     return cut.encode()[:MAX_RAW_BYTES].decode(errors="ignore")

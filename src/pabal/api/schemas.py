@@ -1,28 +1,43 @@
 """The schemas of the OpenAPI document: made from the types, and put so that generated clients read them rightly.
 
-msgspec gives each field its default. Generators take that for a promise that the field is there (`openapi-typescript`
-demands it then, also in a request). So no default is told as such: in a request the field is optional and its
-description says the default; in an answer it is required wherever it is always sent. And they take an object of which
-nothing is said for one that is empty, so it is said of a free one that it may hold anything.
+msgspec gives each field its default. Generators of clients take a default for a promise that the field is there
+(`openapi-typescript` then demands the field, also in a request). So the schemas have no defaults. In a request the
+field is optional, and its description says the default. In an answer every field that is always sent is required.
+
+Generators take an object without properties for an empty object. So a free object says that it may hold anything.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import inspect
 
-from pabal.api.describing import Json
+from pabal.api.operation import Json
 
 _PREFIX = "#/components/schemas/"
 
+PUBLIC_NAMES: Final[Mapping[str, str]] = {"AcceptedNotification": "Accepted", "LetterCounts": "Counts"}
+"""Types that the document names otherwise than the code: generated clients name their types after the document's
+components, so that a component keeps its name when its type gets another."""
+
+
+def name_of(model: type[msgspec.Struct]) -> str:
+    """The component that describes a type."""
+    return PUBLIC_NAMES.get(model.__name__, model.__name__)
+
+
+def reference(model: type[msgspec.Struct]) -> Json:
+    """A reference to the component that describes a type."""
+    return {"$ref": f"{_PREFIX}{name_of(model)}"}
+
 
 def describe_models(models: Sequence[type[msgspec.Struct]], *, paths: Mapping[str, Json]) -> dict[str, Json]:
-    """The schemas of `models` and of all they hold, by name. `paths`: those of the document, which say what is asked
-    with which of them."""
-    _, components = msgspec.json.schema_components(models, ref_template=f"{_PREFIX}{{name}}")
+    """The schemas of `models`, and of the types that they hold, by name. `paths` say which of them are requests."""
+    _, described = msgspec.json.schema_components(models, ref_template=f"{_PREFIX}{{name}}")
+    components = {PUBLIC_NAMES.get(name, name): _renamed(schema) for name, schema in described.items()}
     asked = _reached(_bodies(paths), components)
-    sparing = {name for name, model in _structs(models).items() if model.__struct_config__.omit_defaults}
+    sparing = {name_of(model) for model in _structs(models) if model.__struct_config__.omit_defaults}
     _open(list(components.values()))
     for name, schema in components.items():
         if name in asked:
@@ -33,7 +48,7 @@ def describe_models(models: Sequence[type[msgspec.Struct]], *, paths: Mapping[st
 
 
 def _describe_defaults(schema: Json) -> None:
-    """Of a request: the default is part of the description."""
+    """In a request: the default is part of the description."""
     for rule in schema.get("properties", {}).values():
         default = rule.pop("default", None)
         if isinstance(default, str | int | float):
@@ -42,7 +57,7 @@ def _describe_defaults(schema: Json) -> None:
 
 
 def _promise(schema: Json, *, is_sparing: bool) -> None:
-    """Of an answer: what is always sent is required. `is_sparing`: its type leaves defaults out."""
+    """In an answer: a field that is always sent is required. `is_sparing`: the type leaves defaults out."""
     properties = schema.get("properties", {})
     for rule in properties.values():
         rule.pop("default", None)
@@ -68,7 +83,7 @@ def _bodies(paths: Mapping[str, Json]) -> Iterator[Any]:
 
 
 def _reached(start: Any, components: Mapping[str, Json]) -> Collection[str]:
-    """The names that are referred to, by others that are too."""
+    """The components that are referred to from `start`, directly or through other components."""
     reached: set[str] = set()
     waiting = list(_references(list(start)))
     while waiting:
@@ -91,15 +106,32 @@ def _references(part: Any) -> Iterator[str]:
                 yield from _references(inner)
 
 
-def _structs(models: Sequence[type[msgspec.Struct]]) -> Mapping[str, type[msgspec.Struct]]:
-    """The types behind the schemas, by name."""
-    found: dict[str, type[msgspec.Struct]] = {}
+def _renamed(part: Any) -> Any:
+    """The schema with references to components by their public names, and with public titles."""
+    match part:
+        case {"$ref": ref}:
+            name = ref.removeprefix(_PREFIX)
+            return {**part, "$ref": f"{_PREFIX}{PUBLIC_NAMES.get(name, name)}"}
+        case dict():
+            return {
+                key: PUBLIC_NAMES.get(inner, inner) if key == "title" and isinstance(inner, str) else _renamed(inner)
+                for key, inner in part.items()
+            }
+        case list():
+            return [_renamed(inner) for inner in part]
+        case _:
+            return part
+
+
+def _structs(models: Sequence[type[msgspec.Struct]]) -> Collection[type[msgspec.Struct]]:
+    """The types behind the schemas."""
+    found: set[type[msgspec.Struct]] = set()
     waiting: list[Any] = list(inspect.multi_type_info(models))
     while waiting:
         each = waiting.pop()
         match each:
-            case inspect.StructType(cls=cls, fields=fields) if cls.__name__ not in found:
-                found[cls.__name__] = cls
+            case inspect.StructType(cls=cls, fields=fields) if cls not in found:
+                found.add(cls)
                 waiting += [field.type for field in fields]
             case inspect.UnionType(types=types):
                 waiting += types

@@ -1,19 +1,21 @@
-"""`/v1/suppressions`: which addresses of a tenant are not written to, and why; add one, lift one."""
+"""`/v1/suppressions`: list the addresses of a tenant that nothing is sent to, add an address, lift an address."""
 
 import base64
 import binascii
 import contextlib
-from collections.abc import Mapping
-from typing import Annotated, Final
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from pabal.api.acceptance import Acceptance
-from pabal.api.asgi import Answer
-from pabal.api.endpoint import Call, refuse_parameter
-from pabal.api.keys import Keyring
+from pabal.api.asgi import ApiResponse
+from pabal.api.bodies import JsonBody
+from pabal.api.codes import LOG_CODES
 from pabal.api.messages import SuppressionPage, SuppressionView
-from pabal.api.problems import Refused, refuse_field
+from pabal.api.operation import WORD, Operation, Part, Success
+from pabal.api.problems import RequestRefused, refuse_field, refuse_parameter
+from pabal.api.request import ApiRequest
 from pabal.channels.port import Channel
 from pabal.clock import Clock
 from pabal.codec import lifting_record, suppression_record
@@ -24,15 +26,17 @@ from pabal.suppressions import SuppressionList
 MAX_PAGE: Final = 500
 MAX_BODY_BYTES: Final = 16 * 1024
 
+_EXAMPLE: Final = {"channel": "email", "address": "ana@example.com"}
+
 
 class SuppressionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An address that is not to be written to any more."""
+    """An address that nothing is to be sent to any more."""
 
     channel: Annotated[str, msgspec.Meta(description="A channel this installation has.")]
     address: Annotated[str, msgspec.Meta(min_length=1, max_length=2048, description="In any spelling.")]
     reason: Annotated[SuppressionReason, msgspec.Meta(description="Why.")] = "manual"
     detail: Annotated[
-        Annotated[str, msgspec.Meta(max_length=1000)] | None, msgspec.Meta(description="For those who ask later.")
+        Annotated[str, msgspec.Meta(max_length=1000)] | None, msgspec.Meta(description="A note for later readers.")
     ] = None
 
 
@@ -44,32 +48,69 @@ class SuppressionsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class Suppressing:
-    """The three requests. What is written is in the log when they answer, and in the gate about a second later."""
+    """The three requests. A change stands in the log when the request is answered, and holds about a second later."""
 
     def __init__(
         self,
         *,
-        keyring: Keyring,
         suppressions: SuppressionList,
         acceptance: Acceptance,
         channels: Mapping[str, Channel],
         clock: Clock,
     ) -> None:
-        self._keyring = keyring
         self._suppressions = suppressions
         self._acceptance = acceptance
         self._channels = channels
         self._clock = clock
-        self._decoder = msgspec.json.Decoder(SuppressionRequest)
 
-    async def collection(self, call: Call) -> Answer:
-        """GET lists, POST adds."""
-        return await (self.suppress(call) if call.method == "POST" else self.list(call))
+    def operations(self) -> Sequence[Operation[Any, Any]]:
+        """What the API takes."""
+        return (
+            Operation(
+                method="GET",
+                path="/v1/suppressions",
+                scope="read",
+                respond=self.list,
+                query=SuppressionsQuery,
+                answers={200: Success("A page.", SuppressionPage)},
+                codes=LOG_CODES,
+                name="listSuppressions",
+                summary="List suppressed addresses",
+                about="Addresses that nothing is sent to, and why. By channel and address. Needs the scope `read`.",
+            ),
+            Operation(
+                method="POST",
+                path="/v1/suppressions",
+                scope="send",
+                respond=self.suppress,
+                body=JsonBody(SuppressionRequest, limit=MAX_BODY_BYTES, example=_EXAMPLE),
+                answers={201: Success("It is suppressed.", SuppressionView)},
+                codes=("unknown_channel", "invalid_address", "record_refused", *LOG_CODES),
+                name="suppress",
+                summary="Suppress an address",
+                about="Send nothing to an address from about a second on. Again is the same. Needs the scope `send`.",
+            ),
+            Operation(
+                method="DELETE",
+                path="/v1/suppressions/{channel}/{address:path}",
+                scope="admin",
+                respond=self.lift,
+                parts={
+                    "channel": Part(description="Such as `email`.", schema=WORD),
+                    "address": Part(description="In any spelling.", schema=WORD),
+                },
+                answers={200: Success("What was lifted.", SuppressionView)},
+                codes=("not_found", *LOG_CODES),
+                name="liftSuppression",
+                summary="Lift a suppression",
+                about="Send to an address again, from about a second on. Percent-encode the address. Needs the scope "
+                "`admin`: mail goes again to someone who may have complained.",
+            ),
+        )
 
-    async def list(self, call: Call) -> Answer:
+    async def list(self, request: ApiRequest[SuppressionsQuery, None]) -> ApiResponse:
         """A page of the tenant's suppressions, by channel and address."""
-        tenant = self._keyring.caller(call.head.get(b"authorization"), scope="read").tenant
-        query = call.query(SuppressionsQuery)
+        tenant, query = request.caller.tenant, request.query()
         after = None if query.cursor is None else _read_cursor(query.cursor, tenant=tenant)
         # One more than asked tells whether there is a next page.
         found = await self._suppressions.page(tenant=tenant, after=after, limit=query.limit + 1)
@@ -78,27 +119,25 @@ class Suppressing:
             suppressions=tuple(map(_view, page)),
             next_cursor=_cursor(page[-1]) if len(found) > query.limit else None,
         )
-        return Answer(status=200, body=body)
+        return ApiResponse(status=200, body=body)
 
-    async def suppress(self, call: Call) -> Answer:
-        """Suppress an address from now on; again is the same."""
-        tenant = self._keyring.caller(call.head.get(b"authorization"), scope="send").tenant
-        request = await call.json(self._decoder, limit=MAX_BODY_BYTES)
+    async def suppress(self, request: ApiRequest[None, SuppressionRequest]) -> ApiResponse:
+        """Suppress an address from now on. Asked again, it changes nothing."""
+        asked = await request.body()
         suppression = Suppression(
-            tenant=tenant,
-            channel=request.channel,
-            address=self._canonical(request),
-            reason=request.reason,
+            tenant=request.caller.tenant,
+            channel=asked.channel,
+            address=self._canonical(asked),
+            reason=asked.reason,
             since=self._clock.now(),
-            detail=request.detail,
+            detail=asked.detail,
         )
         await self._acceptance.append([suppression_record(suppression)])
-        return Answer(status=201, body=_view(suppression))
+        return ApiResponse(status=201, body=_view(suppression))
 
-    async def lift(self, call: Call) -> Answer:
+    async def lift(self, request: ApiRequest[None, None]) -> ApiResponse:
         """End a suppression. Needs `admin`: mail goes again to someone who may have complained."""
-        tenant = self._keyring.caller(call.head.get(b"authorization"), scope="admin").tenant
-        channel, address = call.part("channel"), call.part("address")
+        tenant, channel, address = request.caller.tenant, request.part("channel"), request.part("address")
         if (known := self._channels.get(channel)) is not None:
             # Otherwise looked for as it is: it may stem from a time when the channel took it.
             with contextlib.suppress(InvalidAddress):
@@ -106,17 +145,17 @@ class Suppressing:
         key = suppression_key(tenant=tenant, channel=channel, address=address)
         suppression = await self._suppressions.find(key)
         if suppression is None:
-            raise Refused("not_found", "this address is not suppressed")
+            raise RequestRefused("not_found", "this address is not suppressed")
         await self._acceptance.append([lifting_record(key)])
-        return Answer(status=200, body=_view(suppression))
+        return ApiResponse(status=200, body=_view(suppression))
 
-    def _canonical(self, request: SuppressionRequest) -> str:
-        channel = self._channels.get(request.channel)
+    def _canonical(self, asked: SuppressionRequest) -> str:
+        channel = self._channels.get(asked.channel)
         if channel is None:
             message = f"there is no such channel here; there are: {', '.join(sorted(self._channels))}"
             raise refuse_field("unknown_channel", path="$.channel", message=message)
         try:
-            return channel.canonical(request.address)
+            return channel.canonical(asked.address)
         except InvalidAddress as error:
             raise refuse_field("invalid_address", path="$.address", message=str(error)) from None
 

@@ -1,4 +1,4 @@
-"""A request's trace: which one it belongs to, and a span around the endpoint where the installation traces."""
+"""The trace that a request belongs to, and a span around the endpoint where the installation traces."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,7 +46,7 @@ class TracedEndpoint:
 
 
 def caller_trace(scope: Scope, head: Head) -> Trace:
-    """The trace a request belongs to; `NO_TRACE` when it names none, none that can be read, or several."""
+    """The trace that a request belongs to. `NO_TRACE`: the request names no trace, several, or a malformed one."""
     given = head.get(_TRACEPARENT)
     if given is None or count_fields(scope, _TRACEPARENT) != 1:
         return NO_TRACE

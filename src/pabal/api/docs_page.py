@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pabal.api.problems import KINDS
+from pabal.api.codes import KINDS
 
 Json = dict[str, Any]
 
@@ -42,7 +42,10 @@ _POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-HEADERS: Final = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"}
+HEADERS: Final = (
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+)
 """What a page is served with: it may use its own style and nothing else."""
 
 

@@ -1,4 +1,4 @@
-"""The workers' ledger, as the API uses it: opened at the first need, so that accepting never waits for a ledger."""
+"""The workers' ledger, as the API uses it: opened at the first need, so that an accept never waits for a ledger."""
 
 import asyncio
 import logging
@@ -11,8 +11,8 @@ from pabal.ledger.port import Ledger
 logger = logging.getLogger(__name__)
 
 
-class LedgerAtNeed:
-    """Any number of requests may ask; whoever made `open_ledger` closes what it opened."""
+class LazyLedger:
+    """Any number of requests may ask. The caller closes what its `open_ledger` opened."""
 
     def __init__(self, open_ledger: Callable[[], Awaitable[Ledger]]) -> None:
         self._open = open_ledger
@@ -20,7 +20,7 @@ class LedgerAtNeed:
         self._opening = asyncio.Lock()
 
     async def get(self) -> Ledger:
-        """The ledger. Raises Refused: ledger_unavailable, when this API is not configured with it."""
+        """The ledger. Raises RequestRefused: ledger_unavailable, when this API is not configured with it."""
         async with self._opening:
             if self._ledger is None:
                 try:

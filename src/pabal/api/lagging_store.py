@@ -1,11 +1,11 @@
-"""What the store tells, and how far it is behind the log: look-ups find what the recorder has folded so far."""
+"""The store as the API reads it: look-ups find what the recorder has folded so far, and say how far it is behind."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final, TypeVar
 
-from pabal.api.problems import Refused, log_unavailable
+from pabal.api.problems import RequestRefused, log_unavailable
 from pabal.broker.port import Admin
 from pabal.clock import Clock
 from pabal.errors import LogError
@@ -14,7 +14,7 @@ from pabal.store.port import Store
 
 MAX_WAIT_SECONDS: Final = 4.0
 """How long a look-up may wait for the recorder: less than the 5 s that a server which stops gives to requests under way
-(`pabal.serving`), so that nobody who waits is cut off."""
+(`pabal.serving`), so that no waiting look-up is cut off."""
 
 MOST_WAITING: Final = 20
 """Look-ups of one tenant that may wait at a time in one process; one more is answered at once, as without `wait`. Each
@@ -22,18 +22,18 @@ asks the store four times a second, and hundreds would slow down what is accepte
 
 LAG_TIMEOUT_SECONDS: Final = 2.0
 LAG_FOR_SECONDS: Final = 0.25
-"""How long a lag that was found out stands: many who ask for what is not there cost the log one question."""
+"""How long a measured lag stands: many look-ups of what is not there cost the log one question."""
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 0.25
 
 T = TypeVar("T")
 
 
-class Projection:
-    """The store as the API reads it, and its lag."""
+class LaggingStore:
+    """Asks the store, waits for the recorder, and measures its lag."""
 
     def __init__(self, store: Store | None, *, admin: Admin, topics: Collection[str], clock: Clock) -> None:
-        """`store` is None where none is configured. `topics`: those in which something new is first heard of."""
+        """`store` is None where none is configured. `topics` are the topics in which a new delivery first appears."""
         self._store = store
         self._admin = admin
         self._topics = topics
@@ -45,15 +45,15 @@ class Projection:
 
     @property
     def store(self) -> Store:
-        """The store. Raises Refused: no_store."""
+        """The store. Raises RequestRefused: no_store."""
         if self._store is None:
-            raise Refused("no_store", "no store is configured for this API, so nothing can be looked up")
+            raise RequestRefused("no_store", "no store is configured for this API, so nothing can be looked up")
         return self._store
 
     async def find(self, ask: Callable[[], Awaitable[T]], *, what: str, tenant: str, wait_seconds: float) -> T:
-        """What `ask` finds (anything true), asked again at growing intervals for as long as the caller waits.
+        """What `ask` finds (anything true). It is asked again at growing intervals for as long as the caller waits.
 
-        Raises Refused: not_recorded_yet while the store is behind the log, else not_found.
+        Raises RequestRefused: not_recorded_yet while the store is behind the log, else not_found.
         """
         found = await ask()
         if not found and wait_seconds > 0 and self._waiting[tenant] < MOST_WAITING:
@@ -67,7 +67,7 @@ class Projection:
         return found
 
     async def lag(self) -> int:
-        """How many records of the log the recorder has not committed yet. Raises Refused: log_unavailable."""
+        """How many records of the log the recorder has not committed yet. Raises RequestRefused: log_unavailable."""
         try:
             async with asyncio.timeout(LAG_TIMEOUT_SECONDS), self._asking:
                 if self._clock.boot_seconds() >= self._lag_until:
@@ -79,11 +79,11 @@ class Projection:
                 "nothing of that id is recorded, and the log does not say whether it may be"
             ) from None
 
-    async def _missing(self, what: str) -> Refused:
+    async def _missing(self, what: str) -> RequestRefused:
         lag = await self.lag()
         if lag == 0:
-            return Refused("not_found", f"there is no such {what}")
-        return Refused(
+            return RequestRefused("not_found", f"there is no such {what}")
+        return RequestRefused(
             "not_recorded_yet",
             f"no such {what} is recorded, but the recorder is behind (records: {lag})",
             headers=[(b"retry-after", b"1")],
