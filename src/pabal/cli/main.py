@@ -9,6 +9,7 @@ from pabal.cli.doctor import doctor
 from pabal.cli.events import events
 from pabal.cli.init import init
 from pabal.cli.key import key
+from pabal.cli.lag import lag
 from pabal.cli.ledger import ledger
 from pabal.cli.offsets import offsets
 from pabal.cli.recorder import recorder, store
@@ -44,6 +45,7 @@ for command in (
     delayline,
     recorder,
     topics,
+    lag,
     events,
     brake,
     offsets,
