@@ -23,7 +23,7 @@ from pabal.lag import LagVerdict
 from pabal.monitor.sampling import Sampler
 from pabal.monitor.windows import SAMPLE_EVERY_SECONDS, GroupView, PartitionView, Windows
 
-_FIRST_LOOK_SECONDS = 0.25
+_FIRST_LOOK_SECONDS = 0.2
 """Between the two samples of one look: enough to see whether anything moves, short enough to wait for."""
 
 _HISTORY = 40
