@@ -15,7 +15,7 @@ from rich.text import Text
 
 from pabal.broker.port import Admin, TopicSpec
 from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
-from pabal.cli.terminal import PlainTable, Terminal, harmless, say, say_json
+from pabal.cli.terminal import PlainTable, Terminal, harmless, say, say_json, say_json_line
 from pabal.compose.parts import Parts, open_parts
 from pabal.errors import ConfigError
 from pabal.groups import groups_for
@@ -123,7 +123,7 @@ async def _groups(
 
 async def _print_lines(looks: AsyncIterator[Sequence[GroupView]]) -> None:
     async for groups in looks:
-        click.echo(msgspec.json.encode(_for_json(groups)).decode())
+        say_json_line(_for_json(groups))
 
 
 async def _show(looks: AsyncIterator[Sequence[GroupView]], *, with_partitions: bool) -> None:
