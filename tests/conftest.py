@@ -46,8 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(120))
 
 
-_WHOLE = {"flow", "offsets", "attack"}
-"""Folders whose tests run a whole installation: too much for `make quick`."""
+_WHOLE = {
+    *("flow", "offsets", "attack"),
+    *("test_starting.py", "test_up.py", "test_doctor.py", "test_events.py", "test_brake.py", "test_signals.py"),
+    *("test_third_party_provider.py",),
+}
+"""Folders and files whose tests start whole processes or a whole installation: too much for `make quick`."""
 
 _FIXTURES = {"kafka": "kafka_bootstrap", "postgres": "postgres_server"}
 

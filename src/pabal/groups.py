@@ -1,7 +1,7 @@
-"""The consumer groups of Pabal, by name, and the topics that each reads. Pure."""
+"""The roles and the consumer groups of Pabal, by name, and the topics that each group reads. Pure."""
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, Literal, get_args
 
 from pabal.notification import (
     CLASSES,
@@ -12,6 +12,11 @@ from pabal.notification import (
     delay_topic,
     deliveries_topic,
 )
+
+RoleName = Literal["api", "worker", "delayline", "recorder"]
+"""In the order in which a delivery meets them."""
+
+ROLE_NAMES: Final[tuple[RoleName, ...]] = get_args(RoleName)
 
 DELAYLINE_GROUP: Final = "pabal.delayline"
 RECORDER_GROUP: Final = "pabal.recorder"

@@ -1,28 +1,42 @@
 """The table of roles: each is a command of its own and a part of `pabal up`, and the docs name it."""
 
 from pathlib import Path
-from typing import get_args
 
 import click
 import pytest
 import yaml
 from click.testing import CliRunner
 
-from pabal.cli.main import main
-from pabal.compose.roles import ROLES, Need, Role, RoleName, role_named
+from pabal.cli.main import COMMANDS, main
+from pabal.compose.roles import ROLES, Need, Role, role_named
+from pabal.groups import ROLE_NAMES
 
 ROOT = Path(__file__).parents[2]
 OPTIONS: dict[Need, set[str]] = {"socket": {"host", "port"}, "name": {"name"}, "channels": {"channels"}}
 
 
+def command_named(name: str) -> click.Command:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    return command
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there_and_has_a_help_text(name: str) -> None:
+    command = command_named(name)
+
+    assert command.name == name
+    assert command.help
+
+
 def test_the_names_are_those_of_the_table() -> None:
-    assert [role.name for role in ROLES] == list(get_args(RoleName))
+    assert [role.name for role in ROLES] == list(ROLE_NAMES)
     assert [role_named(role.name) for role in ROLES] == list(ROLES)
 
 
 @pytest.mark.parametrize("role", ROLES, ids=[role.name for role in ROLES])
 def test_a_role_is_a_command_with_the_options_that_it_needs(role: Role) -> None:
-    command = main.commands[role.name]
+    command = command_named(role.name)
     options = {parameter.name for parameter in command.params}
     wanted = set().union(*(OPTIONS[need] for need in role.needs))
 

@@ -14,9 +14,10 @@ from pabal.cli.options import PORT, common_options, run_role, settings_of, url_o
 from pabal.cli.terminal import say
 from pabal.compose.listening import listen
 from pabal.compose.parts import open_parts
-from pabal.compose.roles import Given, Role
+from pabal.compose.roles import Given, Role, role_named
 from pabal.compose.topics import check_topics
 from pabal.config import Settings
+from pabal.groups import RoleName
 
 _HOST = click.option("--host", help="Address to listen on. Default: [api] host of the configuration (127.0.0.1).")
 _PORT = click.option("--port", type=PORT, help="Port to listen on. Default: [api] port of the configuration (8080).")
@@ -78,8 +79,9 @@ def help_of(role: Role) -> str:
     return f"{role.summary}\n\n{role.advice}"
 
 
-def command_of(role: Role) -> click.Command:
+def command_of(name: RoleName) -> click.Command:
     """`pabal NAME`, which runs the role alone in its process."""
+    role = role_named(name)
 
     @options_of(role)
     @with_clear_errors

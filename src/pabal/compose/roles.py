@@ -15,8 +15,7 @@ from pabal.compose.delayline import run_delayline
 from pabal.compose.parts import Parts, Ready, say_nothing
 from pabal.compose.recorder import run_recorder
 from pabal.compose.worker import run_worker
-
-RoleName = Literal["api", "worker", "delayline", "recorder"]
+from pabal.groups import RoleName
 
 Need = Literal["socket", "name", "channels"]
 """What a role may need besides the parts: a socket to serve on, a name that survives restarts, the channels to send."""

@@ -15,7 +15,7 @@ import itertools
 import math
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -245,15 +245,14 @@ class SqliteAdmin(_Client):
     async def watermarks(self, *topics: str) -> Mapping[TopicPartition, Watermarks]:
         """See `Admin.watermarks`."""
         self._check_open()
-        catalogue = await self._log.learn_catalogue()
+        marks = (await self._log.read(Storage.pulse)).watermarks
+        names = await self._names(marks)
+        known = {name.topic for name in names.values()}
         for topic in topics:
-            if topic not in catalogue.topics:
+            if topic not in known:
                 raise UnknownTopic(topic)
-        return {
-            name: catalogue.pulse.watermarks[identifier]
-            for identifier, name in catalogue.partitions.items()
-            if name.topic in topics
-        }
+        wanted = set(topics)
+        return {name: marks[identifier] for identifier, name in names.items() if name.topic in wanted}
 
     async def check_writable(self, topics: Collection[str]) -> None:
         """See `Admin.check_writable`: something small is written, with all that a commit takes."""
@@ -267,8 +266,8 @@ class SqliteAdmin(_Client):
     async def committed(self, group: str, topics: Collection[str] | None = None) -> Mapping[TopicPartition, int]:
         """See `Admin.committed`."""
         self._check_open()
-        names = (await self._log.learn_catalogue()).partitions
         offsets = await self._log.read(partial(_committed, group=group))
+        names = await self._names(offsets)
         return {
             names[identifier]: offset
             for identifier, offset in offsets.items()
@@ -278,10 +277,11 @@ class SqliteAdmin(_Client):
     async def members(self, groups: Collection[str]) -> Mapping[str, GroupMembers]:
         """See `Admin.members`. A member whose lease has ended is none, although no process has evicted it yet."""
         self._check_open()
-        names = (await self._log.learn_catalogue()).partitions
+        found = await self._log.read(Storage.members)
+        names = await self._names([identifier for _, _, owned in found for identifier in owned])
         counts: Counter[str] = Counter()
         owners: dict[str, dict[TopicPartition, str]] = {group: {} for group in groups}
-        for group, member, owned in await self._log.read(_members):
+        for group, member, owned in found:
             if group in owners:
                 counts[group] += 1
                 owners[group].update({names[identifier]: member for identifier in owned})
@@ -291,6 +291,13 @@ class SqliteAdmin(_Client):
         """See `Admin.cluster`: the file is named by its path."""
         self._check_open()
         return Cluster(id=f"sqlite:{self._log.path}", brokers=0, replicas={})
+
+    async def _names(self, identifiers: Iterable[int]) -> Mapping[int, TopicPartition]:
+        """The partition of each id, from memory unless another process made one since."""
+        names = self._log.view.partitions
+        if all(identifier in names for identifier in identifiers):
+            return names
+        return (await self._log.learn_catalogue()).partitions
 
     async def reset_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
         """See `Admin.reset_offsets`."""
@@ -325,7 +332,3 @@ def _find_offset(storage: Storage, *, identifier: int, at: datetime) -> int:
 
 def _committed(storage: Storage, *, group: str) -> dict[int, int]:
     return storage.committed(group)
-
-
-def _members(storage: Storage) -> list[tuple[str, str, list[int]]]:
-    return storage.members()
