@@ -49,7 +49,7 @@ def test_a_role_is_a_command_with_the_options_that_it_needs(role: Role) -> None:
 def test_what_starts_an_installation_names_every_role(tmp_path: Path) -> None:
     file = tmp_path / "pabal.toml"
     said = CliRunner().invoke(main, ["init", str(file), "--profile", "production"]).output
-    up_help = main.commands["up"].help
+    up_help = command_named("up").help
     assert up_help is not None
 
     assert [role.name for role in ROLES if f"  pabal {role.name} --config {file}\n" not in said] == []
