@@ -18,9 +18,13 @@
     ├── OwnerEnded             another process has taken this one's place in the ledger: it must end
     ├── LedgerUnavailable      the ledger did not answer: nothing was claimed that we know of
     ├── StoreUnavailable       the store did not answer: nothing was recorded that we know of; trying again is safe
+    ├── StoreRefused           the store will never take a fact (a number too large for its column, …)
     ├── InvalidCursor          a list cannot be continued from there
     ├── ReceiptRefused         a callback that does not prove that it comes from the provider
-    └── UnreadableReceipt      a provider's callback that is genuine, and says nothing that we can read
+    ├── UnreadableReceipt      a provider's callback that is genuine, and says nothing that we can read
+    ├── NoSuchLetter           no dead letter stands at that place
+    ├── LetterRefused          what is asked cannot be done to this dead letter
+    └── RedriveHeld            another redrive of these letters is under way; one at a time
 
 Expected results of work (an `Outcome`, a `Verdict`) are values, not exceptions.
 """
@@ -154,10 +158,10 @@ class LetterRefused(PabalError):
 
 
 class RedriveHeld(PabalError):
-    """Somebody else redrives these letters; one at a time.
+    """Another redrive of these letters is under way; one at a time.
 
-    `tenant` is whose letters the other one works on (empty: every tenant's); the message tells of it, and is for that
-    tenant and for operators.
+    `tenant` owns the letters of the other redrive (empty: it works on the letters of every tenant). The message
+    describes that redrive, and is meant for that tenant and for operators.
     """
 
     def __init__(self, message: str, *, tenant: str = "") -> None:
