@@ -10,7 +10,7 @@ import pytest
 
 from pabal.broker.port import NewRecord, TopicPartition, TopicSpec
 from pabal.broker.sqlite.broker import SqliteBroker
-from pabal.broker.sqlite.log import STILL_SECONDS
+from pabal.broker.sqlite.keeper import STILL_SECONDS
 from pabal.clock import ManualClock, SystemClock
 from tests.waiting import eventually, eventually_told
 
@@ -72,8 +72,8 @@ async def test_a_keeper_that_ended_or_a_thread_that_died_is_an_ailment(tmp_path:
     broker = await SqliteBroker.open(tmp_path / "log.db", clock=SystemClock())
     well = list(broker.ailments())
 
-    broker._log._keeper.cancel()
-    await asyncio.wait([broker._log._keeper])
+    broker._log.keeper.task.cancel()
+    await asyncio.wait([broker._log.keeper.task])
     broker._log._reads._work.put(None)
     await eventually(lambda: not broker._log._reads.is_alive())
     ill = " ".join(broker.ailments())

@@ -1,6 +1,7 @@
 """The embedded log passes the contract, and what only it promises."""
 
 import asyncio
+import gc
 import sqlite3
 import stat
 import sys
@@ -163,7 +164,7 @@ async def open_log(tmp_path: Path) -> AsyncIterator[Open]:
         await broker.close()
 
 
-class Told:
+class Onlooker:
     """An assignment that only listens."""
 
     def assigned(self, partitions: object) -> None:
@@ -206,7 +207,7 @@ async def test_a_large_append_is_read_in_pieces_and_whole(open_log: Open) -> Non
     sent = [str(number) for number in range(2_500)]
 
     positions = await broker.producer().append([record("t", each) for each in sent])
-    consumer = (await open_log()).consumer("g", ["t"], Told())
+    consumer = (await open_log()).consumer("g", ["t"], Onlooker())
     handed: list[str] = []
     while len(handed) < 2_500:
         handed += map(text, await consumer.poll(limit=700, timeout_seconds=5))
@@ -219,7 +220,7 @@ async def test_a_large_append_is_read_in_pieces_and_whole(open_log: Open) -> Non
 
 async def test_records_from_memory_are_the_records_in_the_file(open_log: Open) -> None:
     broker = await open_log()
-    consumer = broker.consumer("g", ["t"], Told())
+    consumer = broker.consumer("g", ["t"], Onlooker())
     await consumer.poll(limit=1, timeout_seconds=0)
     headers = (("a", b""), ("a", b"2"))
     new = [NewRecord(topic="t", key=key, value=value, headers=headers) for key, value in ((b"k", b""), (None, None))]
@@ -232,7 +233,7 @@ async def test_records_from_memory_are_the_records_in_the_file(open_log: Open) -
 
 async def test_another_connection_is_woken_long_before_its_next_look(open_log: Open) -> None:
     broker, other = await open_log(), await open_log()
-    consumer = other.consumer("g", ["t"], Told())
+    consumer = other.consumer("g", ["t"], Onlooker())
     await consumer.poll(limit=1, timeout_seconds=0)
 
     poll = asyncio.ensure_future(consumer.poll(limit=1, timeout_seconds=60))
@@ -243,7 +244,7 @@ async def test_another_connection_is_woken_long_before_its_next_look(open_log: O
 
 async def test_a_connection_that_cannot_be_rung_looks_by_itself(open_log: Open, tmp_path: Path) -> None:
     broker, other = await open_log(), await open_log(session_seconds=0.6)
-    consumer = other.consumer("g", ["t"], Told())
+    consumer = other.consumer("g", ["t"], Onlooker())
     await consumer.poll(limit=1, timeout_seconds=0)
     for path in files(tmp_path / "log.db-wake"):
         path.unlink()
@@ -257,7 +258,7 @@ async def test_a_connection_that_cannot_be_rung_looks_by_itself(open_log: Open, 
 async def test_a_path_too_long_for_a_socket_works_too(open_log: Open, tmp_path: Path) -> None:
     path = tmp_path / ("long" * 30) / "log.db"
     broker, other = await open_log(path=path), await open_log(path=path)
-    consumer = other.consumer("g", ["t"], Told())
+    consumer = other.consumer("g", ["t"], Onlooker())
     await consumer.poll(limit=1, timeout_seconds=0)
 
     poll = asyncio.ensure_future(consumer.poll(limit=1, timeout_seconds=60))
@@ -325,7 +326,7 @@ async def test_a_poll_waits_while_the_file_cannot_be_written(open_log: Open) -> 
     await broker.producer().append([record("t", "a")])
     [(pages,)] = await broker._log.write(lambda transaction: transaction.select("PRAGMA page_count"))
     await broker._log.write(lambda transaction: transaction.select(f"PRAGMA max_page_count = {pages}"))
-    consumer = broker.consumer("a group with a long name" * 1_000, ["t"], Told())
+    consumer = broker.consumer("a group with a long name" * 1_000, ["t"], Onlooker())
 
     refused = await consumer.poll(limit=1, timeout_seconds=0.1)
     await broker._log.write(lambda transaction: transaction.select("PRAGMA max_page_count = 1073741823"))
@@ -338,7 +339,7 @@ async def test_a_poll_waits_while_the_file_cannot_be_written(open_log: Open) -> 
 async def test_a_poll_keeps_its_time_while_another_holds_the_lock(open_log: Open, tmp_path: Path) -> None:
     broker = await open_log()
     await broker.producer().append([record("t", "a")])
-    consumer = broker.consumer("g", ["t"], Told())
+    consumer = broker.consumer("g", ["t"], Onlooker())
     other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
@@ -467,3 +468,18 @@ def test_one_process_at_a_time_gets_a_chore(tmp_path: Path) -> None:
     clock.advance(-3600)  # set back: a claim from the future binds nobody
     assert [claims(), claims()] == [True, False]
     storage.close()
+
+
+async def test_a_consumer_that_was_forgotten_leaves_its_group_when_the_broker_is_closed(open_log: Open) -> None:
+    broker, onlooker = await open_log(), await open_log()
+
+    async def join_and_forget() -> None:
+        await broker.consumer("g", ["t"], Onlooker()).poll(limit=1, timeout_seconds=0)
+
+    await join_and_forget()
+    gc.collect()
+    joined = (await onlooker.admin().members(["g"]))["g"].members
+    await broker.close()
+
+    assert joined == 1
+    assert (await onlooker.admin().members(["g"]))["g"].members == 0

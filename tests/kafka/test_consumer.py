@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pabal.broker.kafka.broker import KafkaBroker
-from pabal.broker.kafka.member import _MOST_RECORDS
+from pabal.broker.kafka.flow import MOST_RECORDS
 from pabal.broker.port import Record, TopicPartition, TopicSpec
 from pabal.errors import NotAssigned, UnknownTopic
 from tests.kafka.lab import Owner, connected, make_topic, record, unique
@@ -31,7 +31,7 @@ async def test_a_topic_made_after_it_was_missing_is_joined(kafka_bootstrap: str)
 async def test_a_slow_reader_keeps_its_partitions_and_a_bounded_buffer(kafka_bootstrap: str) -> None:
     async with connected(kafka_bootstrap, session_seconds=1.0) as broker:
         topic, owner = await make_topic(broker), Owner()
-        total = 3 * _MOST_RECORDS
+        total = 3 * MOST_RECORDS
         await broker.producer().append([record(topic, str(number)) for number in range(total)])
         consumer = broker.consumer(unique("group"), [topic], owner)
         values: list[Record] = []
@@ -43,22 +43,22 @@ async def test_a_slow_reader_keeps_its_partitions_and_a_bounded_buffer(kafka_boo
         while len(values) < total:
             slow = loop.time() < slow_until
             values += await consumer.poll(limit=1 if slow else 500, timeout_seconds=10)
-            waiting = max(waiting, consumer._member._waiting())
+            waiting = max(waiting, consumer._member._flow.waiting())
             if slow:
                 await asyncio.sleep(0.02)
 
         assert [each.value for each in values] == [str(number).encode() for number in range(total)]
         assert owner.losses == owner.revocations == []
-        assert waiting < 2 * _MOST_RECORDS
+        assert waiting < 2 * MOST_RECORDS
 
 
 async def test_a_reader_with_a_full_buffer_gives_partitions_back_when_another_comes(kafka_bootstrap: str) -> None:
     async with connected(kafka_bootstrap) as broker, connected(kafka_bootstrap) as elsewhere:
         topic, group, slow, other = await make_topic(broker, partitions=2), unique("group"), Owner(), Owner()
         for partition in (0, 1):
-            await broker.producer().append([record(topic, partition=partition)] * 2 * _MOST_RECORDS)
+            await broker.producer().append([record(topic, partition=partition)] * 2 * MOST_RECORDS)
         consumer = broker.consumer(group, [topic], slow)
-        while consumer._member._waiting() < _MOST_RECORDS:
+        while consumer._member._flow.waiting() < MOST_RECORDS:
             await consumer.poll(limit=1, timeout_seconds=10)
         newcomer = elsewhere.consumer(group, [topic], other)
         taken = 0
@@ -67,7 +67,7 @@ async def test_a_reader_with_a_full_buffer_gives_partitions_back_when_another_co
             taken += len(await consumer.poll(limit=1, timeout_seconds=10))
             await newcomer.poll(limit=1, timeout_seconds=0.02)
 
-        assert taken < _MOST_RECORDS
+        assert taken < MOST_RECORDS
         assert len(slow.owned) == len(other.owned) == 1
 
 
@@ -75,7 +75,7 @@ async def test_a_long_pause_keeps_other_partitions_flowing_and_loses_nothing(kaf
     async with connected(kafka_bootstrap) as broker:
         topic, owner = await make_topic(broker, partitions=2), Owner()
         paused, flowing = TopicPartition(topic, 0), TopicPartition(topic, 1)
-        producer, total = broker.producer(), 2 * _MOST_RECORDS
+        producer, total = broker.producer(), 2 * MOST_RECORDS
         consumer = broker.consumer(unique("group"), [topic], owner)
         values: dict[TopicPartition, list[int]] = {paused: [], flowing: []}
 
@@ -195,7 +195,7 @@ async def test_a_member_that_lost_its_partitions_and_was_never_asked_again_joins
             await consumer.poll(limit=1, timeout_seconds=1)
 
         # As it stands there when the coordinator moved and never answered a request to join.
-        consumer._member._lost_at = time.monotonic() - 1000
+        consumer._member._owned.lost_at = time.monotonic() - 1000
         async with asyncio.timeout(30):
             while not owner.losses:
                 await consumer.poll(limit=1, timeout_seconds=0.1)

@@ -6,8 +6,9 @@ and what not is on one page, `docs/log.md`; how it works is told where it happen
 * `storage.py` the file · `batches.py` how records lie in it · `topics.py` shaping topics
 * `writer.py` group commit · `database_thread` threads beside a busy event loop
 * `groups.py` members, leases, fencing · `sharing.py` who gets what · `consumer.py` polling
+* `membership.py`, `owned.py`, `signs.py`, `waker.py` the parts of a consumer
 * `view.py` what is known without asking the disk · `doorbell.py` waking other processes
-* `cleaning.py` retention and compaction · `log.py` holds it together
+* `cleaning.py` retention and compaction · `keeper.py` leases and upkeep · `log.py` holds it together
 """
 
 import asyncio
@@ -45,7 +46,7 @@ from pabal.private_files import make_private_file, make_private_folder
 
 _READ_BYTES = 1 << 20
 
-_C = TypeVar("_C", bound="_Client | SqliteConsumer")
+_C = TypeVar("_C", bound="_LogClient")
 
 
 class SqliteBroker:
@@ -53,8 +54,10 @@ class SqliteBroker:
 
     def __init__(self, log: OpenLog) -> None:
         self._log = log
-        # The log itself holds on to a consumer until that is closed; the others need no closing if forgotten.
-        self._clients: WeakSet[_Client | SqliteConsumer] = WeakSet()
+        self._consumers: set[SqliteConsumer] = set()
+        """Kept until they are closed: a consumer that was forgotten would hold its partitions until its lease ends."""
+        self._clients: WeakSet[_LogClient] = WeakSet()
+        """These need no closing if they are forgotten."""
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -84,7 +87,11 @@ class SqliteBroker:
         self, group: str, topics: Sequence[str], assignment: Assignment, *, instance: str | None = None
     ) -> SqliteConsumer:
         """See `Broker.consumer`."""
-        return self._keep(SqliteConsumer(self._log, group, topics, assignment, instance=instance))
+        self._check_open()
+        closed = self._consumers.discard
+        consumer = SqliteConsumer(self._log, group, topics, assignment, instance=instance, closed=closed)
+        self._consumers.add(consumer)
+        return consumer
 
     def reader(self) -> "SqliteReader":
         """See `Broker.reader`."""
@@ -110,7 +117,8 @@ class SqliteBroker:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        await asyncio.gather(*(client.close() for client in list(self._clients)))
+        clients = [client.close() for client in self._clients]
+        await asyncio.gather(*clients, *[consumer.close() for consumer in self._consumers])
         await self._log.close()
 
     def _keep(self, client: _C) -> _C:
@@ -123,7 +131,7 @@ class SqliteBroker:
             raise Closed("this broker was closed")
 
 
-class _Client:
+class _LogClient:
     """What the clients have in common: after `close` they refuse."""
 
     def __init__(self, log: OpenLog) -> None:
@@ -139,7 +147,7 @@ class _Client:
             raise Closed(f"this {type(self).__name__} was closed")
 
 
-class SqliteProducer(_Client):
+class SqliteProducer(_LogClient):
     """See `pabal.broker.port.Producer`."""
 
     def __init__(self, log: OpenLog, *, deadline_seconds: float) -> None:
@@ -170,7 +178,7 @@ class SqliteProducer(_Client):
         try:
             await self._log.writer.run(lambda _: None, deadline_seconds=self._deadline_seconds)
         except LogUnavailable:
-            return  # those who wait for their appends are told; there is nothing else to let go
+            return  # the tasks that wait for their appends are told; there is nothing else to let go
 
     def _place(self, records: Sequence[NewRecord]) -> list[int]:
         """The partition of each record: as told, by its key, or one for all of this call without either."""
@@ -188,7 +196,7 @@ class SqliteProducer(_Client):
         return places
 
 
-class SqliteReader(_Client):
+class SqliteReader(_LogClient):
     """See `pabal.broker.port.Reader`."""
 
     async def read(
@@ -216,7 +224,7 @@ class SqliteReader(_Client):
                 yield span.records
 
 
-class SqliteAdmin(_Client):
+class SqliteAdmin(_LogClient):
     """See `pabal.broker.port.Admin`."""
 
     async def topics(self) -> Mapping[str, TopicSpec]:

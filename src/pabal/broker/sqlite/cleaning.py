@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from pabal.broker.sqlite.batches import Batch, batch_id, first_offset
-from pabal.broker.sqlite.storage import Operation, Storage, Transaction
+from pabal.broker.sqlite.storage import Operation, Storage, WriteTransaction
 from pabal.clock import Clock
 
 TOMBSTONE_SECONDS = 86_400
@@ -48,7 +48,7 @@ async def clean(runner: Runner, *, clock: Clock, is_due_only: bool) -> None:
         await _compact(runner, identifier, tombstones_before_ms=now_ms - TOMBSTONE_SECONDS * 1000)
 
 
-def claim_chore(transaction: Transaction, *, name: str, every_seconds: float) -> bool:
+def claim_chore(transaction: WriteTransaction, *, name: str, every_seconds: float) -> bool:
     """Whether it is this process's turn: no process has done it for so long."""
     now = transaction.now_ms
     return bool(
@@ -62,7 +62,7 @@ def claim_chore(transaction: Transaction, *, name: str, every_seconds: float) ->
     )
 
 
-def try_to_write(transaction: Transaction) -> None:
+def try_to_write(transaction: WriteTransaction) -> None:
     """Change a row, so that the transaction has something to make durable: one that changes nothing succeeds on a full
     disk."""
     transaction.change(
@@ -70,7 +70,7 @@ def try_to_write(transaction: Transaction) -> None:
     )
 
 
-def _retained(transaction: Transaction) -> list[tuple[int, int]]:
+def _retained(transaction: WriteTransaction) -> list[tuple[int, int]]:
     """Partitions with a retention, and that in seconds."""
     return [
         (identifier, seconds)
@@ -81,7 +81,7 @@ def _retained(transaction: Transaction) -> list[tuple[int, int]]:
     ]
 
 
-def _expire(transaction: Transaction, *, partition: int, before_ms: int) -> bool:
+def _expire(transaction: WriteTransaction, *, partition: int, before_ms: int) -> bool:
     """Delete some of the batches appended before then; whether there may be more."""
     begin, end = batch_id(partition, 0), batch_id(partition + 1, 0)
     rows = transaction.select(
@@ -101,7 +101,7 @@ def _expire(transaction: Transaction, *, partition: int, before_ms: int) -> bool
     return len(old) == _DELETE_BATCHES
 
 
-def _compactable(transaction: Transaction, *, is_due_only: bool) -> list[int]:
+def _compactable(transaction: WriteTransaction, *, is_due_only: bool) -> list[int]:
     after_records, after_ms = (COMPACT_AFTER_RECORDS, COMPACT_AFTER_SECONDS * 1000) if is_due_only else (0, 0)
     return [
         identifier
@@ -150,7 +150,7 @@ def _surviving(batch: Batch, last: dict[bytes, int], tombstones_before_ms: int) 
     ]
 
 
-def _rewrite(transaction: Transaction, *, changes: Sequence[tuple[Batch, list[int]]]) -> None:
+def _rewrite(transaction: WriteTransaction, *, changes: Sequence[tuple[Batch, list[int]]]) -> None:
     """Store the batches with only those records; without any, delete them."""
     for batch, kept in changes:
         if kept:
@@ -159,7 +159,7 @@ def _rewrite(transaction: Transaction, *, changes: Sequence[tuple[Batch, list[in
             transaction.change("DELETE FROM batches WHERE id = ?", batch.id)
 
 
-def _mark_compacted(transaction: Transaction, *, partition: int, end: int) -> None:
+def _mark_compacted(transaction: WriteTransaction, *, partition: int, end: int) -> None:
     transaction.change(
         "UPDATE partitions SET compacted_to = ?, compacted_ms = ? WHERE id = ?", end, transaction.now_ms, partition
     )

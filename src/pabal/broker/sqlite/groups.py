@@ -18,7 +18,7 @@ import msgspec
 
 from pabal.broker.port import Watermarks
 from pabal.broker.sqlite.sharing import share_partitions
-from pabal.broker.sqlite.storage import Transaction
+from pabal.broker.sqlite.storage import WriteTransaction
 from pabal.errors import LogError, UnknownTopic
 
 
@@ -52,7 +52,7 @@ class Heartbeat(NamedTuple):
 
 
 def join(
-    transaction: Transaction,
+    transaction: WriteTransaction,
     *,
     group: str,
     topics: Sequence[str],
@@ -89,7 +89,7 @@ def join(
 
 
 def settle(
-    transaction: Transaction,
+    transaction: WriteTransaction,
     *,
     member: int,
     group: str,
@@ -135,7 +135,7 @@ def settle(
     )
 
 
-def leave(transaction: Transaction, *, member: int, group: str, release: Mapping[int, int | None]) -> None:
+def leave(transaction: WriteTransaction, *, member: int, group: str, release: Mapping[int, int | None]) -> None:
     """End a membership; what it owned is free at once."""
     for partition, offset in release.items():
         transaction.change(
@@ -149,7 +149,9 @@ def leave(transaction: Transaction, *, member: int, group: str, release: Mapping
     _evict(transaction, [(member, group)])
 
 
-def commit(transaction: Transaction, *, member: int, group: str, offsets: Mapping[int, tuple[int, int]]) -> list[int]:
+def commit(
+    transaction: WriteTransaction, *, member: int, group: str, offsets: Mapping[int, tuple[int, int]]
+) -> list[int]:
     """Commit offsets (partition: epoch, offset); the partitions that are not this member's any more."""
     return [
         partition
@@ -165,7 +167,7 @@ def commit(transaction: Transaction, *, member: int, group: str, offsets: Mappin
     ]
 
 
-def beat(transaction: Transaction, *, leases: Mapping[int, float], process: str) -> Heartbeat:
+def beat(transaction: WriteTransaction, *, leases: Mapping[int, float], process: str) -> Heartbeat:
     """Renew the leases of a process's members (seconds from now), and evict whoever's lease has ended."""
     fenced = [member for member, seconds in leases.items() if not _renew(transaction, member, seconds)]
     evict_expired(transaction)
@@ -174,7 +176,7 @@ def beat(transaction: Transaction, *, leases: Mapping[int, float], process: str)
     return Heartbeat(frozenset(fenced), None if first_end is None else max(0.0, first_end - now))
 
 
-def evict_expired(transaction: Transaction) -> None:
+def evict_expired(transaction: WriteTransaction) -> None:
     """End the memberships whose lease has ended, here or with another boot."""
     _evict(
         transaction,
@@ -186,12 +188,12 @@ def evict_expired(transaction: Transaction) -> None:
     )
 
 
-def evict_process(transaction: Transaction, *, process: str) -> None:
+def evict_process(transaction: WriteTransaction, *, process: str) -> None:
     """End the memberships of a process that is known to be dead."""
     _evict(transaction, transaction.select("SELECT id, group_name FROM members WHERE process = ?", process))
 
 
-def reset_offsets(transaction: Transaction, *, group: str, offsets: Mapping[int, int]) -> None:
+def reset_offsets(transaction: WriteTransaction, *, group: str, offsets: Mapping[int, int]) -> None:
     """Set committed offsets of a group that has no members."""
     evict_expired(transaction)
     if transaction.select("SELECT 1 FROM members WHERE group_name = ?", group):
@@ -203,7 +205,7 @@ def reset_offsets(transaction: Transaction, *, group: str, offsets: Mapping[int,
     )
 
 
-def retarget_subscribers(transaction: Transaction, topic: str) -> None:
+def retarget_subscribers(transaction: WriteTransaction, topic: str) -> None:
     """Share out the partitions of a topic that has grown."""
     for (group,) in transaction.select(
         "SELECT DISTINCT group_name FROM members, json_each(topics) WHERE value = ?", topic
@@ -211,7 +213,7 @@ def retarget_subscribers(transaction: Transaction, topic: str) -> None:
         _retarget(transaction, group)
 
 
-def _renew(transaction: Transaction, member: int, lease_seconds: float) -> bool:
+def _renew(transaction: WriteTransaction, member: int, lease_seconds: float) -> bool:
     return bool(
         transaction.change(
             "UPDATE members SET boot_id = ?, lease_ends = ? WHERE id = ?",
@@ -222,7 +224,7 @@ def _renew(transaction: Transaction, member: int, lease_seconds: float) -> bool:
     )
 
 
-def _is_running(transaction: Transaction, *, group: str, instance: str, other_than: int) -> bool:
+def _is_running(transaction: WriteTransaction, *, group: str, instance: str, other_than: int) -> bool:
     return bool(
         transaction.select(
             "SELECT 1 FROM members WHERE group_name = ? AND instance = ? AND id <> ?", group, instance, other_than
@@ -230,7 +232,7 @@ def _is_running(transaction: Transaction, *, group: str, instance: str, other_th
     )
 
 
-def _replace(transaction: Transaction, *, group: str, instance: str, member: int) -> None:
+def _replace(transaction: WriteTransaction, *, group: str, instance: str, member: int) -> None:
     """Hand everything of the former member of that instance to the new one."""
     for (former,) in transaction.select(
         "SELECT id FROM members WHERE group_name = ? AND instance = ? AND id <> ?", group, instance, member
@@ -245,7 +247,7 @@ def _replace(transaction: Transaction, *, group: str, instance: str, member: int
         )
 
 
-def _evict(transaction: Transaction, members: Collection[tuple[int, str]]) -> None:
+def _evict(transaction: WriteTransaction, members: Collection[tuple[int, str]]) -> None:
     for member, group in members:
         transaction.change("DELETE FROM members WHERE id = ?", member)
         transaction.change("UPDATE progress SET owner = NULL WHERE group_name = ? AND owner = ?", group, member)
@@ -253,7 +255,7 @@ def _evict(transaction: Transaction, members: Collection[tuple[int, str]]) -> No
         _retarget(transaction, group)
 
 
-def _retarget(transaction: Transaction, group: str) -> None:
+def _retarget(transaction: WriteTransaction, group: str) -> None:
     """Compute anew who should own what, and have the members look."""
     members = {
         member: set(msgspec.json.decode(topics, type=list[str]))
@@ -284,7 +286,7 @@ def _retarget(transaction: Transaction, group: str) -> None:
     _bump_generation(transaction, group)
 
 
-def _bump_generation(transaction: Transaction, group: str) -> None:
+def _bump_generation(transaction: WriteTransaction, group: str) -> None:
     [(generation,)] = transaction.select(
         "INSERT INTO consumer_groups VALUES (?, 1)"
         " ON CONFLICT DO UPDATE SET generation = generation + 1 RETURNING generation",

@@ -1,20 +1,20 @@
 """One process's hold on an embedded log: two threads, what it knows, the doorbell, and the keeper.
 
 The *writer* thread makes the transactions, the *reading* thread runs the queries; each has its connection, and a
-query never waits for a transaction (WAL). The *keeper* is one background task: it renews the leases of this
-process's members, evicts members whose lease ended (here or elsewhere), and has the log cleaned now and then.
+query never waits for a transaction (WAL). The *keeper* (`keeper.py`) is one background task.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pabal.broker.port import TopicPartition
 from pabal.broker.sqlite import groups
-from pabal.broker.sqlite.cleaning import claim_chore, clean
+from pabal.broker.sqlite.cleaning import clean
 from pabal.broker.sqlite.doorbell import Doorbell
+from pabal.broker.sqlite.keeper import STILL_SECONDS, Keeper
 from pabal.broker.sqlite.storage import Catalogue, Changes, Operation, Storage
 from pabal.broker.sqlite.view import View
 from pabal.broker.sqlite.writer import Writer
@@ -22,40 +22,11 @@ from pabal.clock import Clock
 from pabal.database_thread import DatabaseThread
 from pabal.errors import LogError, UnknownTopic
 
-CLEAN_EVERY_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 """How long `close` waits for a disk that does not answer."""
 
-STILL_SECONDS = 60.0
-"""So long may a member not be polled, in a process whose log works: every role polls at least every few seconds."""
-
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
-
-
-class Member(Protocol):
-    """What the keeper asks of a consumer."""
-
-    def lease(self) -> tuple[int, float] | None:
-        """Its member id and for how many seconds from now it lives; None if it is no member or gave up."""
-        ...
-
-    def renewed(self, lease_ends: float) -> None:
-        """Its lease goes on until then, on the boot-time clock."""
-        ...
-
-    def fence(self) -> None:
-        """It is a member no more."""
-        ...
-
-    def unpolled_seconds(self) -> float:
-        """How long nobody has polled, or a poll has gone on beyond its time; 0 before the first."""
-        ...
-
-    @property
-    def group(self) -> str:
-        """The group's name."""
-        ...
 
 
 class OpenLog:
@@ -66,8 +37,6 @@ class OpenLog:
         self.clock = clock
         self.path = storage.path
         self.session_seconds = session_seconds
-        self.members: set[Member] = set()
-        """Whose leases the keeper renews."""
         self._reading = Storage(storage.path, clock=clock)
         self._reads = DatabaseThread("pabal-log-reader")
         self.view = View(self._reading.catalogue())
@@ -76,7 +45,7 @@ class OpenLog:
         self._is_looking = False
         self._must_look_again = False
         self._background: set[asyncio.Future[None]] = set()
-        self._keeper = asyncio.create_task(self._keep(), name="pabal-log-keeper")
+        self.keeper = Keeper(self, self.doorbell, clock=clock, session_seconds=session_seconds, look=self._look)
         # Others learn of this process, and this one of those that died while nobody was here.
         self.doorbell.ring()
 
@@ -111,21 +80,17 @@ class OpenLog:
         found = [] if (writer := self.writer.ailment()) is None else [writer]
         if not self._reads.is_alive():
             found.append("the embedded log's reading thread has died")
-        if self._keeper.done():
+        if self.keeper.task.done():
             found.append("the embedded log's keeper has ended: nobody renews the leases of this process")
         # A role that insists on an append does not poll meanwhile. That is the log's fault, or was a moment ago.
         if not self._reads.is_working and self.writer.well_for_seconds > STILL_SECONDS:
-            found += [
-                f"nobody polls for the group {member.group}"
-                for member in self.members
-                if member.unpolled_seconds() > STILL_SECONDS
-            ]
+            found += [f"nobody polls for the group {group}" for group in self.keeper.unpolled_groups()]
         return found
 
     async def close(self) -> None:
         """Stop the keeper, end what is under way, close the file."""
-        self._keeper.cancel()
-        await asyncio.wait([self._keeper, *self._background], timeout=_CLOSE_SECONDS)
+        self.keeper.task.cancel()
+        await asyncio.wait([self.keeper.task, *self._background], timeout=_CLOSE_SECONDS)
         for stop in (self.writer.close(), self._reads.stop(self._reading.close)):
             try:
                 await asyncio.wait_for(stop, _CLOSE_SECONDS)
@@ -170,46 +135,6 @@ class OpenLog:
             await self.write(partial(groups.evict_process, process=process))
         except LogError as error:
             _logger.warning("the members of a dead process stay until their leases end: %s", error)
-
-    async def _keep(self) -> None:
-        clean_at = self.clock.boot_seconds() + CLEAN_EVERY_SECONDS
-        tick = self.session_seconds / 3
-        while True:
-            pause = tick
-            try:
-                pause = min(tick, await self._beat())
-                # In case a ring was lost: the directory may be one that not all processes see.
-                self.doorbell.mend()
-                self._look()
-                if self.clock.boot_seconds() >= clean_at:
-                    clean_at = self.clock.boot_seconds() + CLEAN_EVERY_SECONDS
-                    await self._clean_in_turn()
-            except LogError as error:
-                _logger.warning("leases were not renewed, or nothing was cleaned: %s", error)
-            except Exception:
-                # A defect. A keeper that ended would cost every member of this process its partitions.
-                _logger.exception("leases were not renewed, or nothing was cleaned")
-            await asyncio.sleep(pause)
-
-    async def _beat(self) -> float:
-        """Renew leases; how soon to look whether another's has ended."""
-        leases = {lease[0]: (lease[1], member) for member in self.members if (lease := member.lease())}
-        if not leases:
-            return self.session_seconds
-        now = self.clock.boot_seconds()
-        seconds = {each: seconds for each, (seconds, _) in leases.items()}
-        heartbeat = await self.write(partial(groups.beat, leases=seconds, process=self.doorbell.name))
-        for each, (remaining, member) in leases.items():
-            if each in heartbeat.fenced:
-                member.fence()
-            else:
-                member.renewed(now + remaining)
-        return self.session_seconds if heartbeat.next_end_seconds is None else heartbeat.next_end_seconds
-
-    async def _clean_in_turn(self) -> None:
-        """Clean, unless another process has just done it."""
-        if await self.write(partial(claim_chore, name="clean", every_seconds=CLEAN_EVERY_SECONDS)):
-            await self.clean(is_due_only=True)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -93,7 +93,7 @@ class Catalogue(NamedTuple):
     pulse: Pulse
 
 
-class Transaction:
+class WriteTransaction:
     """The write transaction under way: what an operation may do."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
@@ -125,7 +125,7 @@ class Transaction:
         return identifier
 
 
-Operation = Callable[[Transaction], T]
+Operation = Callable[[WriteTransaction], T]
 
 
 class Storage:
@@ -213,7 +213,7 @@ class Storage:
         """
         with self._translated(), self._turn():
             self._begin(is_abandoned)
-            transaction = Transaction(self._connection, self._clock)
+            transaction = WriteTransaction(self._connection, self._clock)
             results = [self._operate(operation, transaction) for operation in operations]
             self._connection.execute("COMMIT")
         return Written(results, transaction.changes)
@@ -245,7 +245,7 @@ class Storage:
         if is_abandoned():
             raise LogUnavailable(f"the log {self.path} was not free before the deadline")
 
-    def _operate(self, operation: Operation[Any], transaction: Transaction) -> Any:
+    def _operate(self, operation: Operation[Any], transaction: WriteTransaction) -> Any:
         self._connection.execute("SAVEPOINT operation")
         try:
             result = operation(transaction)

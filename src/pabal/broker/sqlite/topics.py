@@ -2,11 +2,11 @@
 
 from pabal.broker.port import TopicSpec
 from pabal.broker.sqlite.groups import retarget_subscribers
-from pabal.broker.sqlite.storage import Transaction
+from pabal.broker.sqlite.storage import WriteTransaction
 from pabal.errors import LogError, UnknownTopic
 
 
-def create_topic(transaction: Transaction, *, spec: TopicSpec) -> bool:
+def create_topic(transaction: WriteTransaction, *, spec: TopicSpec) -> bool:
     """Make a topic; False when it exists."""
     if spec.partitions < 1:
         raise LogError(f"topic {spec.name!r} must have a partition")
@@ -16,7 +16,7 @@ def create_topic(transaction: Transaction, *, spec: TopicSpec) -> bool:
     return True
 
 
-def add_partitions(transaction: Transaction, *, topic: str, total: int) -> None:
+def add_partitions(transaction: WriteTransaction, *, topic: str, total: int) -> None:
     """Grow a topic; members that read it get their shares of what is new."""
     [(count,)] = transaction.select("SELECT count(*) FROM partitions WHERE topic = ?", topic)
     if count == 0:
@@ -27,7 +27,7 @@ def add_partitions(transaction: Transaction, *, topic: str, total: int) -> None:
     retarget_subscribers(transaction, topic)
 
 
-def configure_topic(transaction: Transaction, *, spec: TopicSpec) -> None:
+def configure_topic(transaction: WriteTransaction, *, spec: TopicSpec) -> None:
     """Bring retention and compaction to `spec`."""
     name, *settings = _settings(spec)
     if not transaction.change("UPDATE topics SET retention_seconds = ?, compacted = ? WHERE name = ?", *settings, name):
@@ -39,7 +39,7 @@ def _settings(spec: TopicSpec) -> tuple[str, int | None, bool]:
     return spec.name, None if spec.compacted else spec.retention_seconds, spec.compacted
 
 
-def _add(transaction: Transaction, topic: str, numbers: range) -> None:
+def _add(transaction: WriteTransaction, topic: str, numbers: range) -> None:
     transaction.change_many(
         "INSERT INTO partitions (topic, number) VALUES (?, ?)", [(topic, number) for number in numbers]
     )

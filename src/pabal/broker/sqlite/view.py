@@ -2,7 +2,7 @@
 
 The catalogue of topics, every partition's end, every group's generation, and a tail of recent batches: a reader in
 the process that appended gets its records from memory. Batches never change (compaction keeps the last value of
-each key, and a reader may always see more), so a batch remembered is a batch true. Whoever waits is woken here.
+each key, and a reader may always see more), so a batch remembered is a batch true. Waits for records end here.
 """
 
 from collections import OrderedDict
@@ -19,8 +19,8 @@ TAIL_BYTES = 8 << 20
 a record is handed over 0.7 ms after its append instead of 3.6 ms, for a third less of the processor."""
 
 
-class Listener(Protocol):
-    """Someone who waits for records or for their share of the partitions."""
+class Wakeable(Protocol):
+    """A wait for records, or for another share of the partitions."""
 
     def wake(self) -> None:
         """Look again."""
@@ -38,8 +38,8 @@ class View:
         self._generations: dict[str, int] = {}
         self._tail: OrderedDict[int, NewBatch] = OrderedDict()
         self._tail_size = 0
-        self._readers: dict[int, set[Listener]] = {}
-        self._members: dict[str, set[Listener]] = {}
+        self._readers: dict[int, set[Wakeable]] = {}
+        self._members: dict[str, set[Wakeable]] = {}
         self.learn(catalogue)
 
     def end(self, partition: int) -> int:
@@ -77,7 +77,7 @@ class View:
         self.feel(catalogue.pulse)
 
     def feel(self, pulse: Pulse) -> None:
-        """Take in how far partitions and groups are, and wake whoever it concerns."""
+        """Take in how far partitions and groups are, and end the waits that it concerns."""
         for partition, (low, high) in pulse.watermarks.items():
             self._lows[partition] = max(low, self._lows.get(partition, 0))
             self._note_end(partition, high)
@@ -117,30 +117,30 @@ class View:
             for index, each in enumerate(batch.records)
         ]
 
-    def listen(self, listener: Listener, *, group: str, partitions: Iterable[int] = ()) -> None:
-        """Wake `listener` when the group changes, or there are records in those partitions."""
-        self._members.setdefault(group, set()).add(listener)
+    def listen(self, waiting: Wakeable, *, group: str, partitions: Iterable[int] = ()) -> None:
+        """Wake `waiting` when the group changes, or there are records in these partitions."""
+        self._members.setdefault(group, set()).add(waiting)
         for partition in partitions:
-            self._readers.setdefault(partition, set()).add(listener)
+            self._readers.setdefault(partition, set()).add(waiting)
 
-    def ignore(self, listener: Listener, *, partitions: Iterable[int]) -> None:
-        """Wake `listener` no more for records in those partitions."""
+    def ignore(self, waiting: Wakeable, *, partitions: Iterable[int]) -> None:
+        """Wake `waiting` no more for records in these partitions."""
         for partition in partitions:
-            self._readers.get(partition, set()).discard(listener)
+            self._readers.get(partition, set()).discard(waiting)
 
-    def forget(self, listener: Listener) -> None:
-        """Wake `listener` no more."""
-        for listeners in (*self._readers.values(), *self._members.values()):
-            listeners.discard(listener)
+    def forget(self, waiting: Wakeable) -> None:
+        """Wake `waiting` no more."""
+        for waits in (*self._readers.values(), *self._members.values()):
+            waits.discard(waiting)
 
     def _note_end(self, partition: int, end: int) -> None:
         if end > self.end(partition):
             self._ends[partition] = end
-            for listener in self._readers.get(partition, ()):
-                listener.wake()
+            for waiting in self._readers.get(partition, ()):
+                waiting.wake()
 
     def _note_generation(self, group: str, generation: int) -> None:
         if generation > self.generation(group):
             self._generations[group] = generation
-            for listener in self._members.get(group, ()):
-                listener.wake()
+            for waiting in self._members.get(group, ()):
+                waiting.wake()

@@ -16,7 +16,7 @@ import msgspec
 
 from pabal.broker.port import NewRecord
 from pabal.broker.sqlite.batches import pack_records
-from pabal.broker.sqlite.storage import Changes, Operation, Storage, Transaction, Written
+from pabal.broker.sqlite.storage import Changes, Operation, Storage, WriteTransaction, Written
 from pabal.database_thread import DatabaseThread
 from pabal.errors import LogUnavailable
 
@@ -59,7 +59,7 @@ class Writer:
 
         A future cancelled or too late is not written if its transaction has not begun.
         """
-        return self._ask(_Append(partitions, records), deadline_seconds)
+        return self._ask(_NewRecords(partitions, records), deadline_seconds)
 
     def run(self, operation: Operation[T], *, deadline_seconds: float = 5.0) -> asyncio.Future[T]:
         """Run `operation` in a transaction; its result once that is durable."""
@@ -84,7 +84,7 @@ class Writer:
         """Let what is under way end, then close the file."""
         await self._thread.stop(self._storage.close)
 
-    def _ask(self, what: "_Append | Operation[Any]", deadline_seconds: float) -> asyncio.Future[Any]:
+    def _ask(self, what: "_NewRecords | Operation[Any]", deadline_seconds: float) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         deadline = self._loop.time() + deadline_seconds
         self._waiting.append(_Waiting(future, what, deadline))
@@ -111,15 +111,15 @@ class Writer:
             waiting = self._waiting.popleft()
             if not waiting.future.done():
                 group.append(waiting)
-                if isinstance(waiting.what, _Append):
+                if isinstance(waiting.what, _NewRecords):
                     records += len(waiting.what.records)
                     size += sum([len(each.value or b"") for each in waiting.what.records])
         if not group:
             return
         self._group = group
         self._last_size = len(group)
-        appends = [each.what for each in group if isinstance(each.what, _Append)]
-        operations = [each.what for each in group if not isinstance(each.what, _Append)]
+        appends = [each.what for each in group if isinstance(each.what, _NewRecords)]
+        operations = [each.what for each in group if not isinstance(each.what, _NewRecords)]
         transaction = partial(
             self._storage.write,
             [partial(_append, appends=appends), *operations],
@@ -158,7 +158,7 @@ class Writer:
             logger.exception("a commit was not made known")
         of_append, of_operation = iter(offsets), iter(results)
         for waiting in group:
-            waiting.answer(next(of_append if isinstance(waiting.what, _Append) else of_operation))
+            waiting.answer(next(of_append if isinstance(waiting.what, _NewRecords) else of_operation))
 
     def _arm(self, deadline: float) -> None:
         if self._watch is not None:
@@ -180,7 +180,7 @@ class Writer:
             self._arm(min(later))
 
 
-class _Append(NamedTuple):
+class _NewRecords(NamedTuple):
     """`records[i]` goes to the partition with id `partitions[i]`."""
 
     partitions: Sequence[int]
@@ -192,7 +192,7 @@ class _Waiting:
 
     __slots__ = ("deadline", "future", "what")
 
-    def __init__(self, future: asyncio.Future[Any], what: _Append | Operation[Any], deadline: float) -> None:
+    def __init__(self, future: asyncio.Future[Any], what: _NewRecords | Operation[Any], deadline: float) -> None:
         self.future = future
         self.what = what
         self.deadline = deadline
@@ -211,7 +211,7 @@ def _are_done(group: Sequence[_Waiting]) -> bool:
     return all(waiting.future.done() for waiting in group)
 
 
-def _append(transaction: Transaction, *, appends: Sequence[_Append]) -> list[list[int]]:
+def _append(transaction: WriteTransaction, *, appends: Sequence[_NewRecords]) -> list[list[int]]:
     """Write the records of all appends, one batch per partition if that is not too large; their offsets."""
     records: dict[int, list[NewRecord]] = {}
     places: list[list[tuple[int, int]]] = []

@@ -1,4 +1,4 @@
-"""Whom the thread of a group's member tells what happens."""
+"""What the thread of a group's member tells its consumer, and how it answers a request."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
@@ -11,8 +11,8 @@ from pabal.broker.port import Record, TopicPartition
 from pabal.errors import LogError, OffsetOutOfRange
 
 
-class Listener(Protocol):
-    """Whom a member tells. Every method is called in the event loop."""
+class Receiver(Protocol):
+    """Takes what the member's thread tells. Every method is called in the event loop."""
 
     handover: Handover
 
@@ -39,7 +39,7 @@ class Listener(Protocol):
 
 
 class Sought(Protocol):
-    """What is told of a seek once the thread has dealt with it. Called in the loop."""
+    """Called in the event loop once the thread has dealt with a seek."""
 
     def __call__(self, error: KafkaException | None, *, is_owned: bool) -> None:
         """What the thread hands over from now on is from the new position, unless there is an `error`, or the
@@ -48,8 +48,8 @@ class Sought(Protocol):
 
 
 class Sent(Protocol):
-    """What is told of a commit once the thread has dealt with it. Called in the loop."""
+    """Called in the event loop once the thread has dealt with a commit."""
 
     def __call__(self, offsets: Mapping[TopicPartition, int], error: KafkaException | None) -> None:
-        """These were sent (none: nothing of it is ours any more), or librdkafka did not take them."""
+        """These were sent (none: the member owns none of the partitions any more), or librdkafka did not take them."""
         ...
