@@ -22,8 +22,9 @@ from pabal.errors import ConfigError
 from pabal.groups import groups_for
 from pabal.offsets.gaps import Gap, find_gaps
 from pabal.offsets.lookback import describe_passed
-from pabal.offsets.moving import Decided, leave, read_passed_over, read_skips, rewind, skip_gap
+from pabal.offsets.moving import Skip, leave, read_passed_over, read_skips, rewind, skip_gap
 from pabal.offsets.passed import PassedOver
+from pabal.offsets.ranges import OffsetRange
 
 LATER = "; its members do so within a few seconds, or when they start"
 
@@ -34,7 +35,7 @@ class Unread(msgspec.Struct, frozen=True, kw_only=True):
 
     gaps: tuple[Gap, ...]
     passed: tuple[PassedOver, ...]
-    skipped: tuple[Decided, ...]
+    skipped: tuple[Skip, ...]
 
     @property
     def open_ranges(self) -> int:
@@ -156,7 +157,7 @@ def rewind_command(
     say(asyncio.run(run()))
 
 
-def _is(found: Gap | PassedOver, group: str, topic: str, partition: int) -> bool:
+def _is(found: Gap | OffsetRange, group: str, topic: str, partition: int) -> bool:
     return (found.group, found.topic, found.partition) == (group, topic, partition)
 
 
@@ -174,10 +175,10 @@ async def find_unread(parts: Parts) -> Unread:
     return Unread(gaps=left, passed=tuple(passed), skipped=tuple(skipped))
 
 
-def _is_decided(gap: Gap, skipped: Collection[Decided]) -> bool:
+def _is_decided(gap: Gap, skipped: Collection[Skip]) -> bool:
     """Whether a person knows of what was deleted before a group's first commit: no offset will ever say so."""
     return gap.committed is None and any(
-        (each.group, each.topic, each.partition) == (gap.group, gap.topic, gap.partition) and each.to >= gap.low
+        _is(each, gap.group, gap.topic, gap.partition) and each.to >= gap.low
         for each in (decided.skipped for decided in skipped)
     )
 

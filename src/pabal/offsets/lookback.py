@@ -86,7 +86,8 @@ class Lookback:
                     who = f"{seek.by}: {seek.reason}"
                     logger.warning("%s: %s/%d is read again from %d on: %s", self._group, topic, number, seek.to, who)
             except NotAssigned:
-                pass  # The next owner hears it as well.
+                # The seek stays in `pabal.ops`: the partition's next owner hears it as well.
+                logger.info("%s: %s/%d went to another member, which reads it again", self._group, *partition)
             except LogUnavailable as error:
                 logger.warning("%s: %s", self._group, error)
                 continue

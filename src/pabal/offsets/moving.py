@@ -101,16 +101,16 @@ async def _append(broker: Broker, record: NewRecord) -> None:
         await producer.close()
 
 
-class Decided(msgspec.Struct, frozen=True, kw_only=True):
+class Skip(msgspec.Struct, frozen=True, kw_only=True):
     """What a person left unread: the fact, and its detail."""
 
     fact: AuditFact
     skipped: Skipped
 
 
-async def read_skips(reader: Reader) -> list[Decided]:
+async def read_skips(reader: Reader) -> list[Skip]:
     """What was left unread by a person's word, each range once, oldest first. Raises LogError."""
-    decided: dict[tuple[object, ...], Decided] = {}
+    decided: dict[tuple[object, ...], Skip] = {}
     try:
         async for batch in reader.read(TopicPartition(AUDIT_TOPIC, 0)):
             for record in batch:
@@ -122,7 +122,7 @@ async def read_skips(reader: Reader) -> list[Decided]:
                 except DecodeError:
                     continue  # what is no fact of ours is said by whoever reads all of them
                 what = (detail.group, detail.topic, detail.partition, detail.from_, detail.to)
-                decided.setdefault(what, Decided(fact=fact, skipped=detail))
+                decided.setdefault(what, Skip(fact=fact, skipped=detail))
     except UnknownTopic:
         return []
     return list(decided.values())

@@ -1,7 +1,7 @@
-"""Records that a group passed over: its committed offset was moved beyond them, and nobody worked on them.
+"""Records that a group passed over: its committed offset was moved beyond them, and no worker worked on them.
 
 An offset is committed once every record before it has ended, and what has ended has a row in the ledger. So the last
-records before a committed offset are known to the ledger, unless somebody moved the offset (a group reset to latest
+records before a committed offset are known to the ledger, unless a person moved the offset (a group reset to latest
 with a backlog). Asked once, whenever a worker is assigned a partition; not about what has expired, cannot be read, or
 is older than the ledger: those have no row for other reasons.
 """
@@ -16,8 +16,9 @@ import msgspec
 from pabal.broker.port import NewRecord, Reader, Record, TopicPartition
 from pabal.codec import SCHEMA_HEADER, check_schema, decoded, read_delivery
 from pabal.errors import DecodeError
-from pabal.notification import OPS_TOPIC, Fact, Instant, deliveries_topic, is_reckoned
-from pabal.offsets.seeks import Offset, PartitionNumber, Seek
+from pabal.notification import OPS_TOPIC, Instant, deliveries_topic
+from pabal.offsets.ranges import Offset, OffsetRange, check_place, key_of
+from pabal.offsets.seeks import Seek
 
 PASSED_SCHEMA: Final = b"passed-over/1"
 _KEY_PREFIX: Final = b"passed-over/"
@@ -30,22 +31,12 @@ _MOST: Final = 100_000
 """How many offsets are looked at further back, once something was passed over."""
 
 
-class PassedOver(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
+class PassedOver(OffsetRange, frozen=True, kw_only=True):
     """Deliveries that a group has passed over (schema `passed-over/1`): `count` of them, from offset `from_` up to
     `to`, which was committed. A tombstone says that they were decided about."""
 
-    group: str
-    topic: str
-    partition: PartitionNumber
-    from_: Offset
-    to: Offset
     count: Offset
     at: Instant
-
-    @property
-    def topic_partition(self) -> TopicPartition:
-        """The partition."""
-        return TopicPartition(self.topic, self.partition)
 
 
 _decode = msgspec.json.Decoder(PassedOver).decode
@@ -61,7 +52,7 @@ class Knows(Protocol):
 
 def passed_key(group: str, partition: TopicPartition) -> bytes:
     """The key of its record in `pabal.ops`."""
-    return _KEY_PREFIX + f"{group}/{partition.topic}/{partition.partition}".encode()
+    return key_of(_KEY_PREFIX, group, partition)
 
 
 def passed_record(passed: PassedOver) -> NewRecord:
@@ -90,8 +81,7 @@ def read_passed(record: Record) -> PassedOver | None:
         return None
     check_schema(record, PASSED_SCHEMA)
     passed = decoded(_decode, record.value, what="what was passed over")
-    if not is_reckoned(passed.at) or passed_key(passed.group, passed.topic_partition) != record.key:
-        raise DecodeError("not of the partition that its key names", error_class="misplaced")
+    check_place(passed, at=passed.at, prefix=_KEY_PREFIX, key=record.key, what="not")
     return passed
 
 

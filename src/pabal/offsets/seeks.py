@@ -1,18 +1,18 @@
 """A person's word that a group goes on with another offset: what stands in `pabal.ops`, and in `pabal.audit`. Pure.
 
 A seek stays under its key until the next one of that partition. It is heard only where it fits (`is_meant_for`), so an
-old one does no harm.
+old seek does no harm.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from pabal.audit import AuditFact, audit_id
-from pabal.broker.port import NewRecord, Record, TopicPartition
+from pabal.broker.port import NewRecord, Record
 from pabal.codec import SCHEMA_HEADER, decoded
-from pabal.errors import DecodeError
-from pabal.notification import OPS_TOPIC, Fact, Instant, is_reckoned
+from pabal.notification import OPS_TOPIC, Instant
+from pabal.offsets.ranges import Offset, OffsetRange, check_place, key_of
 
 SEEK_SCHEMA: Final = b"seek/1"
 
@@ -21,34 +21,18 @@ REWOUND: Final = "offsets.rewound"
 
 _KEY_PREFIX: Final = b"seek/"
 
-Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""An offset as a log can have it: 64 bits with a sign, and never below 0."""
 
-PartitionNumber = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-"""The number of a partition as a log can have it."""
-
-
-class Seek(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
+class Seek(OffsetRange, frozen=True, kw_only=True):
     """A group goes on with offset `to` of a partition instead of `from_`.
 
     Forward, what lies between is left unread; backward, it is read again. `by` and `reason` are a person's. `rewinds`:
     back to what was passed over, from wherever the member has got to; else it is about a partition that stands still.
     """
 
-    group: str
-    topic: str
-    partition: PartitionNumber
-    from_: Offset
-    to: Offset
     at: Instant
     by: str
     reason: str
     rewinds: bool = False
-
-    @property
-    def topic_partition(self) -> TopicPartition:
-        """The partition it is about."""
-        return TopicPartition(self.topic, self.partition)
 
     def is_meant_for(self, position: int, *, high: int | None) -> bool:
         """Whether a member that stands still at `position` goes on by this; `high` is where the partition ends, None
@@ -63,15 +47,10 @@ class Seek(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
         return position >= self.from_ and (high is None or position > high)
 
 
-class Skipped(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
+class Skipped(OffsetRange, frozen=True, kw_only=True):
     """The detail of both actions in `pabal.audit`: the offsets, and how many records were left unread (or will be read
     again) at the most, counted in offsets."""
 
-    group: str
-    topic: str
-    partition: PartitionNumber
-    from_: Offset
-    to: Offset
     count: Offset
     why: Literal["deleted", "above the end", "never read", "passed over"]
 
@@ -79,16 +58,11 @@ class Skipped(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):
 _decode = msgspec.json.Decoder(Seek).decode
 
 
-def seek_key(group: str, partition: TopicPartition) -> bytes:
-    """The key of its record in `pabal.ops`."""
-    return _KEY_PREFIX + f"{group}/{partition.topic}/{partition.partition}".encode()
-
-
 def seek_record(seek: Seek) -> NewRecord:
     """The record that says it."""
     return NewRecord(
         topic=OPS_TOPIC,
-        key=seek_key(seek.group, seek.topic_partition),
+        key=key_of(_KEY_PREFIX, seek.group, seek.topic_partition),
         value=msgspec.json.encode(seek),
         headers=((SCHEMA_HEADER, SEEK_SCHEMA),),
     )
@@ -99,8 +73,7 @@ def read_seek(record: Record) -> Seek | None:
     if record.value is None or record.header(SCHEMA_HEADER) != SEEK_SCHEMA:
         return None
     seek = decoded(_decode, record.value, what="a seek")
-    if not is_reckoned(seek.at) or seek_key(seek.group, seek.topic_partition) != record.key:
-        raise DecodeError("not a seek of the partition that its key names", error_class="misplaced")
+    check_place(seek, at=seek.at, prefix=_KEY_PREFIX, key=record.key, what="not a seek")
     return seek
 
 
