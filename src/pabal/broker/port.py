@@ -111,7 +111,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupMembers(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is in a group now: how many members, and which of them owns a partition, by its name in the log."""
+    """The members of a group now: how many, and the owner of each partition, by its name in the log."""
 
     members: int
     owners: Mapping[TopicPartition, str]
@@ -282,7 +282,7 @@ class Admin(Protocol):
         ...
 
     async def members(self, groups: Collection[str]) -> Mapping[str, GroupMembers]:
-        """Who is in each of these groups, asked all at once; a group that does not exist has no member."""
+        """The members of each of these groups, asked all at once; a group that does not exist has none."""
         ...
 
     async def cluster(self) -> Cluster:

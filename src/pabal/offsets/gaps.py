@@ -33,7 +33,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def count(self) -> int:
-        """How many records were deleted unread, counted in offsets. Above the end nobody knows: 0."""
+        """How many records were deleted unread, counted in offsets. Above the end that is not known: 0."""
         return max(self.low - (self.committed or 0), 0)
 
 

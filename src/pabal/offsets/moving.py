@@ -36,7 +36,7 @@ async def move(broker: Broker, seek: Seek, fact: AuditFact) -> str | None:
     """See `skip_gap`."""
     producer, admin = broker.producer(), broker.admin()
     try:
-        # The fact first: no group goes on of which nobody knows by whom.
+        # The fact first: no group goes on before the log says on whose word.
         await producer.append([audit_record(fact)])
         await producer.append([seek_record(seek)])
         try:
@@ -77,7 +77,7 @@ async def leave(broker: Broker, passed: PassedOver, *, by: str, reason: str, at:
 
 
 async def read_passed_over(reader: Reader) -> list[PassedOver]:
-    """What groups passed over and nobody has decided about. Raises LogError."""
+    """What groups passed over and no person has decided about. Raises LogError."""
     found: dict[bytes, PassedOver] = {}
     async for batch in reader.read(TopicPartition(OPS_TOPIC, 0)):
         for record in batch:
@@ -120,7 +120,7 @@ async def read_skips(reader: Reader) -> list[Skip]:
                         continue
                     detail = fact.detail_as(Skipped)
                 except DecodeError:
-                    continue  # what is no fact of ours is said by whoever reads all of them
+                    continue  # the readers of all facts say what is no fact of ours
                 what = (detail.group, detail.topic, detail.partition, detail.from_, detail.to)
                 decided.setdefault(what, Skip(fact=fact, skipped=detail))
     except UnknownTopic:

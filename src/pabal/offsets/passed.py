@@ -3,7 +3,7 @@
 An offset is committed once every record before it has ended, and what has ended has a row in the ledger. So the last
 records before a committed offset are known to the ledger, unless a person moved the offset (a group reset to latest
 with a backlog). Asked once, whenever a worker is assigned a partition; not about what has expired, cannot be read, or
-is older than the ledger: those have no row for other reasons.
+is older than the ledger: such records have no row for other reasons.
 """
 
 from collections.abc import AsyncIterator, Collection

@@ -36,7 +36,7 @@ class Seek(OffsetRange, frozen=True, kw_only=True):
 
     def is_meant_for(self, position: int, *, high: int | None) -> bool:
         """Whether a member that stands still at `position` goes on by this; `high` is where the partition ends, None
-        where nobody knows.
+        where that is not known.
 
         A member may have read further than was committed when the seek was said, never less.
         """

@@ -89,7 +89,7 @@ class KafkaAdmin:
             spec.name,
             num_partitions=spec.partitions,
             replication_factor=-1 if spec.replication is None else spec.replication,
-            # A record's timestamp is its append time, whoever appended it.
+            # A record's timestamp is its append time, whichever client appended it.
             config={**_cleanup(spec), "message.timestamp.type": "LogAppendTime"},
         )
         future = self._open().create_topics([new], request_timeout=_ANSWER_SECONDS)[spec.name]

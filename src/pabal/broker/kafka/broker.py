@@ -34,7 +34,7 @@ class KafkaBroker:
 
     `bootstrap` lists brokers to begin with, `HOST:PORT,HOST:PORT`. `options` are librdkafka properties, for
     encryption and authentication above all; `producer.`, `consumer.` or `admin.` in front of a name gives it to
-    those clients only. What the guarantees rest on cannot be set.
+    these clients only. What the guarantees rest on cannot be set.
 
     `group_protocol`: "classic", the default, works with every broker, keeps `session_seconds` in our hands and
     lets a restarted static member take its place at once. "consumer" (KIP-848, brokers from 4.0) rebalances
@@ -63,7 +63,7 @@ class KafkaBroker:
             client_id=client_id,
         )
         self._producers: dict[float, SharedProducer] = {}
-        # Weakly: what nobody refers to any more needs no closing.
+        # Weakly: a client without a reference needs no closing.
         self._made: WeakSet[_Closable] = WeakSet()
         self._closed = False
 

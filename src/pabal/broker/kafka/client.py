@@ -65,7 +65,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
-            # The adapter leaves the group itself when nobody polls; this covers a stuck interpreter.
+            # The adapter leaves the group itself when no poll comes; this covers a stuck interpreter.
             "max.poll.interval.ms": max(session_ms, 10_000),
             # After a coordinator was lost: look for the new one each tenth of this.
             "coordinator.query.interval.ms": 5000,
@@ -102,7 +102,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
             # Neither kind of client gives up its connection attempts for long when the cluster is back.
             "reconnect.backoff.ms": "50",
             "reconnect.backoff.max.ms": "1000",
-            # A broker that stopped answering is noticed within the patience of whoever waits.
+            # A broker that stopped answering is noticed within the patience of the waiting task.
             "socket.timeout.ms": "10000",
             "topic.metadata.refresh.fast.interval.ms": "100",
             # Partitions that were added are found within this, instead of five minutes.
@@ -131,7 +131,7 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
         return {name: self._option(client, name, default) for name, default in defaults.items()}
 
     def _options(self, client: str) -> dict[str, str]:
-        """`options` without those of the other clients; a `producer.`, `consumer.` or `admin.` in front goes."""
+        """`options` without the options of the other clients; a `producer.`, `consumer.` or `admin.` in front goes."""
         mine = {name.removeprefix(client): value for name, value in self.options.items() if name.startswith(client)}
         common = {name: value for name, value in self.options.items() if not name.startswith(_CLIENTS)}
         return common | mine
@@ -203,7 +203,7 @@ def _without_secrets(text: str, config: Mapping[str, Any]) -> str:
 
 
 _SECRET = re.compile(r"password|secret|token|key|pem|jaas|oauthbearer")
-"""Names of librdkafka's options whose values are nobody's business."""
+"""Names of librdkafka's options whose values stay secret."""
 
 
 def describe(error: KafkaError) -> str:

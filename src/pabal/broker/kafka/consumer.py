@@ -53,7 +53,7 @@ class KafkaConsumer:
         try:
             if not self._member.is_alive():
                 self._member.start()
-            # The loop turns at least once, so that a busy polling task starves nobody.
+            # The loop turns at least once, so that a busy polling task starves no other.
             await (asyncio.sleep(0) if self._arrivals.are_due else self._arrivals.wait(timeout_seconds))
         finally:
             self._member.seen_alive(polling=False)

@@ -49,7 +49,7 @@ class LoopCalls:
     def tell_failure(self, error: LogError, *, for_good: bool = False) -> None:
         """Have `poll` raise an error about the whole member."""
         if isinstance(error, LogUnavailable):
-            # `poll` waits through an outage; an admin client tells whoever needs to know.
+            # `poll` waits through an outage; an admin client tells of it.
             logger.info("%s", error)
             return
         self.call(lambda: self.receiver.failed(error, for_good=for_good))

@@ -15,7 +15,7 @@ minute. A second process that a supervisor starts anew again and again ends with
 class NamedPlace:
     """The history of one named member, as far as a fencing is to be judged by it. For the member's thread alone.
 
-    A coordinator gives the name's place to whoever joins last and refuses what comes under the former member id.
+    A coordinator gives the name's place to the member that joins last and refuses requests under the former member id.
     A member that was cut off (its session ended, or the coordinator forgot it) joins under a new id: then the one
     fenced may be its own former self. Without that, it is another process. `clock` tells seconds and never goes back.
     """

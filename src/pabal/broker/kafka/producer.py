@@ -1,6 +1,6 @@
 """Appending to Kafka: librdkafka's producer with one thread of its own.
 
-The thread only waits for delivery reports. It gathers those that arrive together and hands them to the event
+The thread only waits for delivery reports. It gathers the reports that arrive together and hands them to the event
 loop in one call; each `append` is one future however many records it has. Nothing hops threads per record.
 
 librdkafka ends an idempotent producer for good (a *fatal error*) when it can no longer prove the order or the
@@ -355,7 +355,7 @@ class _Engine:
         try:
             self._loop.call_soon_threadsafe(function, argument)  # type: ignore[arg-type]
         except RuntimeError:
-            # The loop is closed: nobody waits any more.
+            # The loop is closed: no task waits any more.
             logger.debug("the event loop ended before its Kafka producer")
 
 

@@ -77,7 +77,7 @@ class Batch(NamedTuple):
         return self.first + self.span
 
     def keep(self, indexes: Sequence[int]) -> bytes:
-        """The payload with only the records at those indexes."""
+        """The payload with only the records at these indexes."""
         return _encode(([self.offsets[each] - self.first for each in indexes], [self.fields[each] for each in indexes]))
 
     def records(self, name: TopicPartition, *, start: int, stop: int) -> Iterator[Record]:

@@ -151,7 +151,7 @@ def _surviving(batch: Batch, last: dict[bytes, int], tombstones_before_ms: int) 
 
 
 def _rewrite(transaction: WriteTransaction, *, changes: Sequence[tuple[Batch, list[int]]]) -> None:
-    """Store the batches with only those records; without any, delete them."""
+    """Store the batches with these records only; without any, delete them."""
     for batch, kept in changes:
         if kept:
             transaction.change("UPDATE batches SET payload = ? WHERE id = ?", batch.keep(kept), batch.id)

@@ -88,7 +88,7 @@ class Doorbell:
         self._is_closed = True
         self._loop.remove_reader(self._socket)
         self._socket.close()
-        with contextlib.suppress(OSError):  # a name nobody answers to; the next to ring there removes it
+        with contextlib.suppress(OSError):  # no process answers to the name; the next ring there removes it
             self._path.unlink(missing_ok=True)
 
     def _bind(self) -> socket.socket:

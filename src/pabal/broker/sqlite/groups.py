@@ -6,7 +6,7 @@ A group's partitions each have a *target*, the member that should own them, and 
 are computed anew (`_sharing`) and the group's generation goes up. A member that sees a new generation settles:
 it releases what it owns and should not (after committing where it got to), and takes what it should own and nobody
 does (cooperative handover, as in KIP-848). Each taking raises the partition's *epoch*; a commit names its epoch,
-so nobody commits for a partition after it was taken from them.
+so no member commits for a partition that it has lost.
 
 A member lives as long as its lease, which ends on the machine's boot-time clock, or with the boot.
 """
@@ -46,7 +46,7 @@ class Heartbeat(NamedTuple):
     """What a process learns when it renews its members' leases."""
 
     fenced: frozenset[int]
-    """Of the members it renewed, those that are members no more."""
+    """Of the members it renewed: the ones that are members no more."""
     next_end_seconds: float | None
     """Until the first lease of another process's member ends."""
 
@@ -63,7 +63,7 @@ def join(
 ) -> Settled:
     """Make a new member; with `instance`, in the place of the former of that name, which is fenced.
 
-    One that `is_back`, since it was fenced itself, replaces nobody: two of one name would do so for ever.
+    A member that `is_back` was fenced itself. It replaces no other: two of one name would do so for ever.
     """
     for topic in topics:
         if not transaction.select("SELECT 1 FROM topics WHERE name = ?", topic):
@@ -168,7 +168,7 @@ def commit(
 
 
 def beat(transaction: WriteTransaction, *, leases: Mapping[int, float], process: str) -> Heartbeat:
-    """Renew the leases of a process's members (seconds from now), and evict whoever's lease has ended."""
+    """Renew the leases of a process's members (seconds from now), and evict members whose lease has ended."""
     fenced = [member for member, seconds in leases.items() if not _renew(transaction, member, seconds)]
     evict_expired(transaction)
     [(first_end,)] = transaction.select("SELECT min(lease_ends) FROM members WHERE process <> ?", process)

@@ -46,7 +46,7 @@ class OpenLog:
         self._must_look_again = False
         self._background: set[asyncio.Future[None]] = set()
         self.keeper = Keeper(self, self.doorbell, clock=clock, session_seconds=session_seconds, look=self._look)
-        # Others learn of this process, and this one of those that died while nobody was here.
+        # Other processes learn of this one, and this one learns which processes have died.
         self.doorbell.ring()
 
     def read(self, query: Callable[[Storage], T]) -> Awaitable[T]:

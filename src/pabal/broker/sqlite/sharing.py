@@ -20,7 +20,7 @@ def share_partitions(
         current: member, by partition, as it was; members that are gone may be in it.
 
     Returns:
-        Member, by partition; partitions of topics that nobody subscribes are absent. No member has two more
+        Member, by partition; partitions of topics without a subscriber are absent. No member has two more
         than another that could have one of them.
     """
     shares: dict[int, list[int]] = {member: [] for member in members}

@@ -60,7 +60,7 @@ _decode_ids = msgspec.json.Decoder(list[int]).decode
 
 
 class Changes(NamedTuple):
-    """What a transaction changed that those who wait in this process or another want to know."""
+    """What a transaction changed: what ends waits in this process and in others."""
 
     batches: list[NewBatch]
     generations: dict[str, int]

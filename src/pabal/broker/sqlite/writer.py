@@ -198,7 +198,7 @@ class _Waiting:
         self.deadline = deadline
 
     def answer(self, result: Any) -> None:
-        """Give the result, or raise it where it is an error, unless nobody waits any more."""
+        """Give the result, or raise it where it is an error, unless no task waits any more."""
         if self.future.done():
             return
         if isinstance(result, BaseException):
