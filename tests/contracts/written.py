@@ -21,7 +21,6 @@ from typing import Any, Final
 import msgspec
 
 from pabal.audit import read_audit
-from pabal.brakes import read_brake
 from pabal.broker.port import Headers, NewRecord, Record, TopicPartition
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock
@@ -30,10 +29,12 @@ from pabal.dlq.claim import Claims, Place
 from pabal.dlq.letter import read_letter
 from pabal.ledger.protocol import Claim, Finish, Source
 from pabal.ledger.sqlite.ledger import SqliteLedger
-from pabal.ledger_identity import fold
 from pabal.notification import EVENTS_TOPIC, Suppression
 from pabal.offsets.passed import read_passed
 from pabal.offsets.seeks import read_seek
+from pabal.ops.brakes import read_brake
+from pabal.ops.ledger_identity import Identity
+from pabal.ops.recoveries import read_recovery
 from pabal.outcome import (
     Accepted,
     Cancelled,
@@ -51,7 +52,6 @@ from pabal.outcome import (
     Unknown,
     Verdict,
 )
-from pabal.recoveries import read_recovery
 from pabal.store.port import DeadLettered, DeliveryFilter, SetAside, StoredFact
 from pabal.store.sql import SqlStore
 from pabal.template import read_template
@@ -112,6 +112,12 @@ def _claim_in(record: Record) -> object:
     return claims.holder(Place(topic, *(tenant or [""])), now=NOW)
 
 
+def _ledger_in(record: Record) -> object:
+    identity = Identity()
+    identity.take([record])
+    return identity.recorded.holds
+
+
 def _letter_in(record: Record) -> object:
     letter = plain(read_letter(record))
     del letter["record"]
@@ -128,7 +134,7 @@ READERS: Final[Mapping[str, Callable[[Record], object]]] = {
     "suppressionLifted": read_suppression,
     "auditFact": read_audit,
     "template": lambda record: read_template("shipped", record.value or b"").render({"order": 17}),
-    "ledger": lambda record: fold([record]).holds,
+    "ledger": _ledger_in,
     "seek": read_seek,
     "passedOver": read_passed,
     "passedOverDecided": read_passed,
