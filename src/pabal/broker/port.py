@@ -1,6 +1,6 @@
 """The log behind Pabal: partitioned, replicated or embedded, with Kafka's words and Kafka's meaning.
 
-Two adapters implement this port: `broker/kafka.py` (a Kafka cluster) and `broker/sqlite.py` (one file on one
+Two adapters implement this port: `broker/kafka/` (a Kafka cluster) and `broker/sqlite/` (one file on one
 host). `pabal.testing.BrokerContract` states the laws and runs them against both.
 
 Words. A *topic* has *partitions*; a record's *offset* increases within its partition. An offset that is
