@@ -10,7 +10,7 @@ from pabal.cli.options import common_options, settings_of, with_clear_errors
 from pabal.cli.terminal import PlainTable, Terminal, say_json
 from pabal.clock import SystemClock
 from pabal.compose.stores import open_existing_store
-from pabal.dlq.selection import parse_instant
+from pabal.dlq.letters.selection import parse_instant
 from pabal.errors import ConfigError
 from pabal.reports.reprocessing import WITHIN, ReprocessingReport, report_reprocessing
 

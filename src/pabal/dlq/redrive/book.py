@@ -15,11 +15,11 @@ import msgspec
 
 from pabal.audit import AuditFact, audit_id, read_audit
 from pabal.broker.port import Record
-from pabal.dlq.marks import REDRIVEN, Mark
-from pabal.dlq.plan import Plan
-from pabal.dlq.redrive import ENDED, INTERRUPTED, STARTED, Ending, Start
-from pabal.dlq.stepping import Pace
-from pabal.dlq.views import RedriveView
+from pabal.dlq.letters.marks import REDRIVEN, Mark
+from pabal.dlq.redrive.plan import Plan
+from pabal.dlq.redrive.run import ENDED, INTERRUPTED, STARTED, Ending, Start
+from pabal.dlq.redrive.stepping import Pace
+from pabal.dlq.redrive.views import RedriveView
 from pabal.errors import DecodeError
 from pabal.unreadable import Unreadable
 

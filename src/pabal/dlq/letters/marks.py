@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from pabal.audit import AuditFact, audit_id
-from pabal.dlq.letter import Letter
+from pabal.dlq.letters.letter import Letter
 from pabal.errors import DecodeError
 from pabal.notification import Fact
 from pabal.unreadable import Unreadable

@@ -18,13 +18,14 @@ from uuid import UUID
 import msgspec
 
 from pabal.audit import audit_record
-from pabal.dlq.book import REDRIVE_ACTIONS, Book, Entry, Order, cancel_fact, request_fact
-from pabal.dlq.claim import LEASE_SECONDS, Claims, TopicClaim
-from pabal.dlq.desk import CLOCK_SKEW, DeadLetters
-from pabal.dlq.hold import places_of
-from pabal.dlq.plan import Plan
-from pabal.dlq.redrive import Redrive, Watcher, Who
-from pabal.dlq.stepping import Pace
+from pabal.dlq.letters.tails import CLOCK_SKEW
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.book import REDRIVE_ACTIONS, Book, Entry, Order, cancel_fact, request_fact
+from pabal.dlq.redrive.claim import LEASE_SECONDS, Claims, TopicClaim
+from pabal.dlq.redrive.hold import letters_of
+from pabal.dlq.redrive.plan import Plan
+from pabal.dlq.redrive.run import Redrive, Watcher, Who
+from pabal.dlq.redrive.stepping import Pace
 from pabal.errors import ConfigError, LetterRefused, PabalError, RedriveHeld
 from pabal.notification import AUDIT_TOPIC, OPS_TOPIC
 from pabal.runtime import insist
@@ -62,9 +63,12 @@ class RedriveHost:
     """
 
     def __init__(
-        self, desk: DeadLetters, *, look_seconds: float = _LOOK_SECONDS, lease_seconds: float = LEASE_SECONDS
+        self, dead_letters: DeadLetters, *, look_seconds: float = _LOOK_SECONDS, lease_seconds: float = LEASE_SECONDS
     ) -> None:
-        self.desk = desk
+        self.dead_letters = dead_letters
+        self._tails = dead_letters.tails
+        self._producer = dead_letters.producer
+        self._clock = dead_letters.clock
         self._look_seconds = look_seconds
         self._lease_seconds = lease_seconds
         self._runs: dict[str, _Run] = {}
@@ -92,8 +96,8 @@ class RedriveHost:
             )
         if entry is None or entry.order is None:
             token = secrets.token_hex(8)
-            fact = request_fact(plan, pace=pace, by=by, reason=reason, at=self.desk.clock.now(), token=token)
-            await self.desk.producer.append([audit_record(fact)])
+            fact = request_fact(plan, pace=pace, by=by, reason=reason, at=self._clock.now(), token=token)
+            await self._producer.append([audit_record(fact)])
             # Of two that were asked for at once the first is the order: which one it is, the log says.
             entry = await self._entry(plan.id)
         if entry is not None and entry.order is not None:
@@ -110,18 +114,18 @@ class RedriveHost:
             raise LetterRefused(
                 f"the plan {plan_id} is not being carried out by the API: it has ended, or runs in `pabal dlq redrive`"
             )
-        fact = cancel_fact(plan_id, by=by, at=self.desk.clock.now(), token=secrets.token_hex(8))
-        await self.desk.producer.append([audit_record(fact)])
+        fact = cancel_fact(plan_id, by=by, at=self._clock.now(), token=secrets.token_hex(8))
+        await self._producer.append([audit_record(fact)])
         if run is not None:
             run.stopping.set()
 
     async def follow(self) -> None:
         """Go on with what is left, until cancelled."""
-        ops, audit = self.desk.tail(OPS_TOPIC), self._audit()
+        ops, audit = self._tails.of(OPS_TOPIC), self._audit()
         book, claims = self._new_book(), Claims()
         try:
             while True:
-                # Claims before facts: who lets go has told the end before, and is not taken for one who is gone.
+                # Claims before facts: a run tells its end before it lets go, so it is not taken for a run that is gone.
                 await insist(lambda: _take_claims(ops, claims))
                 await insist(lambda: _take_facts(audit, book))
                 self._act(claims, book)
@@ -143,12 +147,12 @@ class RedriveHost:
         for plan_id, run in self._runs.items():
             if (entry := book.entries.get(plan_id)) is not None and entry.cancelled == run.order:
                 run.stopping.set()
-        now = self.desk.clock.now()
+        now = self._clock.now()
         for order in list(book.orders()):
             if order.plan.id in self._runs or order.id in self._defective:
                 continue
             try:
-                is_free = all(claims.holder(place, now=now) is None for place in places_of(order.plan))
+                is_free = all(claims.holder(letters, now=now) is None for letters in letters_of(order.plan))
             except Exception:  # A plan that no Pabal made; the orders of others go on.
                 logger.exception("redrive %s cannot be carried out", order.plan.id)
                 self._defective.add(order.id)
@@ -167,7 +171,16 @@ class RedriveHost:
             token=secrets.token_hex(8),
             lease_seconds=self._lease_seconds,
         )
-        redrive = Redrive(self.desk, order.plan, pace=order.pace, who=who, watcher=_Hurried())
+        redrive = Redrive(
+            self.dead_letters.letters,
+            order.plan,
+            tails=self._tails,
+            producer=self._producer,
+            clock=self._clock,
+            pace=order.pace,
+            who=who,
+            watcher=_Hurried(),
+        )
         stopping = asyncio.Event()
         task = asyncio.create_task(self._run(order, redrive, stopping))
         self._runs[order.plan.id] = _Run(order=order.id, redrive=redrive, stopping=stopping, task=task)
@@ -194,10 +207,10 @@ class RedriveHost:
         return book.entries.get(plan_id)
 
     def _new_book(self) -> Book:
-        return Book(since=self.desk.clock.now() - REMEMBERED - CLOCK_SKEW)
+        return Book(since=self._clock.now() - REMEMBERED - CLOCK_SKEW)
 
     def _audit(self) -> HistoryTail:
-        return self.desk.history_tail(AUDIT_TOPIC, start=self.desk.clock.now() - REMEMBERED)
+        return self._tails.history(AUDIT_TOPIC, start=self._clock.now() - REMEMBERED)
 
 
 async def _take_claims(ops: Tail, claims: Claims) -> None:
