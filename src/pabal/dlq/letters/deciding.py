@@ -16,7 +16,7 @@ from pabal.dlq.letters.marks import DISCARDED, EDITED, Edit, Mark, marking_fact
 from pabal.dlq.letters.reading import Filed, Letters
 from pabal.dlq.letters.selection import Selection
 from pabal.errors import ConfigError, InvalidAddress, LetterRefused
-from pabal.notification import DeliveryEvent, EventKind, event_id
+from pabal.notification import DeliveryEvent, EventKind, event_about
 
 _MOST_AT_ONCE: Final = 200
 
@@ -140,21 +140,7 @@ def event_of_decision(letter: Letter, *, kind: EventKind, at: datetime, detail: 
     """What is told of a letter's delivery when a person decides on it: of the attempt that was given up."""
     delivery = letter.delivery
     assert delivery is not None
-    attempt = delivery.attempt
-    return DeliveryEvent(
-        id=event_id(delivery.id, attempt=attempt, kind=kind),
-        kind=kind,
-        delivery_id=delivery.id,
-        notification_id=delivery.notification_id,
-        tenant=delivery.tenant,
-        channel=delivery.channel,
-        address=delivery.address,
-        class_=delivery.class_,
-        attempt=attempt,
-        at=at,
-        detail=detail,
-        traceparent=delivery.traceparent,
-    )
+    return event_about(delivery, kind, attempt=delivery.attempt, at=at, detail=detail, traceparent=delivery.traceparent)
 
 
 def _open(filed: Filed, *, to: str) -> Letter:
