@@ -26,7 +26,7 @@ def dlq() -> None:
     """Dead letters: look at them, send them again, correct or discard them.
 
     A letter is named CHANNEL/PARTITION/OFFSET, such as webhook/0/17. Nothing is ever changed or deleted: what was done
-    to a letter, by whom and why, is a fact in the log.
+    to a letter, with its author and reason, is a fact in the log.
 
     \b
     The usual way:

@@ -50,7 +50,7 @@ from pabal.runtime import run
 @click.option(
     "--include-uncertain",
     is_flag=True,
-    help="Also those whose last call had no answer: they may have been sent, and would be sent twice.",
+    help="Also letters whose last call had no answer: they may have been sent, and would be sent twice.",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: PLAN-ID.json.")
 @by_option
@@ -152,7 +152,7 @@ def redrive(
     *,
     as_json: bool,
 ) -> None:
-    """Carry a plan out: a few letters first, and when those are well, the rest at a rate.
+    """Carry a plan out: a few letters first; if they are well, the rest at a rate.
 
     Ctrl-C stops it cleanly. Whatever stopped it, the same command goes on where it stopped; no letter is sent twice.
     Exit status 0 when every letter was dealt with, else 1.

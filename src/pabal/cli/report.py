@@ -31,8 +31,8 @@ def reprocessing(
 ) -> None:
     """How much of what was dead-lettered was sent within 24 hours after all.
 
-    By delivery, from the first time it was dead-lettered. Those that a person discarded are left out and shown, and so
-    are those whose 24 hours have not passed. The default window is the last week that is complete.
+    By delivery, from the first time it was dead-lettered. Left out, but shown, are deliveries that a person discarded
+    and deliveries whose 24 hours have not passed. The default window is the last week that is complete.
     """
     del log_url  # The store alone is asked.
     clock = SystemClock()

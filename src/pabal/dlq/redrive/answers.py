@@ -30,7 +30,7 @@ _ANSWERS: Final[Mapping[EventKind, RedriveAnswer]] = {
 
 
 class Tally(Fact, frozen=True, kw_only=True):
-    """How many deliveries were redriven, and what has become of them so far."""
+    """How many were redriven, and what has become of them so far."""
 
     redriven: int = 0
     sent: int = 0

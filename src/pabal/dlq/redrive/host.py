@@ -1,10 +1,11 @@
 """Runs redrives that were begun over HTTP inside API processes, until each has ended.
 
-What is begun stands in `pabal.audit` with its whole plan before its caller is answered (`book.py`: an order). Every
-API process follows that log and goes on with what nobody runs: what the process before it left, or another one that is
-gone. Two that try at once are told apart by the claim on the letters (`hold.py`); of one that ended without a word
-it holds until its lease ends. Should a process stand still and wake up when another has relieved it, it appends at most
-the batch it had in hand: the same attempts of the same deliveries, which the ledger knows. Nothing is called twice.
+A redrive stands in `pabal.audit` with its whole plan before its caller is answered (`book.py`: an order). Every API
+process follows that log, and goes on with redrives that no process runs: the process that ran them has ended. If two
+processes try at once, the claim on the letters decides (`hold.py`). The claim of a process that ended without a word
+holds until its lease ends. A process may stand still, and wake up when another process has relieved it. It then appends
+at most the batch it had in hand: the same attempts of the same deliveries, which the ledger knows. Nothing is called
+twice.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ _LOOK_SECONDS: Final = 2.0
 
 
 class _Hurried(Watcher):
-    """Does not wait for a claim to end: `follow` comes back to what is left, and hears of it being cancelled."""
+    """Does not wait for a claim to end: `follow` comes back to the redrive later, and notices when it is cancelled."""
 
     def waiting_for_former_run(self, holder: TopicClaim, seconds: float) -> None:
         """See `Watcher`. Raises RedriveHeld."""
@@ -59,7 +60,8 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
 class RedriveHost:
     """Belongs to one event loop. `follow` goes on with what is left; `close` leaves what runs to the next process.
 
-    `look_seconds` is how often it looks for what is left or cancelled; `lease_seconds` how long its claims outlive it.
+    `look_seconds`: how often it looks for redrives that are left or cancelled. `lease_seconds`: how long its claims
+    outlive it.
     """
 
     def __init__(
@@ -98,13 +100,13 @@ class RedriveHost:
             token = secrets.token_hex(8)
             fact = request_fact(plan, pace=pace, by=by, reason=reason, at=self._clock.now(), token=token)
             await self._producer.append([audit_record(fact)])
-            # Of two that were asked for at once the first is the order: which one it is, the log says.
+            # Of two requests at once the first is the order; the log says which one is first.
             entry = await self._entry(plan.id)
         if entry is not None and entry.order is not None:
             self._start(entry.order)
 
     async def cancel(self, plan_id: str, *, by: str) -> None:
-        """Stop a redrive that was begun over HTTP, wherever it runs, or take it back while nobody runs it.
+        """Stop a redrive that was begun over HTTP, wherever it runs, or take it back while it does not run.
 
         Raises LetterRefused when it was not begun so or has ended; LogError, and asking again is safe.
         """

@@ -1,4 +1,4 @@
-"""Carries a plan out: append, confirm, mark; a few first, then at a rate; stop when they come back.
+"""Carries a plan out: append, confirm, mark; a few letters first, then at a rate; stop when they come back.
 
 Every step can be lost and done again. What was redriven is known from the marks in `pabal.audit`. A crash between the
 append and its marks leaves at most one batch to be appended a second time, as the same attempt of the same delivery:
@@ -69,7 +69,8 @@ class Ending(Fact, frozen=True, kw_only=True):
 
 
 class Who(msgspec.Struct, frozen=True, kw_only=True):
-    """Who redrives, where, and why. `token` is this run's own, `lease_seconds` how long its claim outlives it."""
+    """The person that redrives, the host, and the reason. `token` is this run's own; its claim outlives it by
+    `lease_seconds`."""
 
     by: str
     host: str
@@ -117,7 +118,7 @@ class Redrive:
         self._stopped = ("cancelled", "stopped by hand; the same command goes on from here")
 
     def interrupt(self, why: str) -> None:
-        """When `stopping` is set now, nobody has decided against this redrive: its process ends."""
+        """Say that the process is ending: `stopping`, set from now on, is no decision against this redrive."""
         self._stopped = (INTERRUPTED, why)
 
     async def run(self, stopping: asyncio.Event) -> Ending:
@@ -126,7 +127,7 @@ class Redrive:
         The start and the end are facts in `pabal.audit`.
 
         Raises:
-            RedriveHeld: somebody else redrives from one of the dead topics.
+            RedriveHeld: another run holds some of the letters.
             LogError: the log failed in a way that waiting does not mend; the end is a fact all the same, if it can be.
         """
         hold = self._hold()

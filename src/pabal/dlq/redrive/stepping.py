@@ -15,7 +15,7 @@ from pabal.dlq.redrive.answers import Tally
 from pabal.notification import Fact
 
 RECENT: Final = 100
-"""How many of those redriven last decide whether it goes on: enough for a ratio, few enough to notice a change."""
+"""How many deliveries, redriven last, decide whether it goes on: enough for a ratio, few enough to notice a change."""
 
 MOST_AT_ONCE: Final = 100
 """Letters that share an append and then its marks: what a crash between the two appends a second time."""
@@ -68,7 +68,7 @@ Step = Send | Pause | Stop
 
 
 def next_step(pace: Pace, *, total: Tally, recent: Tally, is_exhausted: bool, silent_seconds: float) -> Step:
-    """What to do now. `recent`: of those redriven last; `is_exhausted`: no letter is left to send;
+    """What to do now. `recent`: of the deliveries redriven last; `is_exhausted`: no letter is left to send;
     `silent_seconds`: since the last answer, or since the last one was sent if that is later."""
     if is_exhausted and total.waiting == 0:
         return Stop(ended="completed", message="every letter of the plan has been dealt with, and answered")
