@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 
 from attack.size import Size
-from attack.target import HOST, Target
+from attack.target import HOST, NothingAttacked, Target
 
 _PATIENCE_SECONDS = 30.0
 _CHUNK = b"a" * 65536
@@ -110,7 +110,7 @@ async def no_http(target: Target, size: Size) -> int:
 
 @contextlib.asynccontextmanager
 async def _connections(port: int, count: int) -> AsyncIterator[list[asyncio.StreamWriter]]:
-    """Up to that many connections; what the target refuses or closes is in order."""
+    """Up to that many connections; a refused one is in order. Raises NothingAttacked: none was opened."""
     opened: list[asyncio.StreamWriter] = []
     try:
         for _ in range(count):
@@ -120,6 +120,8 @@ async def _connections(port: int, count: int) -> AsyncIterator[list[asyncio.Stre
             except (OSError, TimeoutError):
                 continue  # The target's queue of connections is full.
             opened.append(writer)
+        if not opened:
+            raise NothingAttacked(f"none of {count} connections could be opened")
         yield opened
     finally:
         for writer in opened:

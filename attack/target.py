@@ -56,6 +56,10 @@ class NotAlive(Exception):
     """The target does not do its work any more; the message says what it printed."""
 
 
+class NothingAttacked(Exception):
+    """An attack came to nothing: the target took no part of it, so that it proves nothing."""
+
+
 class Target:
     """A running `pabal up`, seen through its API, its process and its log file."""
 

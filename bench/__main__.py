@@ -21,7 +21,8 @@ from rich.table import Table
 
 from bench.figures import Figure, Measured, number
 from bench.lab import ROOT, BenchFailed, Lab
-from bench.measures import MEASURES, QUICK, Size
+from bench.measures import MEASURES
+from bench.size import QUICK, Size
 from pabal.testing.kafka import KAFKA_VERSION, missing
 
 _OUT = ROOT / "bench" / "out"

@@ -1,22 +1,19 @@
 """What one customer's bad endpoint does to another's: 5,000 deliveries wait for it; the other's latency is read."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from bench.figures import Measured, Sample, Target, Wanted, measured, percentile
 from bench.lab import Lab, Program
 from bench.load import Job, Result
+from bench.size import Size
 from bench.systems import PabalUp
-
-if TYPE_CHECKING:
-    from bench.measures import Size
 
 _WAITING = 5_000
 _RATE = 200.0
 _AT_MOST = Target(at_most=1.2)
 
 
-def isolation(lab: Lab, size: "Size") -> Measured:
+def isolation(lab: Lab, size: Size) -> Measured:
     """One process on the embedded log. First the bad endpoint is another host, which takes connections and requests and
     never answers; then it is another tenant's URL on the same host, which answers 503.
 
@@ -72,7 +69,7 @@ def of_a_neighbour(lab: Lab, system: PabalUp, count: int) -> None:
     _load(lab, system, f"{lab.far_side.url}/busy", count, api_key=system.neighbour_key)
 
 
-def _round(lab: Lab, size: "Size", number: int, burden: Burden) -> Sample:
+def _round(lab: Lab, size: Size, number: int, burden: Burden) -> Sample:
     system = PabalUp(lab)
     programs = system.start_all()
     try:
@@ -83,9 +80,7 @@ def _round(lab: Lab, size: "Size", number: int, burden: Burden) -> Sample:
             program.stop()
 
 
-def _measure(
-    lab: Lab, system: PabalUp, programs: Sequence[Program], size: "Size", number: int, burden: Burden
-) -> Sample:
+def _measure(lab: Lab, system: PabalUp, programs: Sequence[Program], size: Size, number: int, burden: Burden) -> Sample:
     far_side = lab.far_side
     far_side.forget()
     ids = _load(lab, system, far_side.hook, size.warm_up).delivery_ids

@@ -1,7 +1,6 @@
 """The longest that the event loop of `pabal up` stands still under each attack, and its memory afterwards."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import msgspec
 from attack.catalogue import ATTACKS
@@ -11,16 +10,14 @@ from attack.target import Target as Attacked
 
 from bench.figures import Measured, Sample, Target, Wanted, measured
 from bench.lab import Lab
-
-if TYPE_CHECKING:
-    from bench.measures import Size
+from bench.size import Size
 
 _LONGEST_MS = 50.0
 _BODIES = 500
 """Damaged requests of each operation: `make attack` sends twenty times as many."""
 
 
-def stalls(lab: Lab, size: "Size") -> Measured:
+def stalls(lab: Lab, size: Size) -> Measured:
     """Every attack on a target of its own.
 
     On the wall a stall is longer by whatever else runs on the machine, the attacker first of all. So each is also told

@@ -219,3 +219,10 @@ def test_a_trace_stands_in_a_header_of_every_record_of_the_delivery_that_has_one
     for record in (origin, in_the_log(delayed), in_the_log(dead)):
         assert record.header("traceparent") == (traceparent.encode() if traceparent else None)
         assert read_delivery(record).traceparent == traceparent
+
+
+def test_a_value_that_is_nested_too_deeply_is_undecodable() -> None:
+    record = msgspec.structs.replace(in_the_log(delivery_record(a_delivery())), value=b'{"x":' + b"[" * 100_000)
+
+    with pytest.raises(DecodeError, match="not a delivery"):
+        read_delivery(record)

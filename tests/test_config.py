@@ -230,3 +230,11 @@ def test_a_providers_common_settings_are_checked(tmp_path: Path, line: str) -> N
 
     with pytest.raises(ConfigError, match=r"^\$\.providers\.backup\.(kind|rate_per_second): Expected"):
         settings.provider("backup")
+
+
+def test_a_file_that_nests_too_deeply_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "pabal.toml"
+    file.write_text("x = " + "[" * 100_000)
+
+    with pytest.raises(ConfigError, match="nests too deeply"):
+        load_settings(file, environment={})

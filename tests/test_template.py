@@ -254,6 +254,13 @@ def test_the_canonical_spelling_of_a_template_never_changes() -> None:
     assert parse(ORDER_SHIPPED).hash == "6203ebabf855f9b3da96a6f5eeba296fe7e6b607f67ad37b6669e83b026ea5f0"
 
 
+def test_a_payload_that_renders_to_json_nested_too_deeply_is_an_error() -> None:
+    template = parse('[webhook]\npayload = "{{ deep }}"')
+
+    with pytest.raises(TemplateError, match=r"webhook\.payload: does not render to JSON"):
+        template.render({"deep": "[" * 100_000})
+
+
 def test_a_template_read_from_its_record_renders_alike_and_keeps_its_hash() -> None:
     template = parse(ORDER_SHIPPED)
 
@@ -263,7 +270,9 @@ def test_a_template_read_from_its_record_renders_alike_and_keeps_its_hash() -> N
     assert again.render({"name": "Ana", "order": 17}) == template.render({"name": "Ana", "order": 17})
 
 
-@pytest.mark.parametrize("record", [b"", b"[]", b'{"title": 3}', b'{"title": "\xff"}', b'{"title": "{{"}'])
+@pytest.mark.parametrize(
+    "record", [b"", b"[]", b'{"title": 3}', b'{"title": "\xff"}', b'{"title": "{{"}', b'{"x":' + b"[" * 100_000]
+)
 def test_a_record_that_is_no_template_is_an_error(record: bytes) -> None:
     with pytest.raises(TemplateError):
         read_template("x", record)

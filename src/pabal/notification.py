@@ -8,7 +8,7 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import msgspec
 
@@ -238,6 +238,72 @@ def delivery_id(notification: uuid.UUID, to: Address) -> uuid.UUID:
 def event_id(delivery: uuid.UUID, *, attempt: int, kind: str) -> uuid.UUID:
     """The id of an event that an attempt gave rise to."""
     return _derive("event", delivery.hex, str(attempt), kind)
+
+
+class NamesDelivery(Protocol):
+    """What an event repeats of its delivery. A `Delivery` has it, and so has a delivery as the store shows it."""
+
+    @property
+    def id(self) -> uuid.UUID:
+        """The delivery's id."""
+
+    @property
+    def notification_id(self) -> uuid.UUID:
+        """The id of its notification."""
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that asked for it."""
+
+    @property
+    def channel(self) -> str:
+        """The channel that carries it."""
+
+    @property
+    def address(self) -> str:
+        """Where it goes."""
+
+    @property
+    def class_(self) -> NotificationClass:
+        """Its class."""
+
+
+def event_about(
+    delivery: NamesDelivery,
+    kind: EventKind,
+    *,
+    attempt: int,
+    at: datetime,
+    occasion: str | None = None,
+    provider: str | None = None,
+    detail: str | None = None,
+    provider_id: str | None = None,
+    response: str | None = None,
+    latency_seconds: float | None = None,
+    traceparent: str | None = None,
+) -> DeliveryEvent:
+    """The event that something of this kind happened to a delivery.
+
+    `occasion` tells events of one kind at one attempt apart; without it an attempt has one event of each kind.
+    """
+    return DeliveryEvent(
+        id=event_id(delivery.id, attempt=attempt, kind=occasion or kind),
+        kind=kind,
+        delivery_id=delivery.id,
+        notification_id=delivery.notification_id,
+        tenant=delivery.tenant,
+        channel=delivery.channel,
+        address=delivery.address,
+        class_=delivery.class_,
+        attempt=attempt,
+        at=at,
+        provider=provider,
+        detail=detail,
+        provider_id=provider_id,
+        response=response,
+        latency_seconds=latency_seconds,
+        traceparent=traceparent,
+    )
 
 
 def receipt_id(*, provider: str, event: str) -> uuid.UUID:

@@ -17,9 +17,9 @@ from pabal.audit import audit_id
 from pabal.broker.port import NewRecord
 from pabal.codec import SCHEMA_HEADER
 from pabal.contracts.records import RECORDS
-from pabal.dlq.book import CANCELLED, REQUESTED
-from pabal.dlq.marks import DISCARDED, EDITED, REDRIVEN, RESOLVED, Edit, Mark
-from pabal.dlq.redrive import ENDED, STARTED, Ending, Start
+from pabal.dlq.letters.marks import DISCARDED, EDITED, REDRIVEN, RESOLVED, Edit, Mark
+from pabal.dlq.redrive.book import CANCELLED, REQUESTED
+from pabal.dlq.redrive.run import ENDED, STARTED, Ending, Start
 from pabal.notification import (
     AUDIT_TOPIC,
     CLASSES,

@@ -43,14 +43,14 @@ from pabal.codec import (
 from pabal.config import ChannelSettings, Settings, WorkerSettings
 from pabal.contracts.records import RECORDS
 from pabal.delayline.delayline import DelayLine
-from pabal.dlq.book import Book
-from pabal.dlq.claim import Claims
-from pabal.dlq.host import RedriveHost
-from pabal.dlq.letter import read_letter
-from pabal.dlq.marks import Marks
-from pabal.dlq.selection import Selection
-from pabal.dlq.status import list_redrives
-from pabal.dlq.surroundings import Surroundings
+from pabal.dlq.letters.letter import read_letter
+from pabal.dlq.letters.marks import Marks
+from pabal.dlq.letters.selection import Selection
+from pabal.dlq.redrive.book import Book
+from pabal.dlq.redrive.claim import Claims
+from pabal.dlq.redrive.host import RedriveHost
+from pabal.dlq.redrive.status import list_redrives
+from pabal.dlq.redrive.surroundings import Surroundings
 from pabal.errors import DecodeError
 from pabal.groups import RECORDER_GROUP, recorded_topics
 from pabal.guard import GuardSettings
@@ -397,15 +397,17 @@ async def redrives_go_on(world: World) -> None:
     )
     await world.append(mutated("audit/1", world.random, topic="pabal.audit", changes=BROKEN) for _ in range(SIZE))
     async with open_dead_letters(world.broker, settings=Settings(), clock=CLOCK) as desk:
-        before = await list_redrives(desk, since=None)
+        before = await list_redrives(desk.tails, clock=desk.clock, since=None)
         host = CountingHost(desk, look_seconds=0.01)
         following = asyncio.create_task(host.follow())
         await eventually(lambda: host.looked > 1 or following.done(), within_seconds=SECONDS)
         is_following = not following.done()
         following.cancel()
         await host.close()
-        surroundings = await Surroundings.read(desk, Selection(), ends=await desk.ends(Selection()))
-        _, total = await desk.newest(Selection(), states=(), limit=9)
+        surroundings = await Surroundings.read(
+            desk.letters, Selection(), tails=desk.tails, clock=desk.clock, ends=await desk.letters.ends(Selection())
+        )
+        _, total = await desk.letters.newest(Selection(), states=(), limit=9)
 
     assert is_following
     assert before is not None

@@ -92,18 +92,33 @@ def test_records_deleted_before_a_group_ever_read_are_told_until_a_person_has_de
     assert "2 records were deleted unread, offsets 0 to 1; the group has never committed there" in before.output
 
 
-def test_what_was_passed_over_is_listed_and_rewound(tmp_path: Path) -> None:
+def with_two_passed_over(folder: Path) -> None:
     passed = PassedOver(
         group=GROUP, topic=WEBHOOK_TOPIC, partition=0, from_=0, to=2, count=2, at=datetime.now(UTC) - timedelta(hours=1)
     )
 
     async def run() -> None:
-        async with DamagedLog.opened(str(tmp_path / "log.db")) as log:
+        async with DamagedLog.opened(str(folder / "log.db")) as log:
             await append(log, passed.topic_partition, to(1), to(2))
             await log.at_the_end(GROUP, [WEBHOOK_TOPIC])
             await log.broker.producer().append([passed_record(passed)])
 
     asyncio.run(run())
+
+
+def test_what_was_passed_over_is_left_unread_when_a_person_says_so(tmp_path: Path) -> None:
+    with_two_passed_over(tmp_path)
+
+    left = pabal(tmp_path, "offsets", "skip", *WHERE, "--reason", "old news")
+    listed = pabal(tmp_path, "offsets", "list")
+
+    assert (left.exit_code, listed.exit_code) == (0, 0)
+    assert "2 deliveries" in left.output
+    assert "nothing stands still" in listed.output
+
+
+def test_what_was_passed_over_is_listed_and_rewound(tmp_path: Path) -> None:
+    with_two_passed_over(tmp_path)
 
     listed = pabal(tmp_path, "offsets", "list")
     elsewhere = pabal(tmp_path, "offsets", "rewind", GROUP, WEBHOOK_TOPIC, "1", "--reason", "why not")

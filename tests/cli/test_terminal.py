@@ -28,7 +28,7 @@ from pabal.compose.parts import open_parts
 from pabal.compose.stores import open_store
 from pabal.compose.topics import create_topics
 from pabal.config import Settings
-from pabal.dlq.claim import TopicClaim
+from pabal.dlq.redrive.claim import TopicClaim
 from pabal.errors import ConfigError
 from pabal.notification import Delivery
 from pabal.ops.brakes import BrakeState, brake_record

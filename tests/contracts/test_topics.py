@@ -30,7 +30,7 @@ from pabal.contracts.asyncapi import describe_topics
 from pabal.contracts.records import RECORDS
 from pabal.contracts.schemas import Json, describe_record
 from pabal.contracts.topics import TOPICS
-from pabal.dlq.claim import TopicClaim, claim_record, release_record
+from pabal.dlq.redrive.claim import TopicClaim, claim_record, release_record
 from pabal.notification import (
     EVENTS_TOPIC,
     Content,
@@ -199,7 +199,7 @@ async def examples(folder: Path) -> dict[str, Sequence[NewRecord]]:
         "recovery": [recovery_record(RECOVERY)],
         "recoveryTakenBack": [relapse_record(recovery_record(RECOVERY).key or b"")],
         "redriveClaim": [claim_record(CLAIM)],
-        "redriveClaimEnded": [release_record(CLAIM.place)],
+        "redriveClaimEnded": [release_record(CLAIM.letters)],
     }
 
 

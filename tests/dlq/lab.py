@@ -14,14 +14,14 @@ from pabal.cli.letters import open_dead_letters
 from pabal.clock import SystemClock
 from pabal.codec import event_record, read_delivery
 from pabal.config import Settings
-from pabal.dlq.answers import Tally
-from pabal.dlq.claim import LEASE_SECONDS, Place, release_record
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.plan import Plan, Rules
-from pabal.dlq.planning import make_plan
-from pabal.dlq.redrive import Ending, Redrive, Watcher, Who
-from pabal.dlq.selection import Selection
-from pabal.dlq.stepping import Pace, Step
+from pabal.dlq.letters.selection import Selection
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.answers import Tally
+from pabal.dlq.redrive.claim import LEASE_SECONDS, TenantLetters, release_record
+from pabal.dlq.redrive.making import make_plan
+from pabal.dlq.redrive.plan import Plan, Rules
+from pabal.dlq.redrive.run import Ending, Redrive, Watcher, Who
+from pabal.dlq.redrive.stepping import Pace, Step
 from pabal.notification import AUDIT_TOPIC, Delivery, DeliveryEvent, EventKind, deliveries_topic, event_id
 from pabal.topics.spec import topics_for
 from tests.dlq.letters import a_dead_record, a_delivery
@@ -88,8 +88,8 @@ class Lab:
     async def records(self, topic: str) -> list[Record]:
         return [
             record
-            for partition in await self.desk.admin.watermarks(topic)
-            async for batch in self.desk.reader.read(partition)
+            for partition in await self.desk.tails.admin.watermarks(topic)
+            async for batch in self.desk.tails.reader.read(partition)
             for record in batch
         ]
 
@@ -102,10 +102,20 @@ class Lab:
 
     async def end_leases(self) -> None:
         """What time would do to the claims of a process that died."""
-        await self.append(*(release_record(Place(topic, "")) for topic in self.desk.topics(Selection()).values()))
+        await self.append(
+            *(release_record(TenantLetters(topic, "")) for topic in self.desk.letters.topics(Selection()).values())
+        )
 
     async def plan(self, selection: Selection | None = None, *, rules: Rules | None = None, name: str = "p-1") -> Plan:
-        return await make_plan(self.desk, selection or Selection(), rules=rules or Rules(), plan_id=name, by="ana")
+        return await make_plan(
+            self.desk.letters,
+            selection or Selection(),
+            tails=self.desk.tails,
+            clock=self.desk.clock,
+            rules=rules or Rules(),
+            plan_id=name,
+            by="ana",
+        )
 
     async def redrive(
         self,
@@ -117,7 +127,17 @@ class Lab:
         lease_seconds: float = LEASE_SECONDS,
     ) -> Ending:
         who = Who(by="ana", host="here", reason="the endpoint is mended", token=token, lease_seconds=lease_seconds)
-        redrive = Redrive(desk or self.desk, plan, pace=pace, who=who, watcher=self.steps)
+        desk = desk or self.desk
+        redrive = Redrive(
+            desk.letters,
+            plan,
+            tails=desk.tails,
+            producer=desk.producer,
+            clock=desk.clock,
+            pace=pace,
+            who=who,
+            watcher=self.steps,
+        )
         return await redrive.run(self.stopping)
 
     @contextlib.asynccontextmanager
@@ -132,7 +152,7 @@ class Lab:
                 await task
 
     async def _answer(self, answer: Callable[[Delivery], EventKind | None]) -> None:
-        tail = self.desk.history_tail(deliveries_topic("webhook", "standard"), start=None)
+        tail = self.desk.tails.history(deliveries_topic("webhook", "standard"), start=None)
         while True:
             async for record in tail.read_on():
                 delivery = read_delivery(record)

@@ -8,7 +8,7 @@ import msgspec
 
 from pabal.broker.port import NewRecord, Record
 from pabal.codec import dead_record
-from pabal.dlq.letter import Letter, read_letter
+from pabal.dlq.letters.letter import Letter, read_letter
 from pabal.notification import Content, Delivery
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)

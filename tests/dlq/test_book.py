@@ -7,13 +7,13 @@ import pytest
 
 from pabal.audit import AUDIT_SCHEMA, AuditFact, audit_id
 from pabal.broker.port import Record
-from pabal.dlq.answers import Tally
-from pabal.dlq.book import Book, cancel_fact, request_fact
-from pabal.dlq.marks import REDRIVEN, Mark
-from pabal.dlq.plan import Plan, Rules
-from pabal.dlq.redrive import ENDED, STARTED, Ending, Start
-from pabal.dlq.selection import Selection
-from pabal.dlq.stepping import Pace
+from pabal.dlq.letters.marks import REDRIVEN, Mark
+from pabal.dlq.letters.selection import Selection
+from pabal.dlq.redrive.answers import Tally
+from pabal.dlq.redrive.book import Book, cancel_fact, request_fact
+from pabal.dlq.redrive.plan import Plan, Rules
+from pabal.dlq.redrive.run import ENDED, STARTED, Ending, Start
+from pabal.dlq.redrive.stepping import Pace
 from pabal.errors import DecodeError
 from pabal.notification import AUDIT_TOPIC, Fact
 from tests.dlq.letters import NOW

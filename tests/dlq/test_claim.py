@@ -3,12 +3,12 @@ from datetime import timedelta
 import msgspec
 
 from pabal.broker.port import NewRecord
-from pabal.dlq.claim import LEASE_SECONDS, Claims, Place, TopicClaim, claim_record, release_record
+from pabal.dlq.redrive.claim import LEASE_SECONDS, Claims, TenantLetters, TopicClaim, claim_record, release_record
 from tests.dlq.letters import NOW, in_the_log
 
 ANA = TopicClaim(topic="pabal.dead.webhook", token="a", plan="p-1", by="ana", host="h-1", since=NOW)
 BEN = TopicClaim(topic="pabal.dead.webhook", token="b", plan="p-2", by="ben", host="h-2", since=NOW)
-TOPIC = ANA.place
+TOPIC = ANA.letters
 
 
 def after(*records: tuple[NewRecord, float]) -> Claims:
@@ -63,9 +63,9 @@ def test_claims_of_different_tenants_do_not_exclude_each_other() -> None:
 
     claims = after((claim_record(shop), 0.0), (claim_record(bank), 0.1), (claim_record(again), 0.2))
 
-    assert claims.holder(shop.place, now=NOW) == shop
-    assert claims.holder(bank.place, now=NOW) == bank
-    assert claims.holder(Place(ANA.topic, "third"), now=NOW) is None
+    assert claims.holder(shop.letters, now=NOW) == shop
+    assert claims.holder(bank.letters, now=NOW) == bank
+    assert claims.holder(TenantLetters(ANA.topic, "third"), now=NOW) is None
 
 
 def test_a_claim_on_every_tenants_letters_excludes_each_of_theirs_and_the_other_way_round() -> None:
@@ -74,23 +74,23 @@ def test_a_claim_on_every_tenants_letters_excludes_each_of_theirs_and_the_other_
     first_all = after((claim_record(every), 0.0), (claim_record(shop), 0.1))
     first_one = after((claim_record(shop), 0.0), (claim_record(every), 0.1))
 
-    assert first_all.holder(shop.place, now=NOW) == every
-    assert first_one.holder(every.place, now=NOW) == shop
+    assert first_all.holder(shop.letters, now=NOW) == every
+    assert first_one.holder(every.letters, now=NOW) == shop
     assert [claim.token for claim in first_one.holders(now=NOW)] == ["a"]
 
 
 def test_letting_go_of_one_tenants_letters_leaves_the_others_held() -> None:
     shop, bank = of("shop", "a"), of("bank", "b")
 
-    claims = after((claim_record(shop), 0.0), (claim_record(bank), 0.1), (release_record(shop.place), 0.2))
+    claims = after((claim_record(shop), 0.0), (claim_record(bank), 0.1), (release_record(shop.letters), 0.2))
 
     assert claims.holders(now=NOW) == [bank]
-    assert claims.holder(Place(ANA.topic, ""), now=NOW) == bank
+    assert claims.holder(TenantLetters(ANA.topic, ""), now=NOW) == bank
 
 
 def test_a_claim_that_says_another_tenant_than_its_key_holds_nothing() -> None:
     strange = claim_record(of("shop", "a"))
 
-    claims = after((msgspec.structs.replace(strange, key=of("bank", "a").place.key), 0.0))
+    claims = after((msgspec.structs.replace(strange, key=of("bank", "a").letters.key), 0.0))
 
     assert claims.holders(now=NOW) == []

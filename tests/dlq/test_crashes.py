@@ -6,11 +6,11 @@ from collections import Counter
 import pytest
 
 from pabal.channels import CHANNELS
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.marks import REDRIVEN
-from pabal.dlq.plan import Plan
-from pabal.dlq.selection import Selection
-from pabal.dlq.stepping import Pace
+from pabal.dlq.letters.marks import REDRIVEN
+from pabal.dlq.letters.selection import Selection
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.plan import Plan
+from pabal.dlq.redrive.stepping import Pace
 from pabal.errors import RedriveHeld
 from tests.dlq.lab import CrashingProducer, Failing, Lab
 from tests.waiting import eventually
@@ -25,8 +25,8 @@ APPENDS = 8
 def crashing(lab: Lab, *, at_append: int, is_written: bool) -> DeadLetters:
     producer = CrashingProducer(lab.desk.producer, at_append=at_append, is_written=is_written)
     return DeadLetters(
-        reader=lab.desk.reader,
-        admin=lab.desk.admin,
+        reader=lab.desk.tails.reader,
+        admin=lab.desk.tails.admin,
         producer=producer,
         channels=CHANNELS,
         providers={},
@@ -69,7 +69,7 @@ async def test_whatever_append_the_process_dies_in_nothing_is_lost_and_nothing_i
     sources = Counter((delivery.id, delivery.attempt, delivery.parks) for delivery in redriven)
     assert set(sources) == {(lab.delivery(number).id, 4, 0) for number in range(LETTERS)}
     assert len(redriven) <= LETTERS + 4
-    _, still_open = await lab.desk.newest(Selection(), states=("open",), limit=1)
+    _, still_open = await lab.desk.letters.newest(Selection(), states=("open",), limit=1)
     assert still_open == 0
     marks = Counter(fact.subject for fact in await lab.facts(REDRIVEN))
     assert all(count == 1 for count in marks.values())

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from pabal.dlq.book import CANCELLED, REQUESTED
-from pabal.dlq.claim import TopicClaim, claim_record, release_record
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.hold import places_of
-from pabal.dlq.host import RedriveHost
-from pabal.dlq.plan import Plan
-from pabal.dlq.redrive import ENDED, STARTED, Ending
-from pabal.dlq.status import list_redrives
-from pabal.dlq.stepping import Pace
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.book import CANCELLED, REQUESTED
+from pabal.dlq.redrive.claim import TopicClaim, claim_record, release_record
+from pabal.dlq.redrive.hold import letters_of
+from pabal.dlq.redrive.host import RedriveHost
+from pabal.dlq.redrive.plan import Plan
+from pabal.dlq.redrive.run import ENDED, STARTED, Ending
+from pabal.dlq.redrive.status import list_redrives
+from pabal.dlq.redrive.stepping import Pace
 from pabal.errors import ConfigError, LetterRefused, RedriveHeld
 from tests.dlq.lab import QUICK, CrashingProducer, Lab
 from tests.waiting import eventually, eventually_told
@@ -50,7 +50,9 @@ async def buried(lab: Lab, *, name: str = "p-1") -> Plan:
 
 async def until_state(lab: Lab, state: str, *, plan: str = "p-1") -> None:
     async def stands_so() -> bool:
-        return [view.state for view in await list_redrives(lab.desk, since=None, plan=plan)] == [state]
+        return [
+            view.state for view in await list_redrives(lab.desk.tails, clock=lab.desk.clock, since=None, plan=plan)
+        ] == [state]
 
     await eventually_told(stands_so)
 
@@ -65,7 +67,7 @@ async def test_what_a_stopped_process_leaves_the_next_one_ends_and_nothing_is_se
     await first.begin(plan, pace=CANARY_FOR_EVER, by="ana", reason="mended")
     await eventually_told(lab.redriven)
     await first.close()
-    left = [view.state for view in await list_redrives(lab.desk, since=None)]
+    left = [view.state for view in await list_redrives(lab.desk.tails, clock=lab.desk.clock, since=None)]
 
     async with lab.answering(lambda delivery: "sent"), following(second):
         await until_state(lab, "completed")
@@ -81,8 +83,8 @@ async def test_what_a_stopped_process_leaves_the_next_one_ends_and_nothing_is_se
 async def test_what_a_process_left_without_a_word_another_one_that_is_alive_ends(lab: Lab) -> None:
     plan = await buried(lab)
     crashing = DeadLetters(
-        reader=lab.desk.reader,
-        admin=lab.desk.admin,
+        reader=lab.desk.tails.reader,
+        admin=lab.desk.tails.admin,
         # The request, the claims, the start, the canary: then neither its mark nor an end.
         producer=CrashingProducer(lab.desk.producer, at_append=4, is_written=False),
         channels=lab.desk.channels,
@@ -194,10 +196,12 @@ async def test_a_run_that_stood_still_and_lost_its_claim_says_so_and_it_goes_on_
     async with following(host):
         await host.begin(plan, pace=CANARY_FOR_EVER, by="ana", reason="mended")
         await eventually_told(lab.redriven)
-        for place in sorted(places_of(plan)):
-            await lab.append(release_record(place), claim_record(msgspec.structs.replace(rival, topic=place.topic)))
+        for letters in sorted(letters_of(plan)):
+            await lab.append(release_record(letters), claim_record(msgspec.structs.replace(rival, topic=letters.topic)))
         await eventually_told(lambda: lab.facts(ENDED))
-        left = [view.state for view in await list_redrives(lab.desk, since=None, plan="p-1")]
+        left = [
+            view.state for view in await list_redrives(lab.desk.tails, clock=lab.desk.clock, since=None, plan="p-1")
+        ]
         await lab.end_leases()
         async with lab.answering(lambda delivery: "sent"):
             await until_state(lab, "completed")
@@ -210,11 +214,11 @@ async def test_a_run_that_stood_still_and_lost_its_claim_says_so_and_it_goes_on_
 async def test_while_the_claim_of_another_run_holds_a_process_waits_for_the_next_look_and_not_for_the_claim(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", logger="pabal.dlq.host")
+    caplog.set_level("INFO", logger="pabal.dlq.redrive.host")
     plan = await buried(lab)
     host = a_host(lab.desk)
     former = TopicClaim(topic="", token="former", plan="p-1", by="ana", host="there", since=lab.clock.now())
-    claims = [msgspec.structs.replace(former, topic=place.topic) for place in places_of(plan)]
+    claims = [msgspec.structs.replace(former, topic=letters.topic) for letters in letters_of(plan)]
     await lab.append(*(claim_record(claim) for claim in claims))
 
     await host.begin(plan, pace=QUICK, by="ana", reason="mended")
@@ -233,9 +237,16 @@ async def test_a_defect_in_following_is_logged_and_ends_nothing_else(
         async def watermarks(self, topic: str) -> object:
             raise ZeroDivisionError
 
-    lab.desk.admin = Defective()  # type: ignore[assignment]
+    desk = DeadLetters(
+        reader=lab.desk.tails.reader,
+        admin=Defective(),  # type: ignore[arg-type]
+        producer=lab.desk.producer,
+        channels=lab.desk.channels,
+        providers={},
+        clock=lab.clock,
+    )
 
-    await a_host(lab.desk).follow()
+    await a_host(desk).follow()
 
     assert "redrives met a defect" in caplog.text
 

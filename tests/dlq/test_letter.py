@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from pabal.codec import cut_record
-from pabal.dlq.letter import LetterId, hex_dump, parse_letter_id, read_letter
+from pabal.dlq.letters.letter import LetterId, hex_dump, parse_letter_id, read_letter
 from pabal.errors import ConfigError
 from tests.dlq.letters import NOW, a_dead_record, a_delivery, a_letter, in_the_log
 

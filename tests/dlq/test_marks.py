@@ -1,8 +1,8 @@
 import msgspec
 
 from pabal.audit import AuditFact, audit_id
-from pabal.dlq.letter import Letter
-from pabal.dlq.marks import DISCARDED, EDITED, REDRIVEN, Edit, Mark, Marks, marking_fact
+from pabal.dlq.letters.letter import Letter
+from pabal.dlq.letters.marks import DISCARDED, EDITED, REDRIVEN, Edit, Mark, Marks, marking_fact
 from tests.dlq.letters import NOW, a_delivery, a_letter
 
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from pabal.dlq.letter import Letter
-from pabal.dlq.marks import State
-from pabal.dlq.plan import FATES, MEANINGS, Fate, Rules, World, judge, redriven_delivery
+from pabal.dlq.letters.letter import Letter
+from pabal.dlq.letters.marks import State
+from pabal.dlq.redrive.plan import FATES, MEANINGS, Fate, Rules, World, judge, redriven_delivery
 from pabal.notification import suppression_key
 from tests.dlq.letters import NOW, a_delivery, a_letter
 

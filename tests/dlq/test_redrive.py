@@ -6,15 +6,15 @@ import pytest
 from pabal.broker.port import Admin, NewRecord, Position, Producer, TopicPartition, Watermarks
 from pabal.channels import CHANNELS
 from pabal.codec import event_record, read_event, receipt_record, suppression_record
-from pabal.dlq.answers import Tally
-from pabal.dlq.claim import TopicClaim, claim_record
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.letter import LetterId
-from pabal.dlq.marks import REDRIVEN, RESOLVED
-from pabal.dlq.plan import Rules
-from pabal.dlq.redrive import ENDED, STARTED
-from pabal.dlq.selection import Selection
-from pabal.dlq.stepping import Pace, Send, Step, Wait
+from pabal.dlq.letters.letter import LetterId
+from pabal.dlq.letters.marks import REDRIVEN, RESOLVED
+from pabal.dlq.letters.selection import Selection
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.answers import Tally
+from pabal.dlq.redrive.claim import TopicClaim, claim_record
+from pabal.dlq.redrive.plan import Rules
+from pabal.dlq.redrive.run import ENDED, STARTED
+from pabal.dlq.redrive.stepping import Pace, Pause, Send, Step
 from pabal.errors import LogUnavailable, RedriveHeld
 from pabal.notification import EVENTS_TOPIC, Receipt, Suppression, receipt_id
 from tests.dlq.lab import QUICK, Lab, an_event
@@ -32,7 +32,7 @@ async def test_a_plan_says_what_would_become_of_every_letter_and_why(lab: Lab) -
     await lab.bury(lab.delivery(1), lab.delivery(2), lab.delivery(2), None, gone, lab.delivery(7))
     await lab.bury(lab.delivery(3, expires_at=now), lab.delivery(4, redrives=3))
     await lab.bury(lab.delivery(6), error_class="uncertain")
-    await lab.desk.discard(LetterId("webhook", 0, 1), by="ana", reason="x")
+    await lab.desk.decisions.discard(LetterId("webhook", 0, 1), by="ana", reason="x")
 
     plan = await lab.plan()
 
@@ -79,7 +79,7 @@ async def test_letters_go_back_to_their_own_topic_marked_and_told_of_and_how_it_
     [started], [ended] = await lab.facts(STARTED), await lab.facts(ENDED)
     assert (started.by, started.reason, started.subject) == ("ana", "the endpoint is mended", "plan/p-1")
     assert (ended.ended or "").startswith("completed")
-    newest, total = await lab.desk.newest(Selection(), states=("open",), limit=10)
+    newest, total = await lab.desk.letters.newest(Selection(), states=("open",), limit=10)
     assert (newest, total) == ([], 0)
 
 
@@ -116,7 +116,7 @@ async def test_the_last_answers_are_waited_for_but_not_for_ever(lab: Lab) -> Non
         ending = await lab.redrive(await lab.plan(), pace=Pace(canary=1, per_second=100.0, patience_seconds=0.3))
 
     assert (ending.ended, ending.tally) == ("unanswered", Tally(redriven=3, sent=2))
-    assert isinstance(lab.steps.seen[-2][1], Wait)
+    assert isinstance(lab.steps.seen[-2][1], Pause)
 
 
 async def test_stopped_by_hand_it_marks_what_it_began_and_the_same_plan_goes_on_from_there(lab: Lab) -> None:
@@ -143,7 +143,7 @@ async def test_stopped_by_hand_it_marks_what_it_began_and_the_same_plan_goes_on_
 
 async def test_an_edited_letter_is_redriven_as_corrected(lab: Lab) -> None:
     await lab.bury(lab.delivery(1))
-    await lab.desk.edit(
+    await lab.desk.decisions.edit(
         LetterId("webhook", 0, 0), address="https://new.example/", provider="webhook", by="ana", reason="moved"
     )
 
@@ -165,7 +165,7 @@ async def test_what_was_sent_after_all_is_resolved_and_not_redriven(lab: Lab) ->
 
     assert (ending.ended, ending.resolved, ending.tally.redriven) == ("completed", 1, 0)
     assert len(await lab.facts(RESOLVED)) == 1
-    assert (await lab.desk.find(LetterId("webhook", 0, 0))).standing.state == "resolved"
+    assert (await lab.desk.letters.find(LetterId("webhook", 0, 0))).standing.state == "resolved"
 
 
 async def test_what_expires_between_plan_and_redrive_is_left_where_it_is(lab: Lab) -> None:
@@ -178,7 +178,7 @@ async def test_what_expires_between_plan_and_redrive_is_left_where_it_is(lab: La
     ending = await lab.redrive(plan)
 
     assert ending.tally.redriven == 0
-    assert (await lab.desk.find(LetterId("webhook", 0, 0))).standing.state == "open"
+    assert (await lab.desk.letters.find(LetterId("webhook", 0, 0))).standing.state == "open"
 
 
 async def test_one_redrive_at_a_time_from_a_dead_topic(lab: Lab) -> None:
@@ -256,9 +256,9 @@ class FlickeringAdmin:
 async def test_a_log_that_cannot_be_read_for_moments_holds_a_redrive_up_and_no_more(lab: Lab) -> None:
     await lab.bury(*(lab.delivery(number) for number in range(20)))
     plan = await lab.plan()
-    admin = FlickeringAdmin(lab.desk.admin)
+    admin = FlickeringAdmin(lab.desk.tails.admin)
     desk = DeadLetters(
-        reader=lab.desk.reader,
+        reader=lab.desk.tails.reader,
         admin=admin,  # type: ignore[arg-type]  # nothing else is asked of it
         producer=lab.desk.producer,
         channels=CHANNELS,
@@ -288,7 +288,7 @@ async def test_a_log_that_is_away_for_moments_holds_a_redrive_up_and_no_more(lab
 async def test_what_a_person_closes_between_plan_and_redrive_is_not_redriven(lab: Lab) -> None:
     await lab.bury(lab.delivery(1), lab.delivery(2))
     plan = await lab.plan()
-    await lab.desk.discard(LetterId("webhook", 0, 0), by="ben", reason="gone")
+    await lab.desk.decisions.discard(LetterId("webhook", 0, 0), by="ben", reason="gone")
 
     async with lab.answering(lambda delivery: "sent"):
         await lab.redrive(plan)
@@ -303,7 +303,7 @@ async def test_a_letter_that_was_written_twice_is_redriven_once(lab: Lab) -> Non
         await lab.redrive(await lab.plan())
 
     assert len(await lab.redriven()) == 1
-    _, still_open = await lab.desk.newest(Selection(), states=("open",), limit=1)
+    _, still_open = await lab.desk.letters.newest(Selection(), states=("open",), limit=1)
     assert still_open == 0
 
 
@@ -337,8 +337,8 @@ async def test_of_two_redrives_that_begin_at_the_same_moment_one_is_refused(lab:
 
 def desk_with(lab: Lab, producer: Producer) -> DeadLetters:
     return DeadLetters(
-        reader=lab.desk.reader,
-        admin=lab.desk.admin,
+        reader=lab.desk.tails.reader,
+        admin=lab.desk.tails.admin,
         producer=producer,
         channels=CHANNELS,
         providers={},

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pabal.dlq.selection import Dimension, Selection, count_by, matches, parse_instant
+from pabal.dlq.letters.selection import Dimension, Selection, count_by, matches, parse_instant
 from pabal.errors import ConfigError
 from tests.dlq.letters import NOW, a_delivery, a_letter
 

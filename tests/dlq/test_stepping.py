@@ -2,8 +2,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from pabal.dlq.answers import Answers, Tally
-from pabal.dlq.stepping import Pace, Send, Step, Stop, TokenBucket, Wait, next_step
+from pabal.dlq.redrive.answers import Answers, Tally
+from pabal.dlq.redrive.stepping import Pace, Pause, Send, Step, Stop, TokenBucket, next_step
 from pabal.notification import DeliveryEvent, EventKind
 from tests.dlq.letters import NOW, a_delivery
 
@@ -21,15 +21,15 @@ def step(total: Tally, *, recent: Tally | None = None, is_exhausted: bool = Fals
     [
         (Tally(), Send(most=5)),
         (Tally(redriven=3), Send(most=2)),
-        (Tally(redriven=5), Wait(why="canary")),
-        (Tally(redriven=5, sent=4), Wait(why="canary")),
-        (Tally(redriven=5, returned=1), Wait(why="canary")),
+        (Tally(redriven=5), Pause(why="canary")),
+        (Tally(redriven=5, sent=4), Pause(why="canary")),
+        (Tally(redriven=5, returned=1), Pause(why="canary")),
         (Tally(redriven=5, sent=5), Send(most=100)),
         (Tally(redriven=5, sent=4, returned=1), Send(most=100)),
         (Tally(redriven=5, sent=4, ended=1), Send(most=100)),
         (Tally(redriven=300, sent=200), Send(most=100)),
         (Tally(redriven=300, sent=150), Send(most=50)),
-        (Tally(redriven=300, sent=100), Wait(why="answers")),
+        (Tally(redriven=300, sent=100), Pause(why="answers")),
     ],
 )
 def test_a_canary_goes_first_and_is_waited_for_then_sending_runs_ahead_of_the_answers_by_so_much(
@@ -69,7 +69,7 @@ def test_later_a_share_of_few_does_not_stop_it() -> None:
 
 
 def test_when_nothing_is_left_the_last_answers_are_waited_for() -> None:
-    assert step(Tally(redriven=30, sent=29), is_exhausted=True) == Wait(why="last_answers")
+    assert step(Tally(redriven=30, sent=29), is_exhausted=True) == Pause(why="last_answers")
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,18 @@ def test_room_is_looked_for_where_the_folder_would_be_made(tmp_path: Path) -> No
     assert check_disk(tmp_path / "not" / "yet").text.endswith(f"free for {tmp_path}/not/yet")
 
 
+@pytest.mark.parametrize(
+    ("fail_below", "warn_below", "level"), [(1 << 62, 1 << 62, "fail"), (0, 1 << 62, "warn"), (0, 0, "ok")]
+)
+def test_a_disk_is_judged_by_the_room_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail_below: int, warn_below: int, level: str
+) -> None:
+    monkeypatch.setattr(machine, "_FAIL_BYTES", fail_below)
+    monkeypatch.setattr(machine, "_WARN_BYTES", warn_below)
+
+    assert check_disk(tmp_path).level == level
+
+
 def test_a_log_whose_ledger_cannot_be_read_is_told_with_the_way_out() -> None:
     found = judge_ledger(looked(), place="HERE", said=Recorded(wrong="pabal.ops/0@7: not JSON"))
 

@@ -20,12 +20,12 @@ from pabal.clock import SystemClock
 from pabal.codec import event_record
 from pabal.compose.parts import open_broker
 from pabal.config import Settings
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.plan import Plan, Rules
-from pabal.dlq.planning import make_plan
-from pabal.dlq.redrive import Redrive, Watcher, Who
-from pabal.dlq.selection import Selection
-from pabal.dlq.stepping import Pace
+from pabal.dlq.letters.selection import Selection
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.making import make_plan
+from pabal.dlq.redrive.plan import Plan, Rules
+from pabal.dlq.redrive.run import Redrive, Watcher, Who
+from pabal.dlq.redrive.stepping import Pace
 from pabal.notification import AUDIT_TOPIC, Delivery
 from pabal.reports.reprocessing import report_reprocessing
 from pabal.simulator import HttpBehaviour
@@ -55,7 +55,16 @@ async def pabal(log_url: str) -> AsyncIterator[Installation]:
 async def redrive(desk: DeadLetters, plan: Plan) -> str:
     who = Who(by="ana", host="here", reason="mended", token=plan.id)
     pace = Pace(canary=1, per_second=100.0, patience_seconds=20.0)
-    ending = await Redrive(desk, plan, pace=pace, who=who, watcher=Watcher()).run(asyncio.Event())
+    ending = await Redrive(
+        desk.letters,
+        plan,
+        tails=desk.tails,
+        producer=desk.producer,
+        clock=desk.clock,
+        pace=pace,
+        who=who,
+        watcher=Watcher(),
+    ).run(asyncio.Event())
     return ending.ended
 
 
@@ -73,9 +82,13 @@ async def test_what_was_exhausted_is_planned_redriven_sent_once_and_counted_by_t
     async with open_dead_letters(parts.broker, settings=parts.settings, clock=parts.clock) as desk:
         # By their ids as well: on a Kafka that is shared, other tests' deliveries are given up meanwhile.
         selection = Selection(error_classes=("exhausted",), since=since, deliveries=tuple(map(uuid.UUID, ids)))
-        plan = await make_plan(desk, selection, rules=Rules(), plan_id=f"p-{ids[0]}", by="ana")
+        plan = await make_plan(
+            desk.letters, selection, tails=desk.tails, clock=desk.clock, rules=Rules(), plan_id=f"p-{ids[0]}", by="ana"
+        )
         ended = await redrive(desk, plan)
-        again = await make_plan(desk, selection, rules=Rules(), plan_id=f"q-{ids[0]}", by="ana")
+        again = await make_plan(
+            desk.letters, selection, tails=desk.tails, clock=desk.clock, rules=Rules(), plan_id=f"q-{ids[0]}", by="ana"
+        )
 
     assert (plan.counts, ended) == ({"redrive": 3}, "completed")
     assert again.counts == {"redriven": 3}

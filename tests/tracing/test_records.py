@@ -8,8 +8,8 @@ import pytest
 from pabal.broker.port import NewRecord, Record
 from pabal.codec import delivery_record, read_delivery, read_event, read_wait
 from pabal.delayline.shelf import Shelved, released
-from pabal.dlq.letter import read_letter
-from pabal.dlq.plan import redriven_delivery
+from pabal.dlq.letters.letter import read_letter
+from pabal.dlq.redrive.plan import redriven_delivery
 from pabal.notification import EVENTS_TOPIC
 from pabal.outcome import DeadLetter, Done, Expired, Park, RetryAt, Verdict
 from pabal.worker.effects import records_of_verdict

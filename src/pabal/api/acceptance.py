@@ -24,7 +24,7 @@ from pabal.clock import Clock
 from pabal.codec import delay_record, delivery_record, event_record
 from pabal.deadlines import Deadlines
 from pabal.errors import LogError, RecordRefused, RenderingUnavailable, TemplateError, UnknownTopic
-from pabal.notification import Address, Content, Delivery, DeliveryEvent, event_id
+from pabal.notification import Address, Content, Delivery, DeliveryEvent, event_about
 from pabal.plan import (
     MAX_DELIVERIES,
     MAX_EXPANDED_BYTES,
@@ -215,22 +215,10 @@ def _records(delivery: Delivery) -> Sequence[NewRecord]:
 
 
 def _scheduled(delivery: Delivery) -> DeliveryEvent:
-    return DeliveryEvent(
-        id=event_id(delivery.id, attempt=delivery.attempt, kind="scheduled"),
-        kind="scheduled",
-        delivery_id=delivery.id,
-        notification_id=delivery.notification_id,
-        tenant=delivery.tenant,
-        channel=delivery.channel,
-        address=delivery.address,
-        class_=delivery.class_,
-        attempt=delivery.attempt,
-        at=delivery.accepted_at,
-        due=delivery.send_at,
-        traceparent=delivery.traceparent,
-        expires_at=delivery.expires_at,
-        tags=delivery.tags,
+    event = event_about(
+        delivery, "scheduled", attempt=delivery.attempt, at=delivery.accepted_at, traceparent=delivery.traceparent
     )
+    return msgspec.structs.replace(event, due=delivery.send_at, expires_at=delivery.expires_at, tags=delivery.tags)
 
 
 def _too_large(deliveries: int, *, root: str) -> RequestRefused:

@@ -26,8 +26,8 @@ from pabal.broker.port import Admin, Producer, Reader
 from pabal.channels.port import Channel
 from pabal.clock import Clock
 from pabal.config import ApiSettings, TenantSettings
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.host import RedriveHost
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.host import RedriveHost
 from pabal.ledger.port import Ledger
 from pabal.notification import CLASSES, EVENTS_TOPIC, NotificationClass, deliveries_topic
 from pabal.plan import Rules
@@ -115,7 +115,7 @@ def create_app(
             receivers=receivers, acceptance=acceptance, ledger=ledger, store=store, clock=clock
         ).operations(),
         *Suppressing(suppressions=suppressions, acceptance=acceptance, channels=channels, clock=clock).operations(),
-        *DeadLetterRequests(redrives.desk).operations(),
+        *DeadLetterRequests(redrives.dead_letters).operations(),
         *RedriveRequests(redrives).operations(),
         *Probes(ailments=ailments, admin=admin, topics=topics, clock=clock).operations(),
     ]

@@ -20,7 +20,7 @@ from pabal.api.request import ApiRequest
 from pabal.clock import Clock
 from pabal.codec import event_record
 from pabal.ledger.protocol import CancelAnswer
-from pabal.notification import DeliveryEvent, event_id
+from pabal.notification import DeliveryEvent, event_about
 from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.store.port import DeliveryView
 
@@ -121,16 +121,6 @@ class Cancelling:
         return (expires_at + KEPT_AFTER_EXPIRY).timestamp()
 
     def _event(self, view: DeliveryView) -> DeliveryEvent:
-        return DeliveryEvent(
-            id=event_id(view.id, attempt=view.attempt, kind="cancelled"),
-            kind="cancelled",
-            delivery_id=view.id,
-            notification_id=view.notification_id,
-            tenant=view.tenant,
-            channel=view.channel,
-            address=view.address,
-            class_=view.class_,
-            attempt=view.attempt,
-            at=self._clock.now(),
-            detail="taken back by the caller",
+        return event_about(
+            view, "cancelled", attempt=view.attempt, at=self._clock.now(), detail="taken back by the caller"
         )

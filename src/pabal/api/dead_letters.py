@@ -18,10 +18,11 @@ from pabal.api.letter_filters import LetterFilters, LetterQuery, check_reach
 from pabal.api.operation import NUMBER, WORD, Operation, Part, Success
 from pabal.api.problems import RequestRefused, refuse_field, refuse_parameter
 from pabal.api.request import ApiRequest
-from pabal.dlq.desk import DeadLetters, Filed
-from pabal.dlq.letter import parse_letter_id
-from pabal.dlq.selection import DIMENSIONS, Dimension, Group, count_by
-from pabal.dlq.views import LetterDetail, LetterPage, view_letter, view_letter_detail
+from pabal.dlq.letters.letter import parse_letter_id
+from pabal.dlq.letters.reading import Filed
+from pabal.dlq.letters.selection import DIMENSIONS, Dimension, Group, count_by
+from pabal.dlq.letters.views import LetterDetail, LetterPage, view_letter, view_letter_detail
+from pabal.dlq.parts import DeadLetters
 from pabal.errors import ConfigError, InvalidAddress, LetterRefused, NoSuchLetter, RedriveHeld
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -199,7 +200,7 @@ class DeadLetterRequests:
         query = request.query()
         selection = query.selection(request.caller)
         with told_as_problems(parameter="channel"):
-            newest, total = await self._desk.newest(selection, states=query.states, limit=query.limit)
+            newest, total = await self._desk.letters.newest(selection, states=query.states, limit=query.limit)
         return ApiResponse(status=200, body=LetterPage(letters=[view_letter(filed) for filed in newest], total=total))
 
     async def counts(self, request: ApiRequest[CountsQuery, None]) -> ApiResponse:
@@ -207,7 +208,7 @@ class DeadLetterRequests:
         query = request.query()
         selection, dimensions = query.selection(request.caller), _dimensions(query.by)
         with told_as_problems(parameter="channel"):
-            async with contextlib.aclosing(self._desk.filed(selection)) as letters:
+            async with contextlib.aclosing(self._desk.letters.filed(selection)) as letters:
                 every = [(filed.letter, filed.standing.state) async for filed in letters]
         chosen = [entry for entry in every if not query.states or entry[1] in query.states]
         groups = count_by(chosen, dimensions=dimensions, now=self._desk.clock.now())
@@ -223,7 +224,7 @@ class DeadLetterRequests:
         asked = await request.body()
         filed = await self._find(request)
         with told_as_problems(field="$.provider"):
-            edited = await self._desk.edit(
+            edited = await self._desk.decisions.edit(
                 filed.letter.id,
                 address=asked.address,
                 provider=asked.provider,
@@ -237,7 +238,9 @@ class DeadLetterRequests:
         asked = await request.body()
         filed = await self._find(request)
         with told_as_problems():
-            discarded = await self._desk.discard(filed.letter.id, by=who_is(request.caller), reason=asked.reason)
+            discarded = await self._desk.decisions.discard(
+                filed.letter.id, by=who_is(request.caller), reason=asked.reason
+            )
         return ApiResponse(status=200, body=await self._detail(discarded))
 
     async def discard_all(self, request: ApiRequest[None, DiscardAllRequest]) -> ApiResponse:
@@ -248,13 +251,15 @@ class DeadLetterRequests:
         done = 0
         with told_as_problems():
             selection = asked.selection(request.caller)
-            ends = await self._desk.ends(selection)
-            _, count = await self._desk.newest(selection, states=("open",), limit=1)
+            ends = await self._desk.letters.ends(selection)
+            _, count = await self._desk.letters.newest(selection, states=("open",), limit=1)
             if count > asked.at_most:
                 raise LetterRefused(
                     f"{count:,} open letters fit, and at most {asked.at_most:,} were to be discarded; none was"
                 )
-            stepwise = self._desk.discard_all(selection, ends=ends, by=who_is(request.caller), reason=asked.reason)
+            stepwise = self._desk.decisions.discard_all(
+                selection, ends=ends, by=who_is(request.caller), reason=asked.reason
+            )
             async for so_far in stepwise:
                 done = so_far
         return ApiResponse(status=200, body=Discarded(discarded=done))
@@ -262,14 +267,14 @@ class DeadLetterRequests:
     async def _find(self, request: ApiRequest[None, Any]) -> Filed:
         name = "/".join(request.part(part) for part in ("channel", "partition", "offset"))
         try:
-            filed = await self._desk.find(parse_letter_id(name))
+            filed = await self._desk.letters.find(parse_letter_id(name))
         except (ConfigError, NoSuchLetter) as error:
             raise RequestRefused("not_found", str(error)) from None
         check_reach(request.caller, tenant=filed.letter.tenant, name=str(filed.letter.id))
         return filed
 
     async def _detail(self, filed: Filed) -> LetterDetail:
-        return view_letter_detail(filed, history=await self._desk.history(filed.letter))
+        return view_letter_detail(filed, history=await self._desk.histories.of(filed.letter))
 
 
 def who_is(caller: Caller) -> str:

@@ -7,8 +7,8 @@ import msgspec
 
 from pabal.api.keys import Caller
 from pabal.api.problems import RequestRefused, refuse_field, refuse_parameter
-from pabal.dlq.letter import parse_letter_id
-from pabal.dlq.selection import Selection
+from pabal.dlq.letters.letter import parse_letter_id
+from pabal.dlq.letters.selection import Selection
 from pabal.notification import CLASSES, Instant, NotificationClass
 
 Names = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]

@@ -23,15 +23,16 @@ from pabal.api.letter_filters import LetterFilters, may_touch
 from pabal.api.operation import WORD, Operation, Part, Success
 from pabal.api.problems import RequestRefused, refuse_field
 from pabal.api.request import ApiRequest
-from pabal.dlq.hold import check_free
-from pabal.dlq.host import REMEMBERED, RedriveHost
-from pabal.dlq.plan import Plan, Rules
-from pabal.dlq.planning import make_plan
-from pabal.dlq.selection import Selection
-from pabal.dlq.status import list_redrives
-from pabal.dlq.stepping import Pace
-from pabal.dlq.views import RedriveView
+from pabal.dlq.letters.selection import Selection
+from pabal.dlq.redrive.hold import check_free
+from pabal.dlq.redrive.host import REMEMBERED, RedriveHost
+from pabal.dlq.redrive.making import make_plan
+from pabal.dlq.redrive.plan import Plan, Rules
+from pabal.dlq.redrive.status import list_redrives
+from pabal.dlq.redrive.stepping import Pace
+from pabal.dlq.redrive.views import RedriveView
 from pabal.errors import ConfigError
+from pabal.notification import OPS_TOPIC
 
 
 class PlanRequest(LetterFilters, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,7 +107,7 @@ class RedriveRequests:
 
     def __init__(self, host: RedriveHost) -> None:
         self._host = host
-        self._desk = host.desk
+        self._desk = host.dead_letters
 
     def operations(self) -> Sequence[Operation[Any, Any]]:
         """What the API takes."""
@@ -189,7 +190,15 @@ class RedriveRequests:
         plan_id = f"{self._desk.clock.now():%Y%m%d-%H%M%S}-{token_hex(2)}"
         with told_as_problems():
             selection = asked.selection(caller)
-            made = await make_plan(self._desk, selection, rules=rules, plan_id=plan_id, by=who_is(caller))
+            made = await make_plan(
+                self._desk.letters,
+                selection,
+                tails=self._desk.tails,
+                clock=self._desk.clock,
+                rules=rules,
+                plan_id=plan_id,
+                by=who_is(caller),
+            )
         return ApiResponse(status=200, body=made)
 
     async def redrive(self, request: ApiRequest[None, RedriveRequest]) -> ApiResponse:
@@ -202,7 +211,7 @@ class RedriveRequests:
             raise refuse_field("invalid_field", path="$.plan.selection.tenants", message=message)
         with told_as_problems(field="$.plan", caller=caller):
             await self._check_ends(plan)
-            await check_free(self._desk, plan)
+            await check_free(plan, ops=self._desk.tails.of(OPS_TOPIC), now=self._desk.clock.now())
             await self._host.begin(plan, pace=pace, by=who_is(caller), reason=asked.reason)
         link = f"/v1/redrives/{plan.id}"
         return ApiResponse(status=202, body=BegunRedrive(plan=plan.id), headers=[(b"location", link.encode())])
@@ -229,12 +238,12 @@ class RedriveRequests:
         return ApiResponse(status=202, body=CancelledRedrive(plan=plan))
 
     async def _check_ends(self, plan: Plan) -> None:
-        present = await self._desk.ends(plan.selection)
+        present = await self._desk.letters.ends(plan.selection)
         for place, end in plan.ends.items():
             if not 0 <= end <= present.get(place, -1):
                 raise ConfigError(f"it speaks of {place} up to {end}, which is not in this log; make it anew")
 
     async def _views(self, caller: Caller, *, plan: str | None) -> list[RedriveView]:
         since = self._desk.clock.now() - REMEMBERED
-        views = await list_redrives(self._desk, since=since, plan=plan)
+        views = await list_redrives(self._desk.tails, clock=self._desk.clock, since=since, plan=plan)
         return [view for view in views if may_touch(caller, view.selection)]

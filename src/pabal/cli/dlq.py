@@ -12,12 +12,12 @@ from pabal.cli.letter_tables import none_text, show_groups, show_letter, show_le
 from pabal.cli.options import common_options, with_clear_errors
 from pabal.cli.terminal import Terminal, say_json
 from pabal.clock import SystemClock
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.letter import parse_letter_id
-from pabal.dlq.marks import STATES
-from pabal.dlq.selection import DIMENSIONS, Dimension, Selection, count_by, parse_instant
-from pabal.dlq.status import list_redrives
-from pabal.dlq.views import LetterPage, view_letter, view_letter_detail
+from pabal.dlq.letters.letter import parse_letter_id
+from pabal.dlq.letters.marks import STATES
+from pabal.dlq.letters.selection import DIMENSIONS, Dimension, Selection, count_by, parse_instant
+from pabal.dlq.letters.views import LetterPage, view_letter, view_letter_detail
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.status import list_redrives
 from pabal.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def dlq() -> None:
     """Dead letters: look at them, send them again, correct or discard them.
 
     A letter is named CHANNEL/PARTITION/OFFSET, such as webhook/0/17. Nothing is ever changed or deleted: what was done
-    to a letter, by whom and why, is a fact in the log.
+    to a letter, with its author and reason, is a fact in the log.
 
     \b
     The usual way:
@@ -59,7 +59,7 @@ def list_(
     """List dead letters, the newest first."""
 
     async def look(desk: DeadLetters) -> LetterPage:
-        newest, total = await desk.newest(selection, states=states_of(state), limit=limit)
+        newest, total = await desk.letters.newest(selection, states=states_of(state), limit=limit)
         return LetterPage(letters=[view_letter(filed) for filed in newest], total=total)
 
     page = with_desk(look, log_url=log_url, config=config, data=data)
@@ -79,8 +79,8 @@ def show(log_url: str | None, config: Path | None, data: Path, letter: str, *, a
     letter_id = parse_letter_id(letter)
 
     async def look(desk: DeadLetters) -> Any:
-        filed = await desk.find(letter_id)
-        return view_letter_detail(filed, history=await desk.history(filed.letter))
+        filed = await desk.letters.find(letter_id)
+        return view_letter_detail(filed, history=await desk.histories.of(filed.letter))
 
     detail = with_desk(look, log_url=log_url, config=config, data=data)
     if as_json:
@@ -119,7 +119,7 @@ def stats(
 
     async def look(desk: DeadLetters) -> Any:
         states = states_of(state)
-        async with contextlib.aclosing(desk.filed(selection)) as filed:
+        async with contextlib.aclosing(desk.letters.filed(selection)) as filed:
             letters = [(one.letter, one.standing.state) async for one in filed]
         chosen = [entry for entry in letters if not states or entry[1] in states]
         return count_by(chosen, dimensions=dimensions, now=now)
@@ -144,7 +144,10 @@ def status(
     """Show redrives: how they stand and how they ended, from any machine."""
     began = parse_instant(since, now=SystemClock().now())
     views = with_desk(
-        lambda desk: list_redrives(desk, since=began, plan=plan_id), log_url=log_url, config=config, data=data
+        lambda desk: list_redrives(desk.tails, clock=desk.clock, since=began, plan=plan_id),
+        log_url=log_url,
+        config=config,
+        data=data,
     )
     if plan_id is not None and not views:
         raise ConfigError(f"no redrive of a plan {plan_id!r} has begun since {began:%Y-%m-%d %H:%M}Z")

@@ -15,9 +15,9 @@ from pabal.cli.options import clear_errors, settings_here, url_here
 from pabal.clock import SystemClock
 from pabal.compose.parts import open_parts
 from pabal.compose.stores import open_store
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.letter import parse_letter_id
-from pabal.dlq.selection import Selection, parse_instant
+from pabal.dlq.letters.letter import parse_letter_id
+from pabal.dlq.letters.selection import Selection, parse_instant
+from pabal.dlq.parts import DeadLetters
 from pabal.notification import CLASSES
 
 F = TypeVar("F", bound=Callable[..., Any])

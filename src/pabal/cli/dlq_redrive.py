@@ -19,13 +19,13 @@ from pabal.cli.options import by_option, common_options, reason_option, who_of, 
 from pabal.cli.redrive_progress import RedriveProgress
 from pabal.cli.terminal import Terminal, say, say_json
 from pabal.clock import SystemClock
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.letter import parse_letter_id
-from pabal.dlq.plan import DEFAULT_MAX_REDRIVES, Plan, Rules
-from pabal.dlq.planning import make_plan
-from pabal.dlq.redrive import Ending, Redrive, Who
-from pabal.dlq.selection import Selection
-from pabal.dlq.stepping import (
+from pabal.dlq.letters.letter import parse_letter_id
+from pabal.dlq.letters.selection import Selection
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.making import make_plan
+from pabal.dlq.redrive.plan import DEFAULT_MAX_REDRIVES, Plan, Rules
+from pabal.dlq.redrive.run import Ending, Redrive, Who
+from pabal.dlq.redrive.stepping import (
     LEAST_PATIENCE_SECONDS,
     LEAST_PER_SECOND,
     MOST_CANARY,
@@ -50,7 +50,7 @@ from pabal.runtime import run
 @click.option(
     "--include-uncertain",
     is_flag=True,
-    help="Also those whose last call had no answer: they may have been sent, and would be sent twice.",
+    help="Also letters whose last call had no answer: they may have been sent, and would be sent twice.",
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write. Default: PLAN-ID.json.")
 @by_option
@@ -79,7 +79,9 @@ def plan(
     plan_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     rules = Rules(max_redrives=max_redrives, include_uncertain=include_uncertain)
     made = with_desk(
-        lambda desk: make_plan(desk, selection, rules=rules, plan_id=plan_id, by=who),
+        lambda desk: make_plan(
+            desk.letters, selection, tails=desk.tails, clock=desk.clock, rules=rules, plan_id=plan_id, by=who
+        ),
         log_url=log_url,
         config=config,
         data=data,
@@ -150,7 +152,7 @@ def redrive(
     *,
     as_json: bool,
 ) -> None:
-    """Carry a plan out: a few letters first, and when those are well, the rest at a rate.
+    """Carry a plan out: a few letters first; if they are well, the rest at a rate.
 
     Ctrl-C stops it cleanly. Whatever stopped it, the same command goes on where it stopped; no letter is sent twice.
     Exit status 0 when every letter was dealt with, else 1.
@@ -164,7 +166,18 @@ def redrive(
     async def main(stopping: asyncio.Event) -> None:
         async with open_desk(log_url=log_url, config=config, data=data) as desk:
             with RedriveProgress(console, made, stopping=stopping) as progress:
-                endings.append(await Redrive(desk, made, pace=pace, who=who, watcher=progress).run(stopping))
+                endings.append(
+                    await Redrive(
+                        desk.letters,
+                        made,
+                        tails=desk.tails,
+                        producer=desk.producer,
+                        clock=desk.clock,
+                        pace=pace,
+                        who=who,
+                        watcher=progress,
+                    ).run(stopping)
+                )
 
     run(main)
     [ending] = endings
@@ -197,7 +210,7 @@ def edit(
     """Correct what will be sent when a letter is redriven. Sends nothing yet."""
     letter_id, who = parse_letter_id(letter), who_of(by)
     filed = with_desk(
-        lambda desk: desk.edit(letter_id, address=address, provider=provider, by=who, reason=reason),
+        lambda desk: desk.decisions.edit(letter_id, address=address, provider=provider, by=who, reason=reason),
         log_url=log_url,
         config=config,
         data=data,
@@ -238,14 +251,14 @@ def discard(
         raise ConfigError("which letters? Name some, or give filters; see: pabal dlq discard --help")
 
     async def discard_chosen(desk: DeadLetters) -> int:
-        ends = await desk.ends(chosen)
-        _, count = await desk.newest(chosen, states=("open",), limit=1)
+        ends = await desk.letters.ends(chosen)
+        _, count = await desk.letters.newest(chosen, states=("open",), limit=1)
         if count == 0:
             raise ConfigError("no open dead letter fits")
         if not (yes or named):
             click.confirm(f"Discard {count:,} open dead letters for good?", abort=True)
         done = 0
-        async for so_far in desk.discard_all(chosen, ends=ends, by=who, reason=reason):
+        async for so_far in desk.decisions.discard_all(chosen, ends=ends, by=who, reason=reason):
             done = so_far
         return done
 

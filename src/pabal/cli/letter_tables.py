@@ -7,11 +7,12 @@ from typing import Final
 from rich.text import Text
 
 from pabal.cli.terminal import PlainTable, Terminal
-from pabal.dlq.plan import FATES, MEANINGS, Plan
-from pabal.dlq.redrive import Ending
-from pabal.dlq.selection import Dimension, Selection
-from pabal.dlq.selection import Group as LetterGroup
-from pabal.dlq.views import LetterDetail, LetterPage, LetterView, RedriveView
+from pabal.dlq.letters.selection import Dimension, Selection
+from pabal.dlq.letters.selection import Group as LetterGroup
+from pabal.dlq.letters.views import LetterDetail, LetterPage, LetterView
+from pabal.dlq.redrive.plan import FATES, MEANINGS, Plan
+from pabal.dlq.redrive.run import Ending
+from pabal.dlq.redrive.views import RedriveView
 
 _STYLES: Final = {
     "open": "red",

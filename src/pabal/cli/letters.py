@@ -7,7 +7,7 @@ from pabal.broker.port import Broker
 from pabal.channels import CHANNELS
 from pabal.clock import Clock
 from pabal.config import Settings
-from pabal.dlq.desk import DeadLetters
+from pabal.dlq.parts import DeadLetters
 from pabal.store.port import Store
 
 

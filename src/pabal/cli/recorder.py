@@ -14,7 +14,7 @@ from pabal.clock import SystemClock
 from pabal.compose.parts import open_parts
 from pabal.compose.roles import role_named
 from pabal.compose.stores import open_existing_store, open_store
-from pabal.dlq.letter import hex_dump
+from pabal.dlq.letters.letter import hex_dump
 from pabal.recorder.rebuild import Rebuilt, rebuild
 from pabal.store.port import DeliveryView, SetAside
 from pabal.store.sql import SqlStore

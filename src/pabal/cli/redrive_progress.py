@@ -6,11 +6,11 @@ from typing import Final, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pabal.cli.terminal import Terminal, harmless
-from pabal.dlq.answers import Tally
-from pabal.dlq.claim import TopicClaim
-from pabal.dlq.plan import Plan
-from pabal.dlq.redrive import Watcher
-from pabal.dlq.stepping import Send, Step, Stop, Wait
+from pabal.dlq.redrive.answers import Tally
+from pabal.dlq.redrive.claim import TopicClaim
+from pabal.dlq.redrive.plan import Plan
+from pabal.dlq.redrive.run import Watcher
+from pabal.dlq.redrive.stepping import Pause, Send, Step, Stop
 
 _WORDS: Final = {
     "canary": "waiting for the canary",
@@ -51,7 +51,7 @@ class RedriveProgress(Watcher):
         match step:
             case Send():
                 words = "sending"
-            case Wait(why=why):
+            case Pause(why=why):
                 words = _WORDS[why]
             case Stop():
                 words = "ending"

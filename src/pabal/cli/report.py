@@ -10,7 +10,7 @@ from pabal.cli.options import common_options, settings_of, with_clear_errors
 from pabal.cli.terminal import PlainTable, Terminal, say_json
 from pabal.clock import SystemClock
 from pabal.compose.stores import open_existing_store
-from pabal.dlq.selection import parse_instant
+from pabal.dlq.letters.selection import parse_instant
 from pabal.errors import ConfigError
 from pabal.reports.reprocessing import WITHIN, ReprocessingReport, report_reprocessing
 
@@ -31,8 +31,8 @@ def reprocessing(
 ) -> None:
     """How much of what was dead-lettered was sent within 24 hours after all.
 
-    By delivery, from the first time it was dead-lettered. Those that a person discarded are left out and shown, and so
-    are those whose 24 hours have not passed. The default window is the last week that is complete.
+    By delivery, from the first time it was dead-lettered. Left out, but shown, are deliveries that a person discarded
+    and deliveries whose 24 hours have not passed. The default window is the last week that is complete.
     """
     del log_url  # The store alone is asked.
     clock = SystemClock()

@@ -13,8 +13,8 @@ from pabal.compose.listening import url_of_socket
 from pabal.compose.parts import Parts, Ready, say_nothing
 from pabal.compose.providers import make_receivers, own_templates
 from pabal.compose.stores import open_store
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.host import RedriveHost
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.host import RedriveHost
 from pabal.ledger.port import Ledger
 from pabal.ops.template_library import publish_templates
 from pabal.rendering import RenderingProcess
@@ -52,7 +52,7 @@ async def run_api(
             settings=settings.api,
             producer=producer,
             admin=parts.broker.admin(),
-            channels=redrives.desk.channels,
+            channels=redrives.dead_letters.channels,
             classes=settings.class_settings(),
             templates=templates,
             clock=parts.clock,

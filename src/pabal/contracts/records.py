@@ -7,7 +7,7 @@ import msgspec
 
 from pabal.audit import AUDIT_SCHEMA, AuditFact
 from pabal.codec import DELIVERY_SCHEMA, EVENT_SCHEMA, RECEIPT_SCHEMA, SUPPRESSION_SCHEMA
-from pabal.dlq.claim import CLAIM_SCHEMA, TopicClaim
+from pabal.dlq.redrive.claim import CLAIM_SCHEMA, TopicClaim
 from pabal.notification import Delivery, DeliveryEvent, Receipt, Suppression
 from pabal.offsets.passed import PASSED_SCHEMA, PassedOver
 from pabal.offsets.seeks import SEEK_SCHEMA, Seek

@@ -1,16 +1,17 @@
 """Dead letters: what needs a person, and the ways back.
 
 Overview. A dead letter is a record of `pabal.dead.<channel>`; its place (`channel/partition/offset`) is its identity.
-`desk.py` reads letters by offset, without a group, and files them with what was done to them (`marks.py`). `plan.py`
-judges each one: would it be sent again, and if not why not; `planning.py` makes a plan of that, which pins the ends of
-the dead topics. `redrive.py` carries a plan out: a canary, then a rate, until all is done or too many come back
-(`stepping.py` decides, from `answers.py`). `book.py` tells from the audit log how redrives stand and which of those
-begun over HTTP have not ended; `host.py` runs these inside API processes, and goes on with what others left.
+`letters/` reads letters by offset, without a group, and files each with what was done to it (`marks.py`,
+`reading.py`); `deciding.py` corrects and closes letters. `redrive/plan.py` judges each letter: would it be sent again,
+and if not why not. `making.py` makes a plan of that, which pins the ends of the dead topics. `run.py` carries a plan
+out: a canary, then a rate, until all is done or too many come back (`stepping.py` decides, from `answers.py`).
+`book.py` tells from the audit log how redrives stand, and which redrives begun over HTTP have not ended. `host.py` runs
+these inside API processes, and goes on with what other processes left. `parts.py` makes all of it from one log.
 
 State. A letter is never changed or removed, and there is no database. Whether it is open follows from facts in
-`pabal.audit`: redriven, discarded, resolved, edited, each with who, why and when. The same is told of the delivery in
-`pabal.events`, so the store and its timelines show it. An edit is a fact too: it corrects what will be sent, and is
-seen in `show` and `plan` before anything is.
+`pabal.audit`: redriven, discarded, resolved, edited, each with its author, reason and time. The same is told of the
+delivery in `pabal.events`, so the store and its timelines show it. An edit is a fact too: it corrects what will be
+sent, and `show` and `plan` show it before anything is sent.
 
 The way back. A redriven delivery goes to its own channel's and class's topic with the same id, the next attempt, rung
 and parks 0; the worker's gate looks at expiry, suppression and cancellation again. First the append is confirmed, then

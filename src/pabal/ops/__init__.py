@@ -9,7 +9,7 @@ the prefix of their keys. A fold is pure: it takes records in log order and says
     recovery/<channel>/<callee>  recoveries.py                  a worker whose callee answers again
     ledger/id                    ledger_identity.py             the first worker, or a person who adopts another
     template/<hash>              (template_library.py)          the api, before it accepts anything
-    redrive/<topic>/<tenant>     pabal.dlq.claim                a redrive, while it runs
+    redrive/<topic>/<tenant>     pabal.dlq.redrive.claim        a redrive, while it runs
     seek/…, passed-over/…        pabal.offsets                  a person; a worker that looks back
 
 Which word holds. Under most keys the last word that can be read holds: such a fold is a `LastWins` (`fold.py`), and

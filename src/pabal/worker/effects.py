@@ -8,7 +8,7 @@ import msgspec
 from pabal.broker.port import NewRecord, Record
 from pabal.codec import dead_record, delay_record, delivery_record, event_record
 from pabal.errors import DecodeError
-from pabal.notification import Delivery, DeliveryEvent, EventKind, NotificationClass, event_id
+from pabal.notification import Delivery, DeliveryEvent, EventKind, NotificationClass, event_about
 from pabal.outcome import (
     Accepted,
     Cancelled,
@@ -88,16 +88,11 @@ def event_of(errand: Errand, kind: EventKind, *, attempt: int, outcome: Outcome 
     delivery = errand.delivery
     # Several parks may follow one another at one attempt, and each is a line of the timeline.
     occasion = f"{kind}.{delivery.parks}" if kind == "parked" and delivery.parks else kind
-    return DeliveryEvent(
-        id=event_id(delivery.id, attempt=attempt, kind=occasion),
-        kind=kind,
-        delivery_id=delivery.id,
-        notification_id=delivery.notification_id,
-        tenant=delivery.tenant,
-        channel=delivery.channel,
-        address=delivery.address,
-        class_=delivery.class_,
+    return event_about(
+        delivery,
+        kind,
         attempt=attempt,
+        occasion=occasion,
         at=errand.at,
         provider=errand.provider,
         detail=getattr(outcome, "reason", None),

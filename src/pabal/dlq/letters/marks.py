@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from pabal.audit import AuditFact, audit_id
-from pabal.dlq.letter import Letter
+from pabal.dlq.letters.letter import Letter
 from pabal.errors import DecodeError
 from pabal.notification import Fact
 from pabal.unreadable import Unreadable
@@ -73,12 +73,12 @@ class Marks:
         self._edits: dict[str, Edit] = {}
 
     def take(self, fact: AuditFact) -> None:
-        """Take a fact in; those about other things change nothing."""
+        """Take a fact in; a fact about something else changes nothing."""
         try:
             if (state := _STATES.get(fact.action)) is not None:
                 mark = fact.detail_as(Mark)
                 standing = Standing(state=state, fact=fact, plan=mark.plan)
-                # By its place too: bytes that nobody could read when they were discarded may become readable.
+                # By its place too: bytes that were unreadable when they were discarded may become readable.
                 for name in {mark.matter, fact.subject}:
                     self._standings.setdefault(name, standing)
             elif fact.action == EDITED and fact.id not in self._edits_taken:

@@ -1,17 +1,20 @@
-"""Holds the letters of a redrive while it runs, so that nobody else redrives them at the same time."""
+"""Holds the letters of a redrive while it runs, so that no other run redrives them at the same time."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import Final
 
 import msgspec
 
-from pabal.dlq.claim import Claims, Place, TopicClaim, claim_record, release_record
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.plan import Plan
+from pabal.broker.port import Producer
+from pabal.clock import Clock
+from pabal.dlq.redrive.claim import Claims, TenantLetters, TopicClaim, claim_record, release_record
+from pabal.dlq.redrive.plan import Plan
 from pabal.errors import LogUnavailable, RedriveHeld
-from pabal.notification import OPS_TOPIC, dead_topic
+from pabal.notification import dead_topic
+from pabal.tail import Tail
 
 logger = logging.getLogger(__name__)
 
@@ -21,21 +24,24 @@ _LOOK_SECONDS: Final = 0.5
 class TopicHold:
     """`take` before the first append, `renew` while it runs (at least every few seconds), `release` at the end."""
 
-    def __init__(self, desk: DeadLetters, places: Collection[Place], *, claim: TopicClaim) -> None:
-        """`claim` says who holds; its `topic` and `tenant` are filled in."""
-        self._desk = desk
+    def __init__(
+        self, wanted: Collection[TenantLetters], *, claim: TopicClaim, ops: Tail, producer: Producer, clock: Clock
+    ) -> None:
+        """`claim` says which run holds; its `topic` and `tenant` are filled in. `ops` reads `pabal.ops` whole."""
+        self._producer = producer
+        self._clock = clock
         self._claims_wanted = [
-            msgspec.structs.replace(claim, topic=place.topic, tenant=place.tenant) for place in sorted(places)
+            msgspec.structs.replace(claim, topic=letters.topic, tenant=letters.tenant) for letters in sorted(wanted)
         ]
         self._claims = Claims()
-        self._tail = desk.tail(OPS_TOPIC)
+        self._ops = ops
         self._renew_seconds = claim.lease_seconds / 3
         self._renewed_at = 0.0
 
     async def take(self, *, stopping: asyncio.Event, on_wait: Callable[[TopicClaim, float], None]) -> None:
-        """Claim every place. A former run of the same plan that no longer renews is waited for: `on_wait` hears of it.
+        """Claim all the letters. Waits for a former run of the plan that no longer renews, and tells `on_wait` of it.
 
-        Raises RedriveHeld: somebody else redrives from one of them, or this plan is running already.
+        Raises RedriveHeld: another plan's run holds some of them, or this plan is running already.
         """
         for wanted in self._claims_wanted:
             await self._wait_for_former_run(wanted, stopping=stopping, on_wait=on_wait)
@@ -47,40 +53,40 @@ class TopicHold:
 
     async def renew(self) -> None:
         """Keep the claims, if it is time. Raises RedriveHeld when they were lost (this process stood still)."""
-        if self._desk.clock.boot_seconds() - self._renewed_at >= self._renew_seconds:
+        if self._clock.boot_seconds() - self._renewed_at >= self._renew_seconds:
             await self._append_claims()
 
     async def release(self) -> None:
         """Let go of what is held. What the log cannot be told now ends with the lease."""
         try:
             await self._read()
-            held = [wanted.place for wanted in self._claims_wanted if self._is_own(wanted, self._holder(wanted))]
+            held = [wanted.letters for wanted in self._claims_wanted if self._is_own(wanted, self._holder(wanted))]
             if held:
-                await self._desk.producer.append([release_record(place) for place in held])
+                await self._producer.append([release_record(letters) for letters in held])
         except LogUnavailable as error:
             logger.warning("the claim of this redrive ends with its lease: %s", error)
 
     async def _append_claims(self) -> None:
-        # Of two claims that cross in the log the first holds: who holds is known only by reading on.
+        # Of two claims that cross in the log the first holds: which one that is, only reading on tells.
         missing = self._claims_wanted
         while missing:
-            await self._desk.producer.append([claim_record(wanted) for wanted in self._claims_wanted])
+            await self._producer.append([claim_record(wanted) for wanted in self._claims_wanted])
             await self._read()
             holders = [(wanted, self._holder(wanted)) for wanted in self._claims_wanted]
             for wanted, holder in holders:
                 if holder is not None and not self._is_own(wanted, holder):
                     raise _held(holder)
-            # Appended in the moment in which the former lease ended, by the record's own time just before it.
+            # This claim was appended as the former lease ended: by its record's time, just before that end.
             missing = [wanted for wanted, holder in holders if holder is None]
-        self._renewed_at = self._desk.clock.boot_seconds()
+        self._renewed_at = self._clock.boot_seconds()
 
     async def _wait_for_former_run(
         self, wanted: TopicClaim, *, stopping: asyncio.Event, on_wait: Callable[[TopicClaim, float], None]
     ) -> None:
         await self._read()
-        left = self._claims.seconds_left(wanted.place, now=self._desk.clock.now())
+        left = self._claims.seconds_left(wanted.letters, now=self._clock.now())
         while (holder := self._holder(wanted)) is not None and not stopping.is_set():
-            seconds = self._claims.seconds_left(wanted.place, now=self._desk.clock.now())
+            seconds = self._claims.seconds_left(wanted.letters, now=self._clock.now())
             if holder.plan != wanted.plan or seconds > left:
                 raise _held(holder)
             left = seconds
@@ -89,32 +95,32 @@ class TopicHold:
             await self._read()
 
     async def _read(self) -> None:
-        async for record in self._tail.read_on():
+        async for record in self._ops.read_on():
             self._claims.take(record)
 
     def _holder(self, wanted: TopicClaim) -> TopicClaim | None:
-        return self._claims.holder(wanted.place, now=self._desk.clock.now())
+        return self._claims.holder(wanted.letters, now=self._clock.now())
 
     @staticmethod
     def _is_own(wanted: TopicClaim, holder: TopicClaim | None) -> bool:
         return holder is not None and holder.token == wanted.token
 
 
-async def check_free(desk: DeadLetters, plan: Plan) -> None:
+async def check_free(plan: Plan, *, ops: Tail, now: datetime) -> None:
     """Whether the plan could begin now. Raises RedriveHeld when another plan's redrive works on letters it may mean."""
     claims = Claims()
-    async for record in desk.tail(OPS_TOPIC).read_on():
+    async for record in ops.read_on():
         claims.take(record)
-    for place in sorted(places_of(plan)):
-        holder = claims.holder(place, now=desk.clock.now())
+    for letters in sorted(letters_of(plan)):
+        holder = claims.holder(letters, now=now)
         if holder is not None and holder.plan != plan.id:
             raise _held(holder)
 
 
-def places_of(plan: Plan) -> set[Place]:
+def letters_of(plan: Plan) -> set[TenantLetters]:
     """What a plan works on: the dead topics that it reads, and the tenants it means (none named: every tenant)."""
     topics = {dead_topic(place.rpartition("/")[0]) for place in plan.ends}
-    return {Place(topic, tenant) for topic in topics for tenant in plan.selection.tenants or ("",)}
+    return {TenantLetters(topic, tenant) for topic in topics for tenant in plan.selection.tenants or ("",)}
 
 
 def _held(holder: TopicClaim) -> RedriveHeld:

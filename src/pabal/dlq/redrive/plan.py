@@ -11,9 +11,9 @@ from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from pabal.dlq.letter import UNCERTAIN, Letter
-from pabal.dlq.marks import State
-from pabal.dlq.selection import Selection
+from pabal.dlq.letters.letter import UNCERTAIN, Letter
+from pabal.dlq.letters.marks import State
+from pabal.dlq.letters.selection import Selection
 from pabal.notification import Delivery, Fact, Instant, suppression_key
 
 Fate = Literal[

@@ -1,4 +1,4 @@
-"""Carries a plan out: append, confirm, mark; a few first, then at a rate; stop when they come back.
+"""Carries a plan out: append, confirm, mark; a few letters first, then at a rate; stop when they come back.
 
 Every step can be lost and done again. What was redriven is known from the marks in `pabal.audit`. A crash between the
 append and its marks leaves at most one batch to be appended a second time, as the same attempt of the same delivery:
@@ -14,18 +14,22 @@ from typing import Final
 import msgspec
 
 from pabal.audit import AuditFact, audit_id, audit_record
+from pabal.broker.port import Producer
+from pabal.clock import Clock
 from pabal.codec import delivery_record, event_record
-from pabal.dlq.answers import Answers, Tally
-from pabal.dlq.claim import LEASE_SECONDS, TopicClaim
-from pabal.dlq.desk import DeadLetters, told
-from pabal.dlq.hold import TopicHold, places_of
-from pabal.dlq.letter import Letter
-from pabal.dlq.marks import REDRIVEN, RESOLVED, Mark, marking_fact
-from pabal.dlq.plan import Plan, judge, redriven_delivery
-from pabal.dlq.stepping import RECENT, Pace, Send, Step, Stop, TokenBucket, Wait, next_step
-from pabal.dlq.surroundings import Surroundings
+from pabal.dlq.letters.deciding import event_of_decision
+from pabal.dlq.letters.letter import Letter
+from pabal.dlq.letters.marks import REDRIVEN, RESOLVED, Mark, marking_fact
+from pabal.dlq.letters.reading import Letters
+from pabal.dlq.letters.tails import Tails
+from pabal.dlq.redrive.answers import Answers, Tally
+from pabal.dlq.redrive.claim import LEASE_SECONDS, TopicClaim
+from pabal.dlq.redrive.hold import TopicHold, letters_of
+from pabal.dlq.redrive.plan import Plan, judge, redriven_delivery
+from pabal.dlq.redrive.stepping import RECENT, Pace, Pause, Send, Step, Stop, TokenBucket, next_step
+from pabal.dlq.redrive.surroundings import Surroundings
 from pabal.errors import DecodeError, PabalError, RecordRefused, RedriveHeld
-from pabal.notification import Fact
+from pabal.notification import OPS_TOPIC, Fact
 from pabal.runtime import insist
 
 logger = logging.getLogger(__name__)
@@ -65,7 +69,8 @@ class Ending(Fact, frozen=True, kw_only=True):
 
 
 class Who(msgspec.Struct, frozen=True, kw_only=True):
-    """Who redrives, where, and why. `token` is this run's own, `lease_seconds` how long its claim outlives it."""
+    """The person that redrives, the host, and the reason. `token` is this run's own; its claim outlives it by
+    `lease_seconds`."""
 
     by: str
     host: str
@@ -87,8 +92,22 @@ class Watcher:
 class Redrive:
     """One run of a plan. `run` once."""
 
-    def __init__(self, desk: DeadLetters, plan: Plan, *, pace: Pace, who: Who, watcher: Watcher) -> None:
-        self._desk = desk
+    def __init__(
+        self,
+        letters: Letters,
+        plan: Plan,
+        *,
+        tails: Tails,
+        producer: Producer,
+        clock: Clock,
+        pace: Pace,
+        who: Who,
+        watcher: Watcher,
+    ) -> None:
+        self._letters = letters
+        self._tails = tails
+        self._producer = producer
+        self._clock = clock
         self._plan = plan
         self._pace = pace
         self._who = who
@@ -99,7 +118,7 @@ class Redrive:
         self._stopped = ("cancelled", "stopped by hand; the same command goes on from here")
 
     def interrupt(self, why: str) -> None:
-        """When `stopping` is set now, nobody has decided against this redrive: its process ends."""
+        """Say that the process is ending: `stopping`, set from now on, is no decision against this redrive."""
         self._stopped = (INTERRUPTED, why)
 
     async def run(self, stopping: asyncio.Event) -> Ending:
@@ -108,13 +127,13 @@ class Redrive:
         The start and the end are facts in `pabal.audit`.
 
         Raises:
-            RedriveHeld: somebody else redrives from one of the dead topics.
+            RedriveHeld: another run holds some of the letters.
             LogError: the log failed in a way that waiting does not mend; the end is a fact all the same, if it can be.
         """
         hold = self._hold()
         await hold.take(stopping=stopping, on_wait=self._watcher.waiting_for_former_run)
         try:
-            await insist(lambda: self._desk.producer.append([audit_record(self._started())]))
+            await insist(lambda: self._producer.append([audit_record(self._started())]))
             # While the log is away nothing is lost: begun again, it finds its own marks.
             ending = await insist(lambda: self._redrive(stopping, hold))
         except RedriveHeld as error:
@@ -131,16 +150,18 @@ class Redrive:
 
     async def _redrive(self, stopping: asyncio.Event, hold: TopicHold) -> Ending:
         surroundings = await Surroundings.read(
-            self._desk,
+            self._letters,
             self._plan.selection,
+            tails=self._tails,
+            clock=self._clock,
             ends=self._plan.ends,
             on_fact=self._learn_own_mark,
             on_event=self._answers.take,
         )
-        clock = self._desk.clock
+        clock = self._clock
         bucket = TokenBucket(per_second=self._pace.per_second, now_seconds=clock.boot_seconds())
         heard_at, is_exhausted = clock.boot_seconds(), False
-        async with contextlib.aclosing(self._letters(surroundings)) as letters:
+        async with contextlib.aclosing(self._to_redrive(surroundings)) as letters:
             while True:
                 await hold.renew()
                 if await surroundings.refresh(on_event=self._answers.take):
@@ -158,7 +179,7 @@ class Redrive:
                         return self._ending(ended, message)
                     case _ if stopping.is_set():
                         return self._ending(*self._stopped)
-                    case Wait():
+                    case Pause():
                         await _pause(_LOOK_SECONDS, stopping)
                     case Send(most=most):
                         count = min(most, bucket.available(now_seconds=clock.boot_seconds()))
@@ -171,10 +192,10 @@ class Redrive:
                         await self._send(batch)
                         heard_at = clock.boot_seconds()
 
-    async def _letters(self, surroundings: Surroundings) -> AsyncGenerator[Letter, None]:
+    async def _to_redrive(self, surroundings: Surroundings) -> AsyncGenerator[Letter, None]:
         """The letters that are to be redriven, judged at the moment they are asked for."""
         seen: set[str] = set()
-        async with contextlib.aclosing(self._desk.scan(self._plan.selection, ends=self._plan.ends)) as scanned:
+        async with contextlib.aclosing(self._letters.scan(self._plan.selection, ends=self._plan.ends)) as scanned:
             async for raw in scanned:
                 if raw.matter in seen:
                     continue
@@ -193,7 +214,7 @@ class Redrive:
         """Append, confirm, then mark."""
         sent = await self._append_deliveries(batch)
         records = []
-        at = self._desk.clock.now()
+        at = self._clock.now()
         for letter in sent:
             delivery = redriven_delivery(letter)
             mark = Mark(matter=letter.matter, delivery_id=delivery.id, attempt=delivery.attempt, plan=self._plan.id)
@@ -207,10 +228,10 @@ class Redrive:
                 occasion=self._plan.id,
             )
             detail = f"{self._who.by}: {self._who.reason}"
-            event = told(letter, kind="redriven", at=at, detail=detail)
+            event = event_of_decision(letter, kind="redriven", at=at, detail=detail)
             records += [audit_record(fact), event_record(event)]
         if records:
-            await insist(lambda: self._desk.producer.append(records))
+            await insist(lambda: self._producer.append(records))
         for letter in sent:
             delivery = redriven_delivery(letter)
             self._answers.expect(delivery.id, attempt=delivery.attempt)
@@ -221,7 +242,7 @@ class Redrive:
         while left:
             records = [delivery_record(redriven_delivery(letter)) for letter in left]
             try:
-                await insist(lambda records=records: self._desk.producer.append(records))  # type: ignore[misc]
+                await insist(lambda records=records: self._producer.append(records))  # type: ignore[misc]
             except RecordRefused as error:
                 if not error.indexes:
                     raise
@@ -239,12 +260,12 @@ class Redrive:
             letter,
             action=RESOLVED,
             by=self._who.by,
-            at=self._desk.clock.now(),
+            at=self._clock.now(),
             reason="it was sent: its acceptance came late",
             detail=Mark(matter=letter.matter, plan=self._plan.id),
             occasion=letter.matter,
         )
-        await insist(lambda: self._desk.producer.append([audit_record(fact)]))
+        await insist(lambda: self._producer.append([audit_record(fact)]))
         self._resolved += 1
 
     def _learn_own_mark(self, fact: AuditFact) -> None:
@@ -262,10 +283,16 @@ class Redrive:
             plan=self._plan.id,
             by=self._who.by,
             host=self._who.host,
-            since=self._desk.clock.now(),
+            since=self._clock.now(),
             lease_seconds=self._who.lease_seconds,
         )
-        return TopicHold(self._desk, places_of(self._plan), claim=claim)
+        return TopicHold(
+            letters_of(self._plan),
+            claim=claim,
+            ops=self._tails.of(OPS_TOPIC),
+            producer=self._producer,
+            clock=self._clock,
+        )
 
     def _started(self) -> AuditFact:
         start = Start(plan=self._plan, pace=self._pace, run=self._who.token, host=self._who.host)
@@ -273,7 +300,7 @@ class Redrive:
 
     async def _tell_end(self, ending: Ending) -> None:
         fact = self._fact(ENDED, detail=ending, ended=f"{ending.ended}: {ending.message}")
-        await insist(lambda: self._desk.producer.append([audit_record(fact)]))
+        await insist(lambda: self._producer.append([audit_record(fact)]))
 
     def _fact(self, action: str, *, detail: Fact, ended: str | None) -> AuditFact:
         subject = f"plan/{self._plan.id}"
@@ -282,7 +309,7 @@ class Redrive:
             action=action,
             subject=subject,
             by=self._who.by,
-            at=self._desk.clock.now(),
+            at=self._clock.now(),
             reason=self._who.reason,
             ended=ended,
             detail=msgspec.to_builtins(detail),

@@ -64,17 +64,17 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def tenant(self) -> str:
-        """Whose it is; empty when nobody can tell."""
+        """The tenant it belongs to; empty when its bytes cannot be read."""
         return self.delivery.tenant if self.delivery else ""
 
     @property
     def class_(self) -> str:
-        """Its class; empty when nobody can tell."""
+        """Its class; empty when its bytes cannot be read."""
         return self.delivery.class_ if self.delivery else ""
 
     @property
     def matter(self) -> str:
-        """What it is about: one delivery's one attempt. A worker that crashed may have appended it twice."""
+        """What it is about: one attempt of one delivery. A worker that crashed may have appended the letter twice."""
         return f"{self.delivery.id}/{self.delivery.attempt}" if self.delivery else str(self.id)
 
 

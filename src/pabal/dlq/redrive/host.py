@@ -1,10 +1,11 @@
 """Runs redrives that were begun over HTTP inside API processes, until each has ended.
 
-What is begun stands in `pabal.audit` with its whole plan before its caller is answered (`book.py`: an order). Every
-API process follows that log and goes on with what nobody runs: what the process before it left, or another one that is
-gone. Two that try at once are told apart by the claim on the letters (`hold.py`); of one that ended without a word
-it holds until its lease ends. Should a process stand still and wake up when another has relieved it, it appends at most
-the batch it had in hand: the same attempts of the same deliveries, which the ledger knows. Nothing is called twice.
+A redrive stands in `pabal.audit` with its whole plan before its caller is answered (`book.py`: an order). Every API
+process follows that log, and goes on with redrives that no process runs: the process that ran them has ended. If two
+processes try at once, the claim on the letters decides (`hold.py`). The claim of a process that ended without a word
+holds until its lease ends. A process may stand still, and wake up when another process has relieved it. It then appends
+at most the batch it had in hand: the same attempts of the same deliveries, which the ledger knows. Nothing is called
+twice.
 """
 
 import asyncio
@@ -18,13 +19,14 @@ from uuid import UUID
 import msgspec
 
 from pabal.audit import audit_record
-from pabal.dlq.book import REDRIVE_ACTIONS, Book, Entry, Order, cancel_fact, request_fact
-from pabal.dlq.claim import LEASE_SECONDS, Claims, TopicClaim
-from pabal.dlq.desk import CLOCK_SKEW, DeadLetters
-from pabal.dlq.hold import places_of
-from pabal.dlq.plan import Plan
-from pabal.dlq.redrive import Redrive, Watcher, Who
-from pabal.dlq.stepping import Pace
+from pabal.dlq.letters.tails import CLOCK_SKEW
+from pabal.dlq.parts import DeadLetters
+from pabal.dlq.redrive.book import REDRIVE_ACTIONS, Book, Entry, Order, cancel_fact, request_fact
+from pabal.dlq.redrive.claim import LEASE_SECONDS, Claims, TopicClaim
+from pabal.dlq.redrive.hold import letters_of
+from pabal.dlq.redrive.plan import Plan
+from pabal.dlq.redrive.run import Redrive, Watcher, Who
+from pabal.dlq.redrive.stepping import Pace
 from pabal.errors import ConfigError, LetterRefused, PabalError, RedriveHeld
 from pabal.notification import AUDIT_TOPIC, OPS_TOPIC
 from pabal.runtime import insist
@@ -39,7 +41,7 @@ _LOOK_SECONDS: Final = 2.0
 
 
 class _Hurried(Watcher):
-    """Does not wait for a claim to end: `follow` comes back to what is left, and hears of it being cancelled."""
+    """Does not wait for a claim to end: `follow` comes back to the redrive later, and notices when it is cancelled."""
 
     def waiting_for_former_run(self, holder: TopicClaim, seconds: float) -> None:
         """See `Watcher`. Raises RedriveHeld."""
@@ -58,13 +60,17 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
 class RedriveHost:
     """Belongs to one event loop. `follow` goes on with what is left; `close` leaves what runs to the next process.
 
-    `look_seconds` is how often it looks for what is left or cancelled; `lease_seconds` how long its claims outlive it.
+    `look_seconds`: how often it looks for redrives that are left or cancelled. `lease_seconds`: how long its claims
+    outlive it.
     """
 
     def __init__(
-        self, desk: DeadLetters, *, look_seconds: float = _LOOK_SECONDS, lease_seconds: float = LEASE_SECONDS
+        self, dead_letters: DeadLetters, *, look_seconds: float = _LOOK_SECONDS, lease_seconds: float = LEASE_SECONDS
     ) -> None:
-        self.desk = desk
+        self.dead_letters = dead_letters
+        self._tails = dead_letters.tails
+        self._producer = dead_letters.producer
+        self._clock = dead_letters.clock
         self._look_seconds = look_seconds
         self._lease_seconds = lease_seconds
         self._runs: dict[str, _Run] = {}
@@ -92,15 +98,15 @@ class RedriveHost:
             )
         if entry is None or entry.order is None:
             token = secrets.token_hex(8)
-            fact = request_fact(plan, pace=pace, by=by, reason=reason, at=self.desk.clock.now(), token=token)
-            await self.desk.producer.append([audit_record(fact)])
-            # Of two that were asked for at once the first is the order: which one it is, the log says.
+            fact = request_fact(plan, pace=pace, by=by, reason=reason, at=self._clock.now(), token=token)
+            await self._producer.append([audit_record(fact)])
+            # Of two requests at once the first is the order; the log says which one is first.
             entry = await self._entry(plan.id)
         if entry is not None and entry.order is not None:
             self._start(entry.order)
 
     async def cancel(self, plan_id: str, *, by: str) -> None:
-        """Stop a redrive that was begun over HTTP, wherever it runs, or take it back while nobody runs it.
+        """Stop a redrive that was begun over HTTP, wherever it runs, or take it back while it does not run.
 
         Raises LetterRefused when it was not begun so or has ended; LogError, and asking again is safe.
         """
@@ -110,18 +116,18 @@ class RedriveHost:
             raise LetterRefused(
                 f"the plan {plan_id} is not being carried out by the API: it has ended, or runs in `pabal dlq redrive`"
             )
-        fact = cancel_fact(plan_id, by=by, at=self.desk.clock.now(), token=secrets.token_hex(8))
-        await self.desk.producer.append([audit_record(fact)])
+        fact = cancel_fact(plan_id, by=by, at=self._clock.now(), token=secrets.token_hex(8))
+        await self._producer.append([audit_record(fact)])
         if run is not None:
             run.stopping.set()
 
     async def follow(self) -> None:
         """Go on with what is left, until cancelled."""
-        ops, audit = self.desk.tail(OPS_TOPIC), self._audit()
+        ops, audit = self._tails.of(OPS_TOPIC), self._audit()
         book, claims = self._new_book(), Claims()
         try:
             while True:
-                # Claims before facts: who lets go has told the end before, and is not taken for one who is gone.
+                # Claims before facts: a run tells its end before it lets go, so it is not taken for a run that is gone.
                 await insist(lambda: _take_claims(ops, claims))
                 await insist(lambda: _take_facts(audit, book))
                 self._act(claims, book)
@@ -143,12 +149,12 @@ class RedriveHost:
         for plan_id, run in self._runs.items():
             if (entry := book.entries.get(plan_id)) is not None and entry.cancelled == run.order:
                 run.stopping.set()
-        now = self.desk.clock.now()
+        now = self._clock.now()
         for order in list(book.orders()):
             if order.plan.id in self._runs or order.id in self._defective:
                 continue
             try:
-                is_free = all(claims.holder(place, now=now) is None for place in places_of(order.plan))
+                is_free = all(claims.holder(letters, now=now) is None for letters in letters_of(order.plan))
             except Exception:  # A plan that no Pabal made; the orders of others go on.
                 logger.exception("redrive %s cannot be carried out", order.plan.id)
                 self._defective.add(order.id)
@@ -167,7 +173,16 @@ class RedriveHost:
             token=secrets.token_hex(8),
             lease_seconds=self._lease_seconds,
         )
-        redrive = Redrive(self.desk, order.plan, pace=order.pace, who=who, watcher=_Hurried())
+        redrive = Redrive(
+            self.dead_letters.letters,
+            order.plan,
+            tails=self._tails,
+            producer=self._producer,
+            clock=self._clock,
+            pace=order.pace,
+            who=who,
+            watcher=_Hurried(),
+        )
         stopping = asyncio.Event()
         task = asyncio.create_task(self._run(order, redrive, stopping))
         self._runs[order.plan.id] = _Run(order=order.id, redrive=redrive, stopping=stopping, task=task)
@@ -194,10 +209,10 @@ class RedriveHost:
         return book.entries.get(plan_id)
 
     def _new_book(self) -> Book:
-        return Book(since=self.desk.clock.now() - REMEMBERED - CLOCK_SKEW)
+        return Book(since=self._clock.now() - REMEMBERED - CLOCK_SKEW)
 
     def _audit(self) -> HistoryTail:
-        return self.desk.history_tail(AUDIT_TOPIC, start=self.desk.clock.now() - REMEMBERED)
+        return self._tails.history(AUDIT_TOPIC, start=self._clock.now() - REMEMBERED)
 
 
 async def _take_claims(ops: Tail, claims: Claims) -> None:

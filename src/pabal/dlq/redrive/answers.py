@@ -12,12 +12,12 @@ from uuid import UUID
 
 from pabal.notification import DeliveryEvent, EventKind, Fact
 
-Answer = Literal["sent", "returned", "deferred", "ended"]
+RedriveAnswer = Literal["sent", "returned", "deferred", "ended"]
 """`returned`: dead-lettered again. `ended`: refused for good, expired, suppressed, cancelled."""
 
-ANSWERS: Final[tuple[Answer, ...]] = get_args(Answer)
+ANSWERS: Final[tuple[RedriveAnswer, ...]] = get_args(RedriveAnswer)
 
-_ANSWERS: Final[Mapping[EventKind, Answer]] = {
+_ANSWERS: Final[Mapping[EventKind, RedriveAnswer]] = {
     "sent": "sent",
     "dead_lettered": "returned",
     "deferred": "deferred",
@@ -40,18 +40,13 @@ class Tally(Fact, frozen=True, kw_only=True):
 
     @property
     def answered(self) -> int:
-        """Those of which something was heard."""
+        """How many deliveries something was heard of."""
         return self.sent + self.returned + self.deferred + self.ended
 
     @property
     def waiting(self) -> int:
-        """Those of which nothing was heard yet."""
+        """How many deliveries nothing was heard of yet."""
         return self.redriven - self.answered
-
-    @property
-    def return_ratio(self) -> float:
-        """Of those that were answered, how many are back or on their way back (0.0 when none was)."""
-        return (self.returned + self.deferred) / self.answered if self.answered else 0.0
 
 
 class Answers:
@@ -62,9 +57,9 @@ class Answers:
 
     def __init__(self, *, recent: int) -> None:
         self._attempts: dict[UUID, int] = {}
-        self._heard: dict[UUID, list[tuple[int, Answer]]] = {}
-        self._answers: dict[UUID, Answer] = {}
-        self._counts: Counter[Answer] = Counter()
+        self._heard: dict[UUID, list[tuple[int, RedriveAnswer]]] = {}
+        self._answers: dict[UUID, RedriveAnswer] = {}
+        self._counts: Counter[RedriveAnswer] = Counter()
         self._recent: deque[UUID] = deque(maxlen=recent)
 
     def expect(self, delivery: UUID, *, attempt: int) -> None:
@@ -85,9 +80,9 @@ class Answers:
         return event.delivery_id in self._attempts and self._judge(event.delivery_id)
 
     def _judge(self, delivery: UUID) -> bool:
-        """The answer that holds: an acceptance of any attempt, else the last word on those since the redrive."""
+        """The answer that holds: an acceptance of any attempt, else the last word since the redrive."""
         heard, attempt = self._heard.get(delivery, ()), self._attempts[delivery]
-        answer: Answer | None = None
+        answer: RedriveAnswer | None = None
         if any(word == "sent" for _, word in heard):
             answer = "sent"
         elif words := [word for number, word in heard if number >= attempt]:
@@ -107,10 +102,10 @@ class Answers:
         return _tally(len(self._attempts), self._counts)
 
     def last(self) -> Tally:
-        """What is known of those redriven last."""
+        """What is known of the deliveries redriven last."""
         answers = (self._answers.get(delivery) for delivery in self._recent)
         return _tally(len(self._recent), Counter(answer for answer in answers if answer is not None))
 
 
-def _tally(redriven: int, counts: Mapping[Answer, int]) -> Tally:
+def _tally(redriven: int, counts: Mapping[RedriveAnswer, int]) -> Tally:
     return Tally(redriven=redriven, **{answer: counts.get(answer, 0) for answer in ANSWERS})

@@ -15,11 +15,11 @@ import msgspec
 
 from pabal.audit import AuditFact, audit_id, read_audit
 from pabal.broker.port import Record
-from pabal.dlq.marks import REDRIVEN, Mark
-from pabal.dlq.plan import Plan
-from pabal.dlq.redrive import ENDED, INTERRUPTED, STARTED, Ending, Start
-from pabal.dlq.stepping import Pace
-from pabal.dlq.views import RedriveView
+from pabal.dlq.letters.marks import REDRIVEN, Mark
+from pabal.dlq.redrive.plan import Plan
+from pabal.dlq.redrive.run import ENDED, INTERRUPTED, STARTED, Ending, Start
+from pabal.dlq.redrive.stepping import Pace
+from pabal.dlq.redrive.views import RedriveView
 from pabal.errors import DecodeError
 from pabal.unreadable import Unreadable
 
@@ -72,11 +72,11 @@ class Entry:
             self.cancelled, self.order = self.order.id, None
 
     def end(self, fact: AuditFact, ending: Ending) -> None:
-        """A run of it ended. One that another run has relieved since has nothing to say."""
+        """A run of it ended. The end of a run that another run has relieved since changes nothing."""
         if self.latest is None or ending.run != self.latest.run:
             return
         self.ending = (fact, ending)
-        # What was asked for while the run was ending, after it was cancelled, is not what the run served.
+        # An order that came while a cancelled run was ending is not the order that the run served.
         if ending.ended != INTERRUPTED and self.order is not None and self.order.id == self._served:
             self.order = None
 
@@ -95,7 +95,7 @@ class Entry:
 
 class Book:
     """The redrives that are known, by plan. Facts are taken in the order of the log, each once, however often it stands
-    there; those about other things change nothing.
+    there; a fact about something else changes nothing.
 
     `since`: facts from before are not known here, so that the copy of one is not taken for a new one.
     """
@@ -116,7 +116,7 @@ class Book:
             self.unreadable.note(record, error)
 
     def take(self, fact: AuditFact) -> None:
-        """Take a fact in. Raises DecodeError when its detail is not one that is known here."""
+        """Take a fact in. Raises DecodeError when its detail has a form that is not known here."""
         if fact.id in self._taken or (self._since is not None and fact.at < self._since):
             return
         self._take(fact)

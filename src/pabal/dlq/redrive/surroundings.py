@@ -1,15 +1,17 @@
 """What letters are judged against, read from the log and kept up to date: marks, suppressions, what was sent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from pabal.audit import AuditFact, read_audit
 from pabal.broker.port import Record
+from pabal.clock import Clock
 from pabal.codec import RECEIPT_SCHEMA, SCHEMA_HEADER, read_event, read_receipt
-from pabal.dlq.desk import DeadLetters, read_from
-from pabal.dlq.marks import Marks
-from pabal.dlq.plan import World
-from pabal.dlq.selection import Selection
+from pabal.dlq.letters.marks import Marks
+from pabal.dlq.letters.reading import Letters
+from pabal.dlq.letters.selection import Selection
+from pabal.dlq.letters.tails import Tails, read_from
+from pabal.dlq.redrive.plan import World
 from pabal.errors import DecodeError
 from pabal.notification import AUDIT_TOPIC, EVENTS_TOPIC, SUPPRESSIONS_TOPIC, DeliveryEvent
 from pabal.unreadable import Unreadable
@@ -18,31 +20,34 @@ from pabal.unreadable import Unreadable
 class Surroundings:
     """Made by `read`; `refresh` takes in what was appended since."""
 
-    def __init__(self, desk: DeadLetters, *, since: datetime) -> None:
+    def __init__(self, tails: Tails, *, channels: Collection[str], clock: Clock, since: datetime) -> None:
         self.marks = Marks()
         self.unreadable = Unreadable("answers to a redrive")
-        self._desk = desk
+        self._channels = channels
+        self._clock = clock
         self._candidates: set[bytes] = set()
         self._suppressed: set[bytes] = set()
         self._sent: set[str] = set()
-        self._audit = desk.history_tail(AUDIT_TOPIC, start=read_from(since))
-        self._events = desk.history_tail(EVENTS_TOPIC, start=read_from(since))
-        self._suppressions = desk.tail(SUPPRESSIONS_TOPIC)
+        self._audit = tails.history(AUDIT_TOPIC, start=read_from(since))
+        self._events = tails.history(EVENTS_TOPIC, start=read_from(since))
+        self._suppressions = tails.of(SUPPRESSIONS_TOPIC)
 
     @classmethod
     async def read(
         cls,
-        desk: DeadLetters,
+        letters: Letters,
         selection: Selection,
         *,
+        tails: Tails,
+        clock: Clock,
         ends: Mapping[str, int],
         on_fact: Callable[[AuditFact], None] | None = None,
         on_event: Callable[[DeliveryEvent], bool] | None = None,
     ) -> "Surroundings":
         """Read all that concerns the letters that are meant. See `refresh` for what it calls back."""
-        since = await desk.oldest(selection)
-        surroundings = cls(desk, since=since or desk.clock.now())
-        async for letter in desk.scan(selection, ends=ends):
+        since = await letters.oldest(selection) or clock.now()
+        surroundings = cls(tails, channels=letters.channels, clock=clock, since=since)
+        async for letter in letters.scan(selection, ends=ends):
             if letter.delivery is not None:
                 surroundings._candidates.add(letter.delivery.id.hex.encode())
         await surroundings.refresh(on_fact=on_fact, on_event=on_event)
@@ -77,8 +82,8 @@ class Surroundings:
     def world(self) -> World:
         """What letters are judged against now."""
         return World(
-            now=self._desk.clock.now(),
-            channels=self._desk.channels.keys(),
+            now=self._clock.now(),
+            channels=self._channels,
             suppressed=self._suppressed,
             sent=self._sent,
         )

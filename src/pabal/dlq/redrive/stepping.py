@@ -11,11 +11,11 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from pabal.dlq.answers import Tally
+from pabal.dlq.redrive.answers import Tally
 from pabal.notification import Fact
 
 RECENT: Final = 100
-"""How many of those redriven last decide whether it goes on: enough for a ratio, few enough to notice a change."""
+"""How many deliveries, redriven last, decide whether it goes on: enough for a ratio, few enough to notice a change."""
 
 MOST_AT_ONCE: Final = 100
 """Letters that share an append and then its marks: what a crash between the two appends a second time."""
@@ -51,7 +51,7 @@ class Send(msgspec.Struct, frozen=True, kw_only=True):
     most: int
 
 
-class Wait(msgspec.Struct, frozen=True, kw_only=True):
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
     """Send nothing for now: `why`."""
 
     why: Literal["canary", "answers", "last_answers"]
@@ -64,11 +64,11 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-Step = Send | Wait | Stop
+Step = Send | Pause | Stop
 
 
 def next_step(pace: Pace, *, total: Tally, recent: Tally, is_exhausted: bool, silent_seconds: float) -> Step:
-    """What to do now. `recent`: of those redriven last; `is_exhausted`: no letter is left to send;
+    """What to do now. `recent`: of the deliveries redriven last; `is_exhausted`: no letter is left to send;
     `silent_seconds`: since the last answer, or since the last one was sent if that is later."""
     if is_exhausted and total.waiting == 0:
         return Stop(ended="completed", message="every letter of the plan has been dealt with, and answered")
@@ -90,13 +90,13 @@ def next_step(pace: Pace, *, total: Tally, recent: Tally, is_exhausted: bool, si
             "or do they wait for a breaker (pabal dlq show)? The same command goes on from here",
         )
     if is_exhausted:
-        return Wait(why="last_answers")
+        return Pause(why="last_answers")
     if total.redriven < pace.canary:
         return Send(most=pace.canary - total.redriven)
     if in_canary and total.waiting:
-        return Wait(why="canary")
+        return Pause(why="canary")
     ahead = max(_LEAST_AHEAD, int(pace.per_second * _AHEAD_SECONDS)) - total.waiting
-    return Send(most=min(ahead, MOST_AT_ONCE)) if ahead > 0 else Wait(why="answers")
+    return Send(most=min(ahead, MOST_AT_ONCE)) if ahead > 0 else Pause(why="answers")
 
 
 class TokenBucket:

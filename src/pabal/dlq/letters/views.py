@@ -1,4 +1,4 @@
-"""Dead letters and redrives as they are shown: what `--json` prints and the API answers. Pure."""
+"""Dead letters as they are shown: what `--json` prints and the API answers. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -6,12 +6,9 @@ from uuid import UUID
 
 import msgspec
 
-from pabal.dlq.desk import Filed
-from pabal.dlq.letter import hex_dump
-from pabal.dlq.marks import State
-from pabal.dlq.redrive import Ending
-from pabal.dlq.selection import Selection
-from pabal.dlq.stepping import Pace
+from pabal.dlq.letters.letter import hex_dump
+from pabal.dlq.letters.marks import State
+from pabal.dlq.letters.reading import Filed
 from pabal.notification import Delivery, Fact
 from pabal.store.port import TimelineEntry
 
@@ -60,28 +57,6 @@ class LetterDetail(Fact, frozen=True, kw_only=True):
     delivery: Delivery | None = None
     value_hex: str | None = None
     history: Sequence[TimelineEntry] = ()
-
-
-class RedriveView(Fact, frozen=True, kw_only=True):
-    """One redrive: what was planned, and how it stands. `redriven` counts its marks, `host` is where it ran last.
-
-    `state` is `running`; `waiting` (begun over HTTP: an API process goes on with it); `broken` (the process of
-    `pabal dlq redrive` ended without a word; the same plan goes on from there); or how its last run ended.
-    """
-
-    plan: str
-    state: str
-    by: str
-    reason: str
-    started_at: datetime
-    planned: int
-    redriven: int
-    runs: int
-    pace: Pace
-    selection: Selection
-    host: str | None = None
-    ended_at: datetime | None = None
-    ending: Ending | None = None
 
 
 def view_letter(filed: Filed) -> LetterView:

@@ -3,22 +3,26 @@
 import contextlib
 from collections import Counter
 
-from pabal.dlq.desk import DeadLetters
-from pabal.dlq.plan import FATES, Fate, Plan, Rules, judge
-from pabal.dlq.selection import Selection
-from pabal.dlq.surroundings import Surroundings
+from pabal.clock import Clock
+from pabal.dlq.letters.reading import Letters
+from pabal.dlq.letters.selection import Selection
+from pabal.dlq.letters.tails import Tails
+from pabal.dlq.redrive.plan import FATES, Fate, Plan, Rules, judge
+from pabal.dlq.redrive.surroundings import Surroundings
 
 
-async def make_plan(desk: DeadLetters, selection: Selection, *, rules: Rules, plan_id: str, by: str) -> Plan:
+async def make_plan(
+    letters: Letters, selection: Selection, *, tails: Tails, clock: Clock, rules: Rules, plan_id: str, by: str
+) -> Plan:
     """The plan for these letters, up to the dead topics' present ends. Changes nothing. Raises ConfigError."""
-    ends = await desk.ends(selection)
-    surroundings = await Surroundings.read(desk, selection, ends=ends)
+    ends = await letters.ends(selection)
+    surroundings = await Surroundings.read(letters, selection, tails=tails, clock=clock, ends=ends)
     world = surroundings.world()
     fates: Counter[Fate] = Counter()
     error_classes: Counter[str] = Counter()
     seen: set[str] = set()
-    async with contextlib.aclosing(desk.scan(selection, ends=ends)) as letters:
-        async for letter in letters:
+    async with contextlib.aclosing(letters.scan(selection, ends=ends)) as scanned:
+        async for letter in scanned:
             if letter.matter in seen:
                 fates["copy"] += 1
                 continue

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import msgspec
 
-from pabal.dlq.letter import Letter
-from pabal.dlq.marks import State
+from pabal.dlq.letters.letter import Letter
+from pabal.dlq.letters.marks import State
 from pabal.errors import ConfigError
 from pabal.notification import Fact, Instant
 

@@ -1,0 +1,1 @@
+"""Dead letters as they are read, chosen, corrected and closed. The package above says how they go on."""
