@@ -103,6 +103,12 @@ class Installation:
             finally:
                 stopping.set()
 
+    async def exposed(self) -> str:
+        """What `/metrics` says."""
+        async with self._http.get(f"{self._address}/metrics") as answer:
+            assert answer.status == 200
+            return await answer.text()
+
     async def ask(
         self,
         body: Mapping[str, Any],

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -38,6 +39,7 @@ from pabal.plan import (
 )
 from pabal.rendering import Renders
 from pabal.retry import place_wait
+from pabal.telemetry.meter import Meter
 from pabal.template import TooMuchWork
 from pabal.tracing.context import NO_TRACE, Trace
 
@@ -79,6 +81,7 @@ class Acceptance:
         quotas: Quotas,
         clock: Clock,
         apart: Renders | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """`append_timeout_seconds` is the producer's own deadline; a request waits a little longer than that.
 
@@ -90,6 +93,8 @@ class Acceptance:
         self._deadlines = Deadlines(append_timeout_seconds + APPEND_GRACE_SECONDS)
         self._clock = clock
         self._apart = apart
+        self._meter = meter
+        self._took = meter.histogram("pabal_append_duration_seconds") if meter else None
 
     async def prepare(
         self,
@@ -178,9 +183,12 @@ class Acceptance:
             RequestRefused: log_unavailable, topics_missing.
             RecordRefused: the log will never take some of the records; of the others nothing is known.
         """
+        began = time.monotonic()
         try:
             with self._deadlines.start():
                 await self._producer.append(records)
+            if self._took is not None:
+                self._took.observe(time.monotonic() - began)
         except RecordRefused:
             raise
         except UnknownTopic as error:
@@ -192,6 +200,12 @@ class Acceptance:
                 "the log did not acknowledge in time, so it is not known whether the request was taken; "
                 "send it again with the same idempotency key, and nothing is sent twice"
             ) from None
+
+    def count(self, accepted: AcceptedNotification) -> None:
+        """Count a notification whose records are acknowledged."""
+        if self._meter is not None:
+            for delivery in accepted.deliveries:
+                self._meter.counter("pabal_accepted_total", delivery.channel, delivery.class_).add()
 
 
 def _accepted(plan: Plan) -> AcceptedNotification:

@@ -10,6 +10,7 @@ from pabal.api.batch import Batches
 from pabal.api.cancelling import Cancelling
 from pabal.api.dead_letters import DeadLetterRequests
 from pabal.api.documents import Documents
+from pabal.api.exposition import Exposition
 from pabal.api.health import Probes
 from pabal.api.keys import Keyring
 from pabal.api.lagging_store import LaggingStore
@@ -36,6 +37,7 @@ from pabal.providers.port import TakesReceipts
 from pabal.rendering import Renders
 from pabal.store.port import Store
 from pabal.suppressions import SuppressionList
+from pabal.telemetry.meter import Meter
 from pabal.template import Template
 from pabal.tracing.port import Tracing
 
@@ -59,6 +61,7 @@ def create_app(
     redrives: RedriveHost | None = None,
     apart: Renders | None = None,
     ailments: Callable[[], Sequence[str]] = tuple,
+    meter: Meter | None = None,
 ) -> ASGIApp:
     """The API as an ASGI application; it owns nothing that it is handed.
 
@@ -73,6 +76,8 @@ def create_app(
     redrives end with this process, and no letter can be given another provider).
 
     `apart` renders templates that are too large for an event loop (None: they are refused).
+
+    `meter` counts what the API does, and `/metrics` exposes it (None: nothing is counted).
 
     `ailments` says what `/healthz` is to know of the process (`Broker.ailments`).
 
@@ -89,6 +94,7 @@ def create_app(
         quotas=Quotas(tenants),
         clock=clock,
         apart=apart,
+        meter=meter,
     )
     topics = [deliveries_topic(channel, class_) for channel in sorted(channels) for class_ in CLASSES]
     lagging = LaggingStore(store, admin=admin, topics=[*topics, EVENTS_TOPIC], clock=clock)
@@ -117,7 +123,8 @@ def create_app(
         *Suppressing(suppressions=suppressions, acceptance=acceptance, channels=channels, clock=clock).operations(),
         *DeadLetterRequests(redrives.dead_letters).operations(),
         *RedriveRequests(redrives).operations(),
+        *Exposition(meter or Meter()).operations(),
         *Probes(ailments=ailments, admin=admin, topics=topics, clock=clock).operations(),
     ]
     operations += Documents(operations, channels=channels).operations()
-    return Routes(operations, keyring=Keyring(settings.keys), tracing=tracing)
+    return Routes(operations, keyring=Keyring(settings.keys), tracing=tracing, meter=meter)

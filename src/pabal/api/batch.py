@@ -94,6 +94,9 @@ class Batches:
                     logger.warning("not accepted: %s", error)
                     load.refuse(error)
                 else:
+                    for result in load.results:
+                        if result.accepted is not None:
+                            self._acceptance.count(result.accepted)
                     break
         except RequestRefused as refused:
             return _in_doubt(refused, load.results)

@@ -5,6 +5,7 @@ answered with `internal_error`.
 """
 
 import logging
+import time
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -24,6 +25,7 @@ from pabal.api.problems import (
 from pabal.api.request import ApiRequest
 from pabal.deadlines import Deadlines
 from pabal.errors import LedgerUnavailable, LogError, RecordRefused, StoreUnavailable, UnknownTopic
+from pabal.telemetry.meter import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +33,11 @@ logger = logging.getLogger(__name__)
 class Endpoint:
     """Answers the requests of one operation."""
 
-    def __init__(self, operation: Operation[Any, Any], *, keyring: Keyring, deadlines: Deadlines) -> None:
-        """`deadlines` end bodies that take too long."""
+    def __init__(
+        self, operation: Operation[Any, Any], *, keyring: Keyring, deadlines: Deadlines, meter: Meter | None = None
+    ) -> None:
+        """`deadlines` end bodies that take too long. `meter` counts the answers (None: they are not counted)."""
+        self._answers = _Answers(meter, route=operation.path) if meter else None
         self._keyring = keyring
         self._scope = operation.scope
         self._respond = operation.respond
@@ -42,6 +47,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        began = time.monotonic()
         request: ApiRequest[Any, Any] = ApiRequest(
             scope, receive, query=self._query, body=self._body, deadlines=self._deadlines
         )
@@ -54,6 +60,22 @@ class Endpoint:
         except Exception as error:
             response = problem_response(_refusal(error), idempotency_key=request.idempotency_key)
         await response.send(send)
+        if self._answers is not None:
+            self._answers.count(response.status, seconds=time.monotonic() - began)
+
+
+class _Answers:
+    """Counts the answers of one operation."""
+
+    def __init__(self, meter: Meter, *, route: str) -> None:
+        self._meter = meter
+        self._route = route
+        self._took = meter.histogram("pabal_http_request_duration_seconds", route)
+
+    def count(self, status: int, *, seconds: float) -> None:
+        """Count an answer that was sent."""
+        self._meter.counter("pabal_http_requests_total", self._route, str(status)).add()
+        self._took.observe(seconds)
 
 
 def _refusal(error: Exception) -> RequestRefused:

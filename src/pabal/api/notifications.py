@@ -96,4 +96,5 @@ class Notifications:
         prepared = await self._acceptance.prepare(asked, tenant=tenant, idempotency_key=key, trace=request.trace())
         self._acceptance.admit(tenant, deliveries=len(prepared.accepted.deliveries))
         await self._acceptance.append(prepared.records)
+        self._acceptance.count(prepared.accepted)
         return ApiResponse(status=202, body=prepared.accepted, headers=((b"idempotency-key", key.encode("ascii")),))

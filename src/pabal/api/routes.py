@@ -20,6 +20,7 @@ from pabal.api.operation import Operation
 from pabal.api.problems import RequestRefused
 from pabal.api.traced import traced
 from pabal.deadlines import Deadlines
+from pabal.telemetry.meter import Meter
 from pabal.tracing.port import Tracing
 
 Methods = Mapping[str, ASGIApp]
@@ -29,12 +30,19 @@ _NOTHING: Final[Methods] = {}
 class Routes:
     """The API as an ASGI application. A path without parts is found in one look."""
 
-    def __init__(self, operations: Sequence[Operation[Any, Any]], *, keyring: Keyring, tracing: Tracing | None) -> None:
-        """`tracing` is for the operations that have a span (None: no operation has one)."""
+    def __init__(
+        self,
+        operations: Sequence[Operation[Any, Any]],
+        *,
+        keyring: Keyring,
+        tracing: Tracing | None,
+        meter: Meter | None = None,
+    ) -> None:
+        """`tracing` is for the operations that have a span (None: no operation has one). `meter` counts answers."""
         by_path: dict[str, dict[str, ASGIApp]] = {}
         deadlines = Deadlines(BODY_TIMEOUT_SECONDS)
         for operation in operations:
-            app: ASGIApp = Endpoint(operation, keyring=keyring, deadlines=deadlines)
+            app: ASGIApp = Endpoint(operation, keyring=keyring, deadlines=deadlines, meter=meter)
             if operation.is_traced:
                 app = traced(app, route=operation.path, tracing=tracing)
             methods = by_path.setdefault(operation.path, {})

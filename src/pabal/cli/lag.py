@@ -57,7 +57,7 @@ def lag(
     """Show what each consumer group has not read yet, and what that means.
 
     ok: nothing to do. warn: it falls behind. stall: a member is there, and nothing is done. stop: no member is there.
-    rewind: its offset was set back. held: it is held back on purpose. docs/monitor.md says what to do about each.
+    rewind: its offset was set back. docs/lag.md says what to do about each.
 
     Two looks in a row tell whether anything moves; --watch tells more, the longer it runs.
     """

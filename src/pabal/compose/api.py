@@ -66,6 +66,7 @@ async def run_api(
             redrives=redrives,
             apart=apart,
             ailments=parts.broker.ailments,
+            meter=parts.meter,
         )
         async with asyncio.TaskGroup() as group:
             following = group.create_task(redrives.follow())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from pabal import __version__
 from pabal.broker.port import Broker
 from pabal.clock import Clock, SystemClock
 from pabal.config import Settings
@@ -15,6 +16,7 @@ from pabal.errors import ConfigError
 from pabal.extras import require_extra
 from pabal.ops.follower import OpsFollower
 from pabal.places import without_password
+from pabal.telemetry.meter import Meter
 from pabal.tracing.environment import read_exporters
 from pabal.tracing.port import Tracing
 
@@ -28,6 +30,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     broker: Broker
     ops: OpsFollower
+    meter: Meter
     tracing: Tracing | None = None
 
 
@@ -42,6 +45,9 @@ async def open_parts(
     clock = SystemClock()
     tracing = open_tracing(environment, log_url=log_url)
     broker = await open_broker(log_url, settings=settings, clock=clock)
+    meter, ops = Meter(), OpsFollower(broker.reader())
+    meter.gauge("pabal_build_info", lambda: {(__version__,): 1})
+    meter.gauge("pabal_ops_offset", lambda: {(): ops.applied_offset or 0})
     try:
         yield Parts(
             settings=settings,
@@ -49,7 +55,8 @@ async def open_parts(
             data=data,
             clock=clock,
             broker=broker,
-            ops=OpsFollower(broker.reader()),
+            ops=ops,
+            meter=meter,
             tracing=tracing,
         )
     finally:

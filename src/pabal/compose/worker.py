@@ -11,6 +11,7 @@ from pabal.notification import CLASSES
 from pabal.ops.template_library import TemplateLibrary
 from pabal.rendering import RenderingProcess
 from pabal.suppressions import GateFollower
+from pabal.worker.metering import DeedCounter, show_channels
 from pabal.worker.worker import Worker
 
 
@@ -49,7 +50,9 @@ async def run_worker(
             name=name,
             tracing=parts.tracing,
             guard=settings.guard,
+            observers=[DeedCounter(parts.meter)],
         )
+        show_channels(worker.channels, parts.meter)
         gate = GateFollower(reader=parts.broker.reader(), ledger=ledger, clock=parts.clock)
         # Before the first claim: a new ledger does not know the suppressed addresses yet.
         await gate.catch_up(stopping)

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
+import msgspec
+
 from pabal.broker.port import Broker, NewRecord, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.codec import cut_record, dead_record, read_delivery, read_wait
@@ -13,7 +15,7 @@ from pabal.delayline.early_release import EarlyReleases
 from pabal.delayline.shelf import Shelf, Shelved, released
 from pabal.errors import DecodeError, LogUnavailable, OffsetOutOfRange, RecordRefused, UnknownTopic
 from pabal.groups import DELAYLINE_GROUP, delay_topics
-from pabal.notification import UNKNOWN_CHANNEL
+from pabal.notification import CLASSES, RUNGS_SECONDS, UNKNOWN_CHANNEL, NotificationClass, delay_topic
 from pabal.offsets.standing import Standstills
 from pabal.ops.follower import OpsFollower
 from pabal.ops.recoveries import Recoveries
@@ -36,6 +38,14 @@ _MOST_HELD = 2000
 """Per partition; beyond it the partition waits in the log. Bounds memory, not the line."""
 _MOST_AHEAD = 20_000
 """Records of a partition beyond the first that still waits: the most that a crash releases twice of it."""
+
+
+class DelayStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How the delay line stands with one class: how many records it holds in memory, and how late the record is that
+    is due first (0: none is late)."""
+
+    held: int
+    overdue_seconds: float
 
 
 class DelayLine:
@@ -124,6 +134,18 @@ class DelayLine:
             if progress is not None and (offset := progress.next_offset) is not None:
                 offsets[partition] = offset
         return offsets
+
+    def standing(self) -> Mapping[NotificationClass, DelayStanding]:
+        """How it stands with each class, on the partitions that it owns."""
+        now = self._clock.now()
+        standing = {}
+        for class_ in CLASSES:
+            topics = {delay_topic(class_, seconds) for seconds in RUNGS_SECONDS}
+            shelves = [shelf for partition, shelf in self._shelves.items() if partition.topic in topics]
+            releases = [at for shelf in shelves if (at := shelf.next_release()) is not None]
+            late = max((now - min(releases)).total_seconds(), 0.0) if releases else 0.0
+            standing[class_] = DelayStanding(held=sum(map(len, shelves)), overdue_seconds=late)
+        return standing
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
         """See `Assignment.lost`."""

@@ -23,7 +23,7 @@ from pabal.guard.brake_trigger import BrakeTrigger
 from pabal.guard.callee import Callee
 from pabal.guard.guard import Full, Guard, InQueue, NoSuchProvider, ParkFor, Permit, Shut
 from pabal.guard.parks import LONGEST_PARK_SECONDS
-from pabal.guard.provider import Guarded
+from pabal.guard.provider import Guarded, ProviderStanding
 from pabal.guard.settings import DEFAULT_GUARD, GuardSettings
 
 __all__ = [
@@ -39,5 +39,6 @@ __all__ = [
     "NoSuchProvider",
     "ParkFor",
     "Permit",
+    "ProviderStanding",
     "Shut",
 ]

@@ -5,14 +5,14 @@ What one URL, tenant or host refuses concerns that alone; what a whole provider 
 there is none, the channel pauses.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from pabal.guard.balance import Balance
 from pabal.guard.callee import PATIENCE_SECONDS, Callee
 from pabal.guard.hosts import CallAtHost
-from pabal.guard.provider import Guarded, GuardedProvider
+from pabal.guard.provider import Guarded, GuardedProvider, ProviderStanding
 from pabal.guard.settings import GuardSettings
 from pabal.outcome import Outcome
 
@@ -183,6 +183,10 @@ class Guard:
     def is_shut(self) -> bool:
         """Whether every provider refuses: nothing more should be taken from the log for this channel."""
         return self._is_shut
+
+    def standings(self) -> Sequence[ProviderStanding]:
+        """How each provider stands."""
+        return [provider.standing() for provider in self._providers.values()]
 
     def lets_probe(self, now: float) -> bool:
         """Whether a provider would take a call now. If every one is shut, that call finds out whether it still is."""

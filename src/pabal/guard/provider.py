@@ -31,6 +31,16 @@ class Guarded(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_second: float | None = None
 
 
+class ProviderStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How a provider stands in this worker: whether its circuit is open, at how many hosts one is, how many calls at
+    once it may be given."""
+
+    name: str
+    is_open: bool
+    hosts_open: int
+    concurrency_limit: float
+
+
 class GuardedProvider(Callee):
     """A provider, the hosts behind it, and the tenants whose settings are at fault."""
 
@@ -135,6 +145,15 @@ class GuardedProvider(Callee):
             counts=not (is_failed_probe and (at_host.was_refused or fault == "settings")),
         )
         at_host.end(outcome, fault, self.hosts, began=began, now=now)
+
+    def standing(self) -> ProviderStanding:
+        """How it stands now."""
+        return ProviderStanding(
+            name=self.name,
+            is_open=self.state != "closed",
+            hosts_open=sum(host.state != "closed" for host in self.hosts.by_name.values()),
+            concurrency_limit=self.limit.value,
+        )
 
     def throttle(self, per_second: float | None) -> None:
         """See `Guard.throttle`."""

@@ -30,64 +30,6 @@ def _quantile(quantile: float, name: HistogramName, *, by: str | None = None) ->
 
 PANELS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
     (
-        "What is wrong",
-        (
-            Panel(
-                title="Lag verdict",
-                queries=(
-                    (
-                        'pabal_consumergroup_verdict{verdict!="ok"} == 1 or pabal_consumergroup_verdict{verdict="ok"}',
-                        "{{consumergroup}} {{verdict}}",
-                    ),
-                ),
-                help="1: the verdict holds. `stop`, `stall` and `rewind` want a person; `held` does not.",
-            ),
-            Panel(title="Roles that are silent", queries=(("pabal_role_silent", "{{role}}"),)),
-            Panel(
-                title="Held on purpose",
-                queries=(("max by (channel, class, reason) (pabal_intake_held)", "{{channel}} {{class}} {{reason}}"),),
-            ),
-            Panel(
-                title="Circuits open",
-                queries=(
-                    ("max by (channel, provider) (pabal_provider_open)", "{{channel}} {{provider}}"),
-                    ("sum by (channel, provider) (pabal_hosts_open)", "{{channel}} {{provider}} hosts"),
-                ),
-            ),
-        ),
-    ),
-    (
-        "Lag",
-        (
-            Panel(
-                title="Records that wait",
-                queries=(("sum by (consumergroup) (kafka_consumergroup_lag)", "{{consumergroup}}"),),
-            ),
-            Panel(
-                title="Age of the oldest record that waits",
-                queries=(("max by (consumergroup) (pabal_consumergroup_lag_seconds)", "{{consumergroup}}"),),
-                unit="s",
-            ),
-            Panel(
-                title="Drained in",
-                queries=(("pabal_consumergroup_drain_seconds", "{{consumergroup}}"),),
-                unit="s",
-                help="Infinite: never at this rate.",
-            ),
-            Panel(
-                title="Until retention deletes what was not read",
-                queries=(("pabal_topic_retention_headroom_seconds", "{{topic}}"),),
-                unit="s",
-            ),
-            Panel(
-                title="Overdue on the delay line",
-                queries=(("max by (class) (pabal_delay_overdue_seconds)", "{{class}}"),),
-                unit="s",
-            ),
-            Panel(title="Age of the last sample", queries=(("pabal_sample_age_seconds", "sample"),), unit="s"),
-        ),
-    ),
-    (
         "Accepting",
         (
             Panel(
@@ -105,14 +47,8 @@ PANELS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
             Panel(
                 title="Time to answer, and to append, p95",
                 queries=(
-                    (
-                        _quantile(0.95, "pabal_http_request_duration_seconds", by="route"),
-                        "{{route}}",
-                    ),
-                    (
-                        _quantile(0.95, "pabal_append_duration_seconds"),
-                        "append",
-                    ),
+                    (_quantile(0.95, "pabal_http_request_duration_seconds", by="route"), "{{route}}"),
+                    (_quantile(0.95, "pabal_append_duration_seconds"), "append"),
                 ),
                 unit="s",
             ),
@@ -134,19 +70,10 @@ PANELS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
             Panel(
                 title="Time to send, p50 and p95",
                 queries=tuple(
-                    (
-                        _quantile(quantile, "pabal_time_to_send_seconds", by="class"),
-                        f"{{{{class}}}} {name}",
-                    )
+                    (_quantile(quantile, "pabal_time_to_send_seconds", by="class"), f"{{{{class}}}} {name}")
                     for quantile, name in ((0.5, "p50"), (0.95, "p95"))
                 ),
                 unit="s",
-            ),
-            Panel(
-                title="Oldest delivery that waits",
-                queries=(("max by (channel, class) (pabal_oldest_waiting_seconds)", "{{channel}} {{class}}"),),
-                unit="s",
-                help="Also sees an outage in which nothing is sent at all.",
             ),
             Panel(
                 title="How deliveries ended",
@@ -154,9 +81,33 @@ PANELS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
                 unit="ops",
             ),
             Panel(
-                title="Dead letters that are open",
-                queries=(("pabal_dead_letters_open", "{{channel}}"),),
+                title="Records in flight",
+                queries=(("sum by (channel, class) (pabal_in_flight)", "{{channel}} {{class}}"),),
             ),
+            Panel(
+                title="Held on purpose",
+                queries=(("max by (channel, class, reason) (pabal_intake_held)", "{{channel}} {{class}} {{reason}}"),),
+                help="1: the worker takes nothing of the class, for this reason.",
+            ),
+            Panel(
+                title="Circuits open",
+                queries=(
+                    ("max by (channel, provider) (pabal_provider_open)", "{{channel}} {{provider}}"),
+                    ("sum by (channel, provider) (pabal_hosts_open)", "{{channel}} {{provider}} hosts"),
+                ),
+            ),
+        ),
+    ),
+    (
+        "Waiting",
+        (
+            Panel(
+                title="Overdue on the delay line",
+                queries=(("max by (class) (pabal_delay_overdue_seconds)", "{{class}}"),),
+                unit="s",
+            ),
+            Panel(title="Held on the delay line", queries=(("sum by (class) (pabal_delay_held)", "{{class}}"),)),
+            Panel(title="Unaccounted", queries=(("sum(pabal_unaccounted)", "unaccounted"),)),
         ),
     ),
 )
@@ -170,10 +121,8 @@ def metrics_page() -> str:
         "",
         "Made from the table in `src/pabal/telemetry/table.py` by `make contracts`; do not edit it by hand.",
         "",
-        "Names are those of [kafka_exporter](https://github.com/danielqsj/kafka_exporter) where it has one, so that",
-        "dashboards and alerts made for it work as they are. No label names a tenant, a host, a recipient or a",
-        "delivery: the configuration bounds its values. `_sum` gauges are exposed as untyped, because Prometheus keeps",
-        "that suffix for histograms.",
+        "`GET /metrics` of the API exposes them, without a key; with `pabal up` they are those of every role. No label",
+        "names a tenant, a host, a recipient or a delivery: the configuration bounds its values.",
         "",
         "[grafana.json](grafana.json) is a dashboard of them: in Grafana choose *Import* and give it the file.",
         "",
@@ -224,7 +173,7 @@ def grafana_dashboard() -> Json:
 def _row(metric: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     roles = ", ".join("every role" if role == "all" else role for role in metric.counted_in)
-    told = metric.help + (" On Kafka alone." if metric.kafka_only else "")
+    told = metric.help
     return f"| `{metric.name}` | {metric.kind} | {labels} | {roles} | {told} |"
 
 

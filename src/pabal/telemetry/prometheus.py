@@ -8,7 +8,6 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
-    UnknownMetricFamily,
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -39,12 +38,10 @@ class _Snapshot(Collector):
 
 def _of_numbers(name: str, series: Iterator[NumberSeries]) -> Metric:
     metric = METRICS[name]
-    family: CounterMetricFamily | GaugeMetricFamily | UnknownMetricFamily
+    family: CounterMetricFamily | GaugeMetricFamily
     match metric.kind:
         case "counter":
             family = CounterMetricFamily(name, metric.help, labels=metric.labels)
-        case "untyped":
-            family = UnknownMetricFamily(name, metric.help, labels=metric.labels)
         case _:
             family = GaugeMetricFamily(name, metric.help, labels=metric.labels)
     for each in series:

@@ -1,9 +1,8 @@
 """The table of metrics: name, type, unit, labels, what it tells, and which role counts it. Pure.
 
-Names are those of kafka_exporter where it has one (https://github.com/danielqsj/kafka_exporter), so that dashboards and
-alerts made for it work as they are; `pabal_*` else, by Prometheus' rules (base units, `_total` on counters, one series
-of 0 or 1 per state: https://prometheus.io/docs/practices/naming/). A label's values are bounded by the configuration:
-no tenant, host, recipient or delivery is a label.
+Names keep Prometheus' rules: base units, `_total` on counters, one series of 0 or 1 per state
+(https://prometheus.io/docs/practices/naming/). A label's values are bounded by the configuration: no tenant, host,
+recipient or delivery is a label.
 """
 
 from collections.abc import Mapping
@@ -18,32 +17,9 @@ CounterName = Literal[
     "pabal_ended_total",
     "pabal_retries_total",
     "pabal_parks_total",
-    "pabal_late_total",
     "pabal_dead_letters_total",
-    "pabal_redriven_total",
-    "pabal_released_total",
-    "pabal_recorded_total",
-    "pabal_undecodable_total",
-    "pabal_consumergroup_lost_records_total",
 ]
 GaugeName = Literal[
-    "kafka_consumergroup_lag",
-    "kafka_consumergroup_lag_sum",
-    "kafka_consumergroup_current_offset",
-    "kafka_consumergroup_current_offset_sum",
-    "kafka_consumergroup_members",
-    "kafka_topic_partitions",
-    "kafka_topic_partition_current_offset",
-    "kafka_topic_partition_oldest_offset",
-    "kafka_topic_partition_in_sync_replica",
-    "kafka_topic_partition_under_replicated_partition",
-    "kafka_brokers",
-    "pabal_consumergroup_lag_seconds",
-    "pabal_consumergroup_verdict",
-    "pabal_consumergroup_drain_seconds",
-    "pabal_consumergroup_skew_ratio",
-    "pabal_topic_retention_headroom_seconds",
-    "pabal_oldest_waiting_seconds",
     "pabal_delay_overdue_seconds",
     "pabal_delay_held",
     "pabal_in_flight",
@@ -51,11 +27,8 @@ GaugeName = Literal[
     "pabal_provider_open",
     "pabal_hosts_open",
     "pabal_concurrency_limit",
-    "pabal_dead_letters_open",
     "pabal_unaccounted",
     "pabal_ops_offset",
-    "pabal_role_silent",
-    "pabal_sample_age_seconds",
     "pabal_build_info",
 ]
 HistogramName = Literal[
@@ -75,19 +48,18 @@ WAIT_BUCKETS: Final = (
 )
 """For a delivery's way from its acceptance to its sending, in seconds: retries make it minutes or hours."""
 
-Place = Literal["api", "worker", "delayline", "recorder", "monitor", "all"]
+Place = Literal["api", "worker", "delayline", "recorder", "all"]
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """One metric. `counted_in` are the roles that count it; `open_telemetry` is the name of the like there, if any."""
 
     name: MetricName
-    kind: Literal["counter", "gauge", "histogram", "untyped"]
+    kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...] = ()
     help: str
     counted_in: tuple[Place, ...]
     buckets: tuple[float, ...] = ()
-    kafka_only: bool = False
     open_telemetry: str | None = None
 
     @property
@@ -106,10 +78,8 @@ def _counter(
     return Metric(name=name, kind="counter", labels=labels, help=help_, counted_in=by, open_telemetry=open_telemetry)
 
 
-def _gauge(name: GaugeName, help_: str, *labels: str, by: tuple[Place, ...], kafka_only: bool = False) -> Metric:
-    # promtool refuses a gauge whose name ends in _sum: that suffix belongs to histograms and summaries.
-    kind: Literal["gauge", "untyped"] = "untyped" if name.endswith("_sum") else "gauge"
-    return Metric(name=name, kind=kind, labels=labels, help=help_, counted_in=by, kafka_only=kafka_only)
+def _gauge(name: GaugeName, help_: str, *labels: str, by: tuple[Place, ...]) -> Metric:
+    return Metric(name=name, kind="gauge", labels=labels, help=help_, counted_in=by)
 
 
 def _histogram(
@@ -131,110 +101,11 @@ def _histogram(
     )
 
 
-_MONITOR: Final[tuple[Place, ...]] = ("monitor",)
 _WORKER: Final[tuple[Place, ...]] = ("worker",)
 _API: Final[tuple[Place, ...]] = ("api",)
 _ALL: Final[tuple[Place, ...]] = ("all",)
 
 TABLE: Final[tuple[Metric, ...]] = (
-    # The log, as kafka_exporter names it.
-    _gauge(
-        "kafka_consumergroup_lag",
-        "Records that the group has not read yet.",
-        *("consumergroup", "topic", "partition"),
-        by=_MONITOR,
-    ),
-    _gauge(
-        "kafka_consumergroup_lag_sum",
-        "Records that the group has not read yet, over all partitions.",
-        *("consumergroup", "topic"),
-        by=_MONITOR,
-    ),
-    _gauge(
-        "kafka_consumergroup_current_offset",
-        "The group's committed offset.",
-        *("consumergroup", "topic", "partition"),
-        by=_MONITOR,
-    ),
-    _gauge(
-        "kafka_consumergroup_current_offset_sum",
-        "The group's committed offsets, added over all partitions.",
-        *("consumergroup", "topic"),
-        by=_MONITOR,
-    ),
-    _gauge("kafka_consumergroup_members", "Members of the group.", "consumergroup", by=_MONITOR),
-    _gauge("kafka_topic_partitions", "Partitions of the topic.", "topic", by=_MONITOR),
-    _gauge("kafka_topic_partition_current_offset", "The offset of the next record.", "topic", "partition", by=_MONITOR),
-    _gauge(
-        "kafka_topic_partition_oldest_offset",
-        "The offset of the oldest record that is kept.",
-        *("topic", "partition"),
-        by=_MONITOR,
-    ),
-    _gauge(
-        "kafka_topic_partition_in_sync_replica",
-        "Replicas of the partition that are in sync.",
-        *("topic", "partition"),
-        by=_MONITOR,
-        kafka_only=True,
-    ),
-    _gauge(
-        "kafka_topic_partition_under_replicated_partition",
-        "1 while a replica of the partition is not in sync.",
-        *("topic", "partition"),
-        by=_MONITOR,
-        kafka_only=True,
-    ),
-    _gauge("kafka_brokers", "Brokers of the cluster.", by=_MONITOR, kafka_only=True),
-    # What the log's figures mean.
-    _gauge(
-        "pabal_consumergroup_lag_seconds",
-        "Age of the oldest record that the group has not read, read from the log; 0 when none waits.",
-        *("consumergroup", "topic"),
-        by=_MONITOR,
-    ),
-    _gauge(
-        "pabal_consumergroup_verdict",
-        "The lag verdict on the group: 1 for the one that holds, 0 for the others.",
-        *("consumergroup", "verdict"),
-        by=_MONITOR,
-    ),
-    _gauge(
-        "pabal_consumergroup_drain_seconds",
-        "Seconds until the group has read all that waits; +Inf: never at this rate.",
-        "consumergroup",
-        by=_MONITOR,
-    ),
-    _gauge(
-        "pabal_consumergroup_skew_ratio",
-        "The largest lag among the group's partitions, divided by their median.",
-        "consumergroup",
-        by=_MONITOR,
-    ),
-    _counter(
-        "pabal_consumergroup_lost_records_total",
-        "Records that retention deleted before the group read them.",
-        *("consumergroup", "topic"),
-        by=_MONITOR,
-    ),
-    _gauge(
-        "pabal_topic_retention_headroom_seconds",
-        "Seconds until retention deletes the oldest record that a group has not read; +Inf: none waits.",
-        "topic",
-        by=_MONITOR,
-    ),
-    _gauge(
-        "pabal_oldest_waiting_seconds",
-        "Age of the oldest delivery that waits to be sent.",
-        *("channel", "class"),
-        by=_MONITOR,
-    ),
-    _gauge(
-        "pabal_sample_age_seconds",
-        "Seconds since the monitor's last whole sample of the log.",
-        by=_MONITOR,
-    ),
-    _gauge("pabal_role_silent", "1 while fewer processes of the role report than are expected.", "role", by=_MONITOR),
     # Accepting.
     _counter(
         "pabal_http_requests_total",
@@ -281,7 +152,7 @@ TABLE: Final[tuple[Metric, ...]] = (
         "pabal_ended_total",
         "Deliveries that ended, by their last status.",
         *("channel", "class", "status"),
-        by=("worker", "api"),
+        by=_WORKER,
     ),
     _counter("pabal_retries_total", "Attempts after which another is due.", "channel", "class", by=_WORKER),
     _counter("pabal_parks_total", "Waits without a call: the callee is refused.", "channel", "class", by=_WORKER),
@@ -291,12 +162,6 @@ TABLE: Final[tuple[Metric, ...]] = (
         *("channel", "class"),
         by=_WORKER,
         buckets=WAIT_BUCKETS,
-    ),
-    _counter(
-        "pabal_late_total",
-        "Deliveries that ended later than their class's target, or were never sent.",
-        *("channel", "class"),
-        by=_WORKER,
     ),
     _gauge("pabal_in_flight", "Records in flight in the worker.", "channel", "class", by=_WORKER),
     _gauge(
@@ -312,7 +177,7 @@ TABLE: Final[tuple[Metric, ...]] = (
         "pabal_dead_letters_total",
         "Deliveries that were dead-lettered.",
         *("channel", "error_class"),
-        by=("worker", "delayline"),
+        by=_WORKER,
     ),
     # Waiting.
     _gauge(
@@ -322,32 +187,14 @@ TABLE: Final[tuple[Metric, ...]] = (
         by=("delayline",),
     ),
     _gauge("pabal_delay_held", "Records that the delay line holds until they are due.", "class", by=("delayline",)),
-    _counter("pabal_released_total", "Records that the delay line gave back to be sent.", "class", by=("delayline",)),
     # Dead letters, records, shared state.
-    _gauge("pabal_dead_letters_open", "Dead letters that nothing was decided about.", "channel", by=_MONITOR),
-    _counter(
-        "pabal_redriven_total", "Dead letters that were redriven, by what came of it.", "channel", "result", by=_API
-    ),
-    _counter(
-        "pabal_recorded_total",
-        "Facts that the recorder folded into the store.",
-        "kind",
-        by=("recorder",),
-        open_telemetry="messaging.client.consumed.messages",
-    ),
-    _counter(
-        "pabal_undecodable_total",
-        "Records that could not be decoded.",
-        "topic",
-        by=("worker", "delayline", "recorder"),
-    ),
     _gauge(
         "pabal_unaccounted",
         "Deliveries past their expiry of which no record says how they ended.",
         by=("recorder",),
     ),
-    _gauge("pabal_ops_offset", "The offset of `pabal.ops` up to which the process obeys.", "role", by=_ALL),
-    _gauge("pabal_build_info", "1; the labels say which version runs as which role.", "version", "role", by=_ALL),
+    _gauge("pabal_ops_offset", "The offset of `pabal.ops` up to which the process obeys.", by=_ALL),
+    _gauge("pabal_build_info", "1; the label says which version runs.", "version", by=_ALL),
 )
 
 METRICS: Final[Mapping[str, Metric]] = {metric.name: metric for metric in TABLE}

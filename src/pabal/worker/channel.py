@@ -9,7 +9,7 @@ import msgspec
 from pabal.broker.port import Admin, Broker, Producer
 from pabal.clock import Clock
 from pabal.errors import DecodeError
-from pabal.guard import BrakeTrigger, Callee, Guard, Guarded, GuardSettings
+from pabal.guard import BrakeTrigger, Callee, Guard, Guarded, GuardSettings, ProviderStanding
 from pabal.ledger.port import Ledger
 from pabal.notification import CLASSES, Content, NotificationClass, TemplateRef
 from pabal.policy import ClassSettings
@@ -117,6 +117,10 @@ class WorkerChannel:
     def holds(self, class_: NotificationClass) -> Collection[IdleReason]:
         """Why this class takes nothing from the log at the moment; empty: it does."""
         return self.intakes[class_].holds
+
+    def standings(self) -> Sequence[ProviderStanding]:
+        """How each of its providers stands."""
+        return self._guard.standings()
 
     def pause(self, reason: HoldReason) -> None:
         """Hold every class of the channel."""

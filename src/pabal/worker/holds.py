@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import Collection
-from typing import Literal
+from typing import Final, Literal, get_args
 
 HoldReason = Literal["brake", "directive"]
 """Why a class is held: too much of what it reads is unreadable, or a person said so."""
 
 IdleReason = HoldReason | Literal["guard"]
 """Why an intake takes nothing: its class is held, or every provider of its channel refuses."""
+
+IDLE_REASONS: Final[tuple[IdleReason, ...]] = ("guard", *get_args(HoldReason))
 
 
 class Holds:
