@@ -25,8 +25,8 @@ from pabal.broker.port import Headers, NewRecord, Record, TopicPartition
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery, read_event, read_receipt, read_suppression, read_wait
-from pabal.dlq.claim import Claims, Place
-from pabal.dlq.letter import read_letter
+from pabal.dlq.letters.letter import read_letter
+from pabal.dlq.redrive.claim import Claims, Place
 from pabal.ledger.protocol import Claim, Finish, Source
 from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.notification import EVENTS_TOPIC, Suppression
