@@ -26,7 +26,7 @@ from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery, read_event, read_receipt, read_suppression, read_wait
 from pabal.dlq.letters.letter import read_letter
-from pabal.dlq.redrive.claim import Claims, Place
+from pabal.dlq.redrive.claim import Claims, TenantLetters
 from pabal.ledger.protocol import Claim, Finish, Source
 from pabal.ledger.sqlite.ledger import SqliteLedger
 from pabal.notification import EVENTS_TOPIC, Suppression
@@ -109,7 +109,7 @@ def _claim_in(record: Record) -> object:
     claims = Claims()
     claims.take(record)
     _, topic, *tenant = (record.key or b"").decode().split("/")
-    return claims.holder(Place(topic, *(tenant or [""])), now=NOW)
+    return claims.holder(TenantLetters(topic, *(tenant or [""])), now=NOW)
 
 
 def _ledger_in(record: Record) -> object:

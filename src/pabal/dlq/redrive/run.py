@@ -212,9 +212,9 @@ class Redrive:
 
     async def _send(self, batch: Sequence[Letter]) -> None:
         """Append, confirm, then mark."""
+        at = self._clock.now()  # Before the append: a fast worker's `sent` comes after it in the timeline.
         sent = await self._append_deliveries(batch)
         records = []
-        at = self._clock.now()
         for letter in sent:
             delivery = redriven_delivery(letter)
             mark = Mark(matter=letter.matter, delivery_id=delivery.id, attempt=delivery.attempt, plan=self._plan.id)
