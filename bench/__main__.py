@@ -18,12 +18,12 @@ import msgspec
 import psutil
 from rich.console import Console
 from rich.table import Table
+from servers.kafka import KAFKA_VERSION, missing
 
 from bench.figures import Figure, Measured, number
 from bench.lab import ROOT, BenchFailed, Lab
 from bench.measures import MEASURES
 from bench.size import QUICK, Size
-from pabal.testing.kafka import KAFKA_VERSION, missing
 
 _OUT = ROOT / "bench" / "out"
 _ON_KAFKA = {"parts", "whole", "recorded", "recorded-postgres", "provider", "waiting-kafka"}

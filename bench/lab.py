@@ -14,10 +14,10 @@ import msgspec
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from servers.kafka import KafkaCluster
+from servers.postgres import PostgresServer
 
 from bench.load import Job, Result
-from pabal.testing.kafka import KafkaCluster
-from pabal.testing.postgres import PostgresServer
 
 ROOT = Path(__file__).parent.parent
 """The checkout: programs of the bench run as its modules."""

@@ -14,14 +14,14 @@ from uuid import uuid4
 
 import psutil
 import uvloop
+from servers.postgres import PostgresServer
 
 from pabal.clock import SystemClock
 from pabal.ledger.port import Ledger
-from pabal.ledger.postgres.ledger import PostgresLedger
+from pabal.ledger.postgres.postgres_ledger import PostgresLedger
 from pabal.ledger.protocol import Call, Claim, Finish, Source
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.outcome import Accepted, Done
-from pabal.testing.postgres import PostgresServer
 
 _ROUNDS = 5
 _DELIVERIES = 10_000

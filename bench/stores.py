@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 import psutil
 import uvloop
+from servers.postgres import PostgresServer
 
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
@@ -24,7 +25,6 @@ from pabal.notification import Content, Delivery, DeliveryEvent, event_id
 from pabal.recorder.recorder import BATCH, Recorder
 from pabal.store.port import DeliveryFilter, StoredFact
 from pabal.store.sql import SqlStore
-from pabal.testing.postgres import PostgresServer
 from pabal.topics.spec import topics_for
 
 _ROUNDS = 5

@@ -5,13 +5,13 @@ import time
 
 import click
 from rich.console import Console
+from servers.kafka import missing
 
 from chaos.account import Log, Row
 from chaos.apart import conduct, run_to_its_end
 from chaos.rows import OUT, QUICK_OUT, record
 from chaos.run import QUICK, Scenario, Size
 from chaos.scenarios import SCENARIOS
-from pabal.testing.kafka import missing
 
 _LOGS: dict[str, tuple[Log, ...]] = {"embedded": ("embedded",), "kafka": ("kafka",), "all": ("embedded", "kafka")}
 

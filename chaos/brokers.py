@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Sequence
 
 from confluent_kafka.admin import AdminClient
+from servers.kafka import KafkaCluster
 
 from chaos.account import Allowed
 from chaos.failed import RunFailed
 from chaos.installation import Setting
 from chaos.run import Run, Scenario
 from pabal.notification import deliveries_topic
-from pabal.testing.kafka import KafkaCluster
 
 _ALL = (0, 1, 2)
 _TOPIC = deliveries_topic("webhook", "standard")

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 from bench.lab import FarSide, Lab, Program, accepts, free_port
+from servers.kafka import KafkaCluster
+from servers.postgres import PostgresServer
 
 from chaos.account import Log
 from chaos.disk import small_disk
@@ -22,8 +24,6 @@ from chaos.failed import RunFailed
 from pabal.compose.stores import open_store
 from pabal.config import load_settings
 from pabal.store.port import Store
-from pabal.testing.kafka import KafkaCluster
-from pabal.testing.postgres import PostgresServer
 
 IN_FLIGHT = 128
 """Call slots of the webhook channel in one worker: the most that one crash can leave unknown."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 from bench.lab import BenchFailed
+from servers.kafka import KafkaMissing, KafkaStartFailed
+from servers.postgres import PostgresMissing, PostgresStartFailed
 
 from chaos.account import (
     Account,
@@ -33,8 +35,6 @@ from pabal.clock import SystemClock
 from pabal.compose.parts import open_broker
 from pabal.config import Settings
 from pabal.errors import LogError, PabalError
-from pabal.testing.kafka import KafkaMissing, KafkaStartFailed
-from pabal.testing.postgres import PostgresMissing, PostgresStartFailed
 
 _COMPLETE_WITHIN_SECONDS = 120.0
 _TOLD_WITHIN_SECONDS = 30.0

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from servers.postgres import PostgresServer
+
 from chaos.account import Allowed
 from chaos.disk import fill, integrity
 from chaos.failed import RunFailed
@@ -23,7 +25,6 @@ from pabal.notification import (
     delay_topic,
     deliveries_topic,
 )
-from pabal.testing.postgres import PostgresServer
 
 _HOUR_SECONDS = 3600
 _FULL_SECONDS = 8.0

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
-
-from pabal.testing import postgres
-from pabal.testing.kafka import KafkaCluster, KafkaMissing, missing
-from pabal.testing.postgres import PostgresServer
+from servers import postgres
+from servers.kafka import KafkaCluster, KafkaMissing, missing
+from servers.postgres import PostgresServer
 
 # How long one example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("pabal", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -14,7 +14,7 @@ from pabal.clock import ManualClock
 from pabal.codec import lifting_record, read_suppression, suppression_record
 from pabal.errors import LogUnavailable, OffsetOutOfRange
 from pabal.ledger.protocol import Claim, Source
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.notification import (
     SUPPRESSIONS_TOPIC,
     Delivery,

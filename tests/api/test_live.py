@@ -24,7 +24,7 @@ from pabal.channels import CHANNELS
 from pabal.clock import SystemClock
 from pabal.codec import read_delivery
 from pabal.compose.listening import listen
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.policy import DEFAULT_CLASSES
 from pabal.providers.port import ProviderContext, TakesReceipts
 from pabal.providers.smtp import create as create_smtp

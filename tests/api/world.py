@@ -17,7 +17,7 @@ from pabal.codec import read_event
 from pabal.config import ApiSettings
 from pabal.groups import RECORDER_GROUP, recorded_topics
 from pabal.ledger.protocol import Call, Claim, Finish, Source
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.notification import (
     EVENTS_TOPIC,
     Address,

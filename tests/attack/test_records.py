@@ -19,6 +19,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from servers.kafka import KafkaCluster
 
 from pabal.audit import read_audit
 from pabal.broker.kafka.broker import KafkaBroker
@@ -54,7 +55,7 @@ from pabal.dlq.redrive.surroundings import Surroundings
 from pabal.errors import DecodeError
 from pabal.groups import RECORDER_GROUP, recorded_topics
 from pabal.guard import GuardSettings
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.notification import (
     CLASSES,
     EVENTS_TOPIC,
@@ -84,7 +85,6 @@ from pabal.store.projection import gather
 from pabal.store.sql import SqlStore
 from pabal.suppressions import GateFollower, SuppressionList, Suppressor
 from pabal.template import Template, parse_template
-from pabal.testing.kafka import KafkaCluster
 from pabal.topics.spec import topics_for
 from pabal.worker.carrier import Carrier
 from pabal.worker.worker import Worker
@@ -457,7 +457,7 @@ async def test_on_kafka(tmp_path: Path, own_kafka: str) -> None:
 @pytest.fixture
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One of this module's own: what is written here, other tests could not read."""
-    from pabal.testing.kafka import KafkaMissing, missing
+    from servers.kafka import KafkaMissing, missing
 
     if reason := missing():
         skip_without_kafka(reason)

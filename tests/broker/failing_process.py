@@ -17,7 +17,7 @@ from pabal.broker.port import NewRecord, TopicSpec
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.errors import PabalError
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.store.sql import SqlStore
 
 UNANSWERED_SECONDS = 30.0

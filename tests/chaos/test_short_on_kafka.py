@@ -1,8 +1,8 @@
 """The short form of `make chaos` on Kafka: see `test_short.py`."""
 
 import pytest
+from servers.kafka import missing
 
-from pabal.testing.kafka import missing
 from tests.chaos.proving import BY_NAME, prove, require_clock
 from tests.conftest import skip_without_kafka
 

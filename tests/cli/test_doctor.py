@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from servers.kafka import KafkaCluster
 
 from pabal.broker.kafka.broker import KafkaBroker
 from pabal.compose.ledgers import open_ledger
@@ -18,7 +19,6 @@ from pabal.config import Settings, StoreSettings
 from pabal.doctor.finding import Finding
 from pabal.simulator import Simulator, SmtpBehaviour
 from pabal.store.sql import SqlStore
-from pabal.testing.kafka import KafkaCluster
 
 CONFIG = """\
 ledger = "{ledger}"

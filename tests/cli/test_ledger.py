@@ -14,8 +14,8 @@ from pabal.compose.parts import Parts, open_parts
 from pabal.compose.topics import create_topics
 from pabal.config import Settings
 from pabal.errors import ConfigError
-from pabal.ledger.postgres.ledger import PostgresLedger
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.postgres.postgres_ledger import PostgresLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 
 
 def log_of(folder: Path) -> str:

@@ -12,9 +12,9 @@ from pabal.cli.main import main
 from pabal.compose.stores import open_store
 from pabal.config import Settings
 from pabal.offsets.passed import PassedOver, passed_record
-from pabal.testing._store_lab import a_delivery
 from tests.offsets.lab import DamagedLog
 from tests.offsets.test_roles import GROUP, append, damage, to
+from tests.store.laws.lab import a_delivery
 from tests.worker.lab import WEBHOOK_TOPIC
 
 WHERE = (GROUP, WEBHOOK_TOPIC, "0")

@@ -15,8 +15,8 @@ from pabal.config import Settings
 from pabal.notification import Delivery
 from pabal.store.port import SetAside
 from pabal.store.sql import SqlStore
-from pabal.testing._store_lab import a_delivery
 from tests.recorder.lab import Lab
+from tests.store.laws.lab import a_delivery
 
 UNASKED = " as far as the store knows; the log was not asked (give --log)"
 

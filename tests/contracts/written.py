@@ -28,7 +28,7 @@ from pabal.codec import read_delivery, read_event, read_receipt, read_suppressio
 from pabal.dlq.letters.letter import read_letter
 from pabal.dlq.redrive.claim import Claims, TenantLetters
 from pabal.ledger.protocol import Claim, Finish, Source
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.notification import EVENTS_TOPIC, Suppression
 from pabal.offsets.passed import read_passed
 from pabal.offsets.seeks import read_seek

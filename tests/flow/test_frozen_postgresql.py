@@ -4,12 +4,12 @@ import logging
 from pathlib import Path
 
 import pytest
+from servers.postgres import PostgresServer
 
 from pabal.clock import SystemClock
 from pabal.postgres_silence import ImpatientAsyncConnection
 from pabal.store import sql
 from pabal.store.sql import SqlStore
-from pabal.testing.postgres import PostgresServer
 from tests.flow.installation import Installation
 from tests.waiting import eventually
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from servers.postgres import PostgresServer
 
-from pabal.testing.postgres import PostgresServer
 from tests.flow.installation import Installation
 
 

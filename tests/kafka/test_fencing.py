@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 from confluent_kafka import Consumer as RdConsumer
+from servers.kafka import KafkaCluster, missing
 
 from pabal.broker.kafka.broker import KafkaBroker
 from pabal.broker.port import Consumer, TopicPartition
 from pabal.errors import LogError, LogUnavailable, NotAssigned
-from pabal.testing.kafka import KafkaCluster, missing
 from tests.conftest import skip_without_kafka
 from tests.kafka.lab import Owner, make_topic, record, unique
 from tests.waiting import eventually

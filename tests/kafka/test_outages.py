@@ -11,14 +11,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from servers.kafka import KAFKA_VERSION, KafkaCluster, missing
 
 from pabal.broker.kafka.broker import KafkaBroker
 from pabal.broker.port import Consumer, TopicPartition, TopicSpec
 from pabal.errors import LogUnavailable
-from pabal.testing.kafka import KAFKA_VERSION, KafkaCluster, missing
 from tests.conftest import skip_without_kafka
 from tests.kafka.lab import Owner, record, unique
 from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(150)]
 
@@ -176,11 +178,13 @@ def test_a_cluster_ends_with_the_process_that_started_it_even_by_sigkill(tmp_pat
     if reason := missing():
         skip_without_kafka(reason)
     script = (
-        "import pathlib, signal, sys; from pabal.testing.kafka import KafkaCluster;"
+        "import pathlib, signal, sys; from servers.kafka import KafkaCluster;"
         "cluster = KafkaCluster.start(pathlib.Path(sys.argv[1])); print(*cluster.process_ids(), flush=True);"
         "signal.pause()"
     )
-    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as starter:
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as starter:
         assert starter.stdout is not None
         kafka = psutil.Process(int(starter.stdout.readline()))
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from servers.kafka import KafkaCluster, missing
 
 from pabal.broker.kafka.broker import KafkaBroker
 from pabal.broker.port import TopicPartition
 from pabal.errors import LogUnavailable
-from pabal.testing.kafka import KafkaCluster, missing
 from tests.conftest import skip_without_kafka
 from tests.kafka.lab import Owner, make_topic, record, unique
 

@@ -10,8 +10,8 @@ import psycopg
 
 from pabal.clock import ManualClock
 from pabal.ledger.port import Ledger
-from pabal.ledger.postgres.ledger import PostgresLedger
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.postgres.postgres_ledger import PostgresLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 
 
 class RealStore(ABC):

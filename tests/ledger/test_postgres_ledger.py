@@ -5,27 +5,24 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 import psycopg
 import pytest
+from servers.postgres import PostgresServer
 
 from pabal.errors import ConfigError, LedgerUnavailable, OwnerEnded
 from pabal.ledger.port import Ledger
-from pabal.ledger.postgres.ledger import PostgresLedger
+from pabal.ledger.postgres.postgres_ledger import PostgresLedger
 from pabal.ledger.protocol import GHOST, Call, Decided, Held, Resume
 from pabal.ledger.steps import Ask, Transaction, run
 from pabal.notification import Suppression, suppression_key
 from pabal.outcome import Deferred, Expired, Suppressed
-from pabal.testing import LedgerContract, LedgerStore
-from pabal.testing._ledger_lab import KEPT_UNTIL, LEASE_SECONDS, RETRY, Member
-from pabal.testing.postgres import PostgresServer
+from tests.ledger.laws.contract import LedgerContract, LedgerStore
+from tests.ledger.laws.lab import KEPT_UNTIL, LEASE_SECONDS, RETRY, Member
 from tests.waiting import eventually
-
-SCRIPT = Path(__file__).with_name("ledger_process.py")
 
 
 class PostgresStore(LedgerStore):
@@ -45,7 +42,7 @@ class PostgresStore(LedgerStore):
         await self.let_time_pass(LEASE_SECONDS + 1)
 
     def process(self, *arguments: str) -> Sequence[str]:
-        return [sys.executable, str(SCRIPT), self.url, *arguments]
+        return [sys.executable, "-m", "tests.ledger.ledger_process", self.url, *arguments]
 
 
 class TestPostgresLedger(LedgerContract):

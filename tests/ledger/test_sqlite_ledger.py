@@ -18,13 +18,11 @@ from pabal.clock import ManualClock
 from pabal.errors import ConfigError, LedgerUnavailable, OwnerEnded
 from pabal.ledger.port import Ledger
 from pabal.ledger.protocol import GHOST, Call, Decided, Held
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.outcome import Deferred, Expired
-from pabal.testing import LedgerContract, LedgerStore
-from pabal.testing._ledger_lab import RETRY, Member
+from tests.ledger.laws.contract import LedgerContract, LedgerStore
+from tests.ledger.laws.lab import RETRY, Member
 from tests.waiting import eventually
-
-SCRIPT = Path(__file__).with_name("ledger_process.py")
 
 
 class SqliteStore(LedgerStore):
@@ -39,7 +37,7 @@ class SqliteStore(LedgerStore):
         self.clock.advance(seconds)
 
     def process(self, *arguments: str) -> Sequence[str]:
-        return [sys.executable, str(SCRIPT), str(self.path), *arguments]
+        return [sys.executable, "-m", "tests.ledger.ledger_process", str(self.path), *arguments]
 
 
 class TestSqliteLedger(LedgerContract):

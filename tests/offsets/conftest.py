@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from servers.kafka import KafkaCluster, missing
 
-from pabal.testing.kafka import KafkaCluster, missing
 from tests.conftest import skip_without_kafka
 from tests.offsets.lab import DamagedLog
 

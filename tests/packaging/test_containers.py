@@ -21,8 +21,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+from servers.kafka import KAFKA_VERSION, KafkaCluster, KafkaMissing, missing
 
-from pabal.testing.kafka import KAFKA_VERSION, KafkaCluster, KafkaMissing, missing
 from tests.conftest import skip_without_kafka
 from tests.flow.processes import free_port
 from tests.packaging.container_files import ROOT, Service, entrypoint, read_compose, read_dockerfile, variables

@@ -20,8 +20,8 @@ from pabal.notification import Delivery, DeliveryEvent, EventKind, event_id
 from pabal.recorder.recorder import Recorder
 from pabal.store.port import DeliveryView, StoredFact
 from pabal.store.sql import SqlStore
-from pabal.testing._store_lab import a_delivery
 from pabal.topics.spec import topics_for
+from tests.store.laws.lab import a_delivery
 
 CHANNELS = ("email", "webhook")
 

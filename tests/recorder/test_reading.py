@@ -11,7 +11,7 @@ from pabal.errors import DecodeError
 from pabal.groups import recorded_topics
 from pabal.recorder.reading import read_fact
 from pabal.store.port import DeadLettered
-from pabal.testing._store_lab import NOW, a_delivery, a_receipt, an_event
+from tests.store.laws.lab import NOW, a_delivery, a_receipt, an_event
 
 DELIVERY = a_delivery()
 

@@ -10,10 +10,10 @@ import psycopg
 import pytest
 
 from pabal.clock import ManualClock
-from pabal.ledger.postgres.ledger import PostgresLedger
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.postgres.postgres_ledger import PostgresLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.outcome import DeadLetter, Unknown
-from pabal.testing._ledger_lab import LEASE_SECONDS, Member
+from tests.ledger.laws.lab import LEASE_SECONDS, Member
 
 PAGE = Path(__file__).parents[2].joinpath("docs/ledger.md").read_text()
 ON_SQLITE, _, ON_POSTGRESQL = PAGE.partition("## On PostgreSQL")

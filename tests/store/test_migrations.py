@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from pabal.clock import ManualClock
 from pabal.store import migrations, schema
 from pabal.store.sql import SqlStore
-from pabal.testing._store_lab import NOW
+from tests.store.laws.lab import NOW
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

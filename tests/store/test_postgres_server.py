@@ -1,4 +1,4 @@
-"""`pabal.testing.postgres`: a server of one's own, which comes back with what it was told."""
+"""`servers.postgres`: a server of one's own, which comes back with what it was told."""
 
 import asyncio
 import select
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from servers.postgres import PostgresServer
 
-from pabal.testing.postgres import PostgresServer
 from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("postgres_server")
 
@@ -66,10 +68,12 @@ def test_a_frozen_server_answers_nothing_until_it_goes_on_and_can_be_stopped(own
 
 async def test_a_server_ends_with_the_process_that_started_it() -> None:
     script = (
-        "from pabal.testing.postgres import PostgresServer; import time;"
+        "from servers.postgres import PostgresServer; import time;"
         "server = PostgresServer.start(); print(server.process_ids()[0], server.url(), flush=True); time.sleep(60)"
     )
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
     assert process.stdout is not None
     process_id, url = (await process.stdout.readline()).decode().split()
 

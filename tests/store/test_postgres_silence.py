@@ -9,17 +9,17 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg.waiting import Ready, Wait
+from servers.postgres import PostgresServer
 
 from pabal.clock import ManualClock
 from pabal.errors import LedgerUnavailable, StoreUnavailable
-from pabal.ledger.postgres.ledger import PostgresLedger
+from pabal.ledger.postgres.postgres_ledger import PostgresLedger
 from pabal.ledger.protocol import Call, Decided
 from pabal.postgres_silence import ImpatientAsyncConnection, ImpatientConnection, NoAnswer, _until_silent
 from pabal.store import database, sql
 from pabal.store.sql import SqlStore
-from pabal.testing._ledger_lab import RETRY, Member
-from pabal.testing._store_lab import NOW, a_delivery, an_event, status_of
-from pabal.testing.postgres import PostgresServer
+from tests.ledger.laws.lab import RETRY, Member
+from tests.store.laws.lab import NOW, a_delivery, an_event, status_of
 
 SHORT_SECONDS = 0.3
 

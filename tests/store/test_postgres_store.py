@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
+from servers.postgres import PostgresServer
 
 from pabal.clock import ManualClock
 from pabal.errors import StoreUnavailable
 from pabal.store.port import Store
 from pabal.store.schema import REVISION
 from pabal.store.sql import SqlStore
-from pabal.testing import StoreContract, StoreDatabase
-from pabal.testing._store_lab import NOW, a_delivery, an_event, status_of
-from pabal.testing.postgres import PostgresServer
+from tests.store.laws.contract import StoreContract, StoreDatabase
+from tests.store.laws.lab import NOW, a_delivery, an_event, status_of
 
 
 class PostgresDatabase(StoreDatabase):

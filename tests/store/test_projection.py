@@ -18,8 +18,8 @@ from pabal.store import schema
 from pabal.store.port import StoredFact
 from pabal.store.projection import Gathered, Projected, gather, merge
 from pabal.store.sql import SqlStore
-from pabal.testing._store_folding import histories
-from pabal.testing._store_lab import NOW, a_dead_letter, a_delivery, a_receipt, an_event, at
+from tests.store.laws.folding import histories
+from tests.store.laws.lab import NOW, a_dead_letter, a_delivery, a_receipt, an_event, at
 
 DELIVERY = a_delivery(of=UUID(int=1))
 

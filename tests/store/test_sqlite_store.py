@@ -18,8 +18,8 @@ from pabal.store import queries, schema
 from pabal.store.port import DeliveryFilter, SetAside, Store
 from pabal.store.schema import REVISION
 from pabal.store.sql import SqlStore
-from pabal.testing import StoreContract, StoreDatabase
-from pabal.testing._store_lab import NOW, TENANT, a_dead_letter, a_delivery, a_receipt, an_event, at, status_of
+from tests.store.laws.contract import StoreContract, StoreDatabase
+from tests.store.laws.lab import NOW, TENANT, a_dead_letter, a_delivery, a_receipt, an_event, at, status_of
 
 
 class SqliteDatabase(StoreDatabase):

@@ -10,7 +10,7 @@ import pytest
 from pabal.clock import ManualClock
 from pabal.store.projection import _RANKS, _SENT_RANKS, UNACCOUNTED_GRACE_SECONDS
 from pabal.store.sql import SqlStore
-from pabal.testing._store_lab import NOW, a_dead_letter, a_delivery, a_receipt, an_event, at
+from tests.store.laws.lab import NOW, a_dead_letter, a_delivery, a_receipt, an_event, at
 
 PAGE = Path(__file__).parents[2].joinpath("docs/store.md").read_text()
 QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, flags=re.DOTALL)

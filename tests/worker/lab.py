@@ -19,7 +19,7 @@ from pabal.config import ChannelSettings, WorkerSettings
 from pabal.errors import TemplateError
 from pabal.guard import GuardSettings
 from pabal.ledger.port import Ledger
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.notification import (
     EVENTS_TOPIC,
     Address,

@@ -18,7 +18,7 @@ from pabal.codec import read_delivery, read_event
 from pabal.errors import RecordRefused
 from pabal.guard import Guard, Guarded, GuardSettings, Permit, Shut
 from pabal.ledger.protocol import Held
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.notification import (
     Address,
     Content,

@@ -10,7 +10,7 @@ from pabal.config import Settings
 from pabal.extras import require_extra
 from pabal.ledger.looking import look_at_ledger
 from pabal.ledger.port import Ledger
-from pabal.ledger.sqlite.ledger import SqliteLedger
+from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
 from pabal.ops.ledger_binding import LedgerBinding
 from pabal.places import is_postgres, without_password
 
@@ -64,7 +64,7 @@ async def _open_any(parts: Parts, *, worker: str) -> tuple[Ledger, str]:
     check_ledger(parts.settings, parts.data)
     setting = ledger_setting(parts.settings, parts.data)
     if is_postgres(setting):
-        from pabal.ledger.postgres.ledger import PostgresLedger
+        from pabal.ledger.postgres.postgres_ledger import PostgresLedger
 
         return await PostgresLedger.open(setting, worker=worker), ledger_place(parts)
     return await SqliteLedger.open(

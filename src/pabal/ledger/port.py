@@ -2,7 +2,7 @@
 
 The rules are the pure functions of `pabal.ledger.protocol`. A ledger runs them in a transaction, durably, for many
 deliveries at once: calls made in the same moment share a transaction (micro-batches), and none is answered before its
-own is durable. A call is made at once, whether or not it is awaited. `pabal.testing.LedgerContract` states the laws.
+own is durable. A call is made at once, whether or not it is awaited. `tests/ledger/laws/` states the laws.
 
 Tasks. Any number of tasks of one event loop may call at once. Cancelling a call leaves it unknown whether it
 happened; `finish` and `claim` are safe to repeat.

@@ -1,4 +1,4 @@
-"""The public contract suites: what an adapter or a provider must do, as test classes to subclass."""
+"""The public contract suites: what a log or a provider must do, as test classes to subclass."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -7,18 +7,12 @@ import pytest
 
 if TYPE_CHECKING:
     from pabal.testing.broker import BrokerContract
-    from pabal.testing.ledger import LedgerContract, LedgerStore
     from pabal.testing.providers import FarSide, ProviderContract
-    from pabal.testing.store import StoreContract, StoreDatabase
 
 __all__ = [
     "BrokerContract",
     "FarSide",
-    "LedgerContract",
-    "LedgerStore",
     "ProviderContract",
-    "StoreContract",
-    "StoreDatabase",
 ]
 
 # Asserts in these modules are the tests'; pytest explains a failed one only if it rewrote the module.
@@ -30,23 +24,13 @@ pytest.register_assert_rewrite(
     "pabal.testing._broker_model",
     "pabal.testing._broker_records",
     "pabal.testing._broker_topics",
-    "pabal.testing._ledger_answers",
-    "pabal.testing._ledger_lab",
-    "pabal.testing._ledger_owners",
-    "pabal.testing._store_answers",
-    "pabal.testing._store_folding",
-    "pabal.testing._store_lab",
     "pabal.testing.providers",
 )
 
 _HOMES = {
     "BrokerContract": "pabal.testing.broker",
     "FarSide": "pabal.testing.providers",
-    "LedgerContract": "pabal.testing.ledger",
-    "LedgerStore": "pabal.testing.ledger",
     "ProviderContract": "pabal.testing.providers",
-    "StoreContract": "pabal.testing.store",
-    "StoreDatabase": "pabal.testing.store",
 }
 
 

@@ -4,9 +4,9 @@ Subclass `StoreContract` in a test module and hand it a `StoreDatabase`; pytest 
 every law. tests/store/test_sqlite_store.py is a whole one.
 """
 
-from pabal.testing._store_answers import AnswerLaws, ListLaws, UnaccountedLaws
-from pabal.testing._store_folding import FoldLaws, PruneLaws, ReportedLaws, SetAsideLaws
-from pabal.testing._store_lab import StoreDatabase
+from tests.store.laws.answers import AnswerLaws, ListLaws, UnaccountedLaws
+from tests.store.laws.folding import FoldLaws, PruneLaws, ReportedLaws, SetAsideLaws
+from tests.store.laws.lab import StoreDatabase
 
 __all__ = ["StoreContract", "StoreDatabase"]
 

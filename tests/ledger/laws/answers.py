@@ -30,7 +30,7 @@ from pabal.outcome import (
     Unknown,
     Verdict,
 )
-from pabal.testing._ledger_lab import BUSY, KEPT_UNTIL, LEASE_SECONDS, RETRY, Lab, LedgerHarness, Member
+from tests.ledger.laws.lab import BUSY, KEPT_UNTIL, LEASE_SECONDS, RETRY, Lab, LedgerHarness, Member
 
 _DUE = datetime(2026, 3, 29, 1, 59, 59, 123_456, tzinfo=UTC)
 _TAKEN = Accepted(provider_id="id-1", response="250 2.0.0 Ok: 한글 \U0001f514")

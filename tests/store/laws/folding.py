@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pabal.errors import StoreRefused
 from pabal.notification import Delivery, EventKind, ReceiptKind
 from pabal.store.port import DeliveryFilter, Place, SetAside, Store, StoredFact
-from pabal.testing._store_lab import (
+from tests.store.laws.lab import (
     NOW,
     TENANT,
     StoreHarness,

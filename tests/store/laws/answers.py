@@ -11,7 +11,7 @@ from pabal.clock import ManualClock
 from pabal.errors import InvalidCursor, StoreUnavailable
 from pabal.notification import Delivery, EventKind
 from pabal.store.port import DeliveryFilter, DeliveryView, Store, TimelineEntry
-from pabal.testing._store_lab import (
+from tests.store.laws.lab import (
     NOW,
     TENANT,
     StoreHarness,

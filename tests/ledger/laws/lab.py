@@ -42,7 +42,7 @@ class LedgerStore(ABC):
 
     @abstractmethod
     def process(self, *arguments: str) -> Sequence[str]:
-        """The command of a process that opens a ledger on it and calls `pabal.testing.ledger_process.run`."""
+        """The command of a process that claims on it until it is killed; run in the repository's folder."""
 
 
 class Member:

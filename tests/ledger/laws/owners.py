@@ -4,6 +4,7 @@ import asyncio
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from pabal.errors import LedgerUnavailable, OwnerEnded
 from pabal.ledger.protocol import GHOST, LATE, Call, Decided, Held, Resume, Source
 from pabal.outcome import Accepted, Done
-from pabal.testing._ledger_lab import BUSY, KEPT_UNTIL, LEASE_SECONDS, RETRY, Lab, LedgerHarness, Member
+from tests.ledger.laws.lab import BUSY, KEPT_UNTIL, LEASE_SECONDS, RETRY, Lab, LedgerHarness, Member
+
+ROOT = Path(__file__).parents[3]
 
 
 class ConcurrencyLaws(LedgerHarness):
@@ -227,7 +230,7 @@ class DurabilityLaws(LedgerHarness):
 
 async def _start(lab: Lab, what: str) -> tuple[Process, list[UUID]]:
     """A process that claims or finishes, and the first deliveries it was sure of."""
-    process = await asyncio.create_subprocess_exec(*lab.store.process(what), stdout=PIPE)
+    process = await asyncio.create_subprocess_exec(*lab.store.process(what), stdout=PIPE, cwd=ROOT)
     assert process.stdout is not None
     return process, [UUID((await process.stdout.readline()).decode().strip()) for _ in range(50)]
 

@@ -4,9 +4,9 @@ Subclass `LedgerContract` in a test module and hand it a `LedgerStore`; pytest (
 every law. tests/ledger/test_sqlite_ledger.py is a whole one.
 """
 
-from pabal.testing._ledger_answers import AnswerLaws
-from pabal.testing._ledger_lab import LedgerStore
-from pabal.testing._ledger_owners import ConcurrencyLaws, DurabilityLaws, OwnerLaws
+from tests.ledger.laws.answers import AnswerLaws
+from tests.ledger.laws.lab import LedgerStore
+from tests.ledger.laws.owners import ConcurrencyLaws, DurabilityLaws, OwnerLaws
 
 __all__ = ["LedgerContract", "LedgerStore"]
 
