@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from pabal.errors import LedgerUnavailable
-from pabal.ledger.groups import GroupedLedger
+from pabal.ledger.grouped_ledger import GroupedLedger
 from pabal.ledger.steps import Ask
 
 

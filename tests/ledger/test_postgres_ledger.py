@@ -17,7 +17,7 @@ from pabal.errors import ConfigError, LedgerUnavailable, OwnerEnded
 from pabal.ledger.port import Ledger
 from pabal.ledger.postgres.postgres_ledger import PostgresLedger
 from pabal.ledger.protocol import GHOST, Call, Decided, Held, Resume
-from pabal.ledger.steps import Ask, Transaction, run
+from pabal.ledger.steps import Ask, GroupRows, run
 from pabal.notification import Suppression, suppression_key
 from pabal.outcome import Deferred, Expired, Suppressed
 from tests.ledger.laws.contract import LedgerContract, LedgerStore
@@ -110,7 +110,7 @@ async def test_a_commit_is_on_the_disk_whatever_the_database_defaults_to(postgre
     )
     ledger = await PostgresLedger.open(postgres_url, worker="a")
 
-    connection = await ledger._database._connected()  # type: ignore[attr-defined]
+    connection = await ledger._database._session.connected()  # type: ignore[attr-defined]
     setting = await (await connection.execute("SHOW synchronous_commit")).fetchall()
     await connection.commit()
     await ledger.close()
@@ -216,7 +216,7 @@ def overtake(monkeypatch: pytest.MonkeyPatch, postgres_url: str) -> Callable[[st
     """Has another connection commit a statement once, between what the next group reads and what it writes."""
     statements: list[str] = []
 
-    def run_and_be_overtaken(asks: Iterable[Ask], transaction: Transaction) -> list[Any]:
+    def run_and_be_overtaken(asks: Iterable[Ask], transaction: GroupRows) -> list[Any]:
         answers = run(asks, transaction)
         while statements:
             query(postgres_url, statements.pop())

@@ -9,16 +9,12 @@ group tries anew.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Collection, Sequence
-from datetime import datetime
-from typing import Any, Protocol
-from uuid import UUID
+from collections.abc import Sequence
+from typing import Any
 
 from pabal.errors import LedgerUnavailable, PabalError
-from pabal.ledger.protocol import CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswer
-from pabal.ledger.steps import MOST_ROWS, Ask, Failure, Step, Transaction
-from pabal.notification import Suppression, suppression_key
-from pabal.outcome import Outcome
+from pabal.ledger.database import LedgerDatabase
+from pabal.ledger.steps import MOST_ROWS, Ask, Failure, Step
 
 BUSY_GROUP = 8
 GATHER_SECONDS = 0.004
@@ -29,46 +25,12 @@ SETTLE_WITHIN_SECONDS = 1.0
 """How long a settlement waits for a transaction to ride with. Lost in a crash, it costs a repeated append."""
 
 
-class Database(Protocol):
-    """Where a ledger's rows are. Used by one event loop; raises whatever its client library does."""
+class Groups:
+    """The calls of one ledger, group after group. `note` and `ask` are called in the event loop it was made in."""
 
-    ledger_id: UUID
-    owner: int
-
-    def transact(self, asks: Sequence[Ask]) -> asyncio.Future[list[Any]]:
-        """Do what is asked (at most MOST_ROWS), in order, in one durable transaction; the answers.
-
-        A step that raises changed nothing, and its answer is a `Failure`. Never called while another is under way.
-        """
-        ...
-
-    def prune(self, *, after: int, before: float) -> Awaitable[tuple[int, int | None]]:
-        """One small step through the rows, from a place `after`, 0 at first: forget those that need not be kept at an
-        instant `before` (seconds since the epoch). How many, and the place reached (None: that was all)."""
-        ...
-
-    def suppressed(self) -> Awaitable[Collection[bytes]]:
-        """Every suppressed recipient."""
-        ...
-
-    def known(self, keys: Collection[bytes]) -> Awaitable[Collection[bytes]]:
-        """Which of these ids have a row."""
-        ...
-
-    async def close(self) -> None:
-        """End this owner's leases and let go; idempotent."""
-        ...
-
-
-class GroupedLedger:
-    """A `pabal.ledger.port.Ledger` on a database."""
-
-    def __init__(self, database: Database) -> None:
-        self.id = database.ledger_id
-        self.owner = database.owner
+    def __init__(self, database: LedgerDatabase) -> None:
         self._database = database
         self._loop = asyncio.get_running_loop()
-        self._tokens = 0
         self._gathered: list[_Ask] = []
         self._running: asyncio.Future[list[Any]] | None = None
         self._is_scheduled = False
@@ -76,96 +38,32 @@ class GroupedLedger:
         self._settling: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    def new_token(self) -> int:
-        """See `Ledger.new_token`."""
-        self._tokens += 1
-        return self._tokens
-
-    def claim(self, delivery: UUID, ask: Claim) -> Awaitable[ClaimAnswer]:
-        """See `Ledger.claim`."""
-        return self._ask(Transaction.claim, delivery.bytes, ask)
-
-    def finish(self, delivery: UUID, ask: Finish) -> Awaitable[FinishAnswer]:
-        """See `Ledger.finish`."""
-        return self._ask(Transaction.finish, delivery.bytes, ask)
-
-    def release(self, delivery: UUID, *, owner: int, token: int) -> Awaitable[None]:
-        """See `Ledger.release`."""
-        return self._ask(Transaction.release, delivery.bytes, (owner, token))
-
-    def settle(self, delivery: UUID, *, owner: int, token: int) -> None:
-        """See `Ledger.settle`."""
-        self._refuse_if_closed()
-        self._gathered.append(_Ask(Transaction.settle, delivery.bytes, (owner, token), None))
-        self._settle_soon()
-
-    def cancel(self, delivery: UUID, *, prune_after: float) -> Awaitable[CancelAnswer]:
-        """See `Ledger.cancel`."""
-        return self._ask(Transaction.cancel, delivery.bytes, prune_after)
-
-    def acknowledge(self, delivery: UUID, outcome: Outcome) -> Awaitable[None]:
-        """See `Ledger.acknowledge`."""
-        return self._ask(Transaction.acknowledge, delivery.bytes, outcome)
-
-    def suppress(self, suppressions: Collection[Suppression]) -> Awaitable[None]:
-        """See `Ledger.suppress`."""
-        keys = [
-            suppression_key(tenant=each.tenant, channel=each.channel, address=each.address) for each in suppressions
-        ]
-        return self._ask(Transaction.suppress, b"", keys)
-
-    def unsuppress(self, keys: Collection[bytes]) -> Awaitable[None]:
-        """See `Ledger.unsuppress`."""
-        return self._ask(Transaction.unsuppress, b"", keys)
-
-    async def suppressed(self) -> Collection[bytes]:
-        """See `Ledger.suppressed`."""
-        self._refuse_if_closed()
-        try:
-            return await self._database.suppressed()
-        except Exception as error:
-            raise _unavailable(error) from error
-
-    async def known(self, deliveries: Collection[UUID]) -> Collection[UUID]:
-        """See `Ledger.known`."""
-        self._refuse_if_closed()
-        try:
-            return [UUID(bytes=key) for key in await self._database.known([each.bytes for each in deliveries])]
-        except Exception as error:
-            raise _unavailable(error) from error
-
-    async def prune(self, *, now: datetime) -> int:
-        """See `Ledger.prune`."""
-        pruned = 0
-        after: int | None = 0
-        while after is not None:
-            self._refuse_if_closed()
-            try:
-                count, after = await self._database.prune(after=after, before=now.timestamp())
-            except Exception as error:
-                raise _unavailable(error) from error
-            pruned += count
-        return pruned
-
-    async def close(self) -> None:
-        """See `Ledger.close`."""
-        self._is_closed = True
-        while self._gathered or self._running is not None:
-            self._run()
-            if self._running is not None:
-                await asyncio.wait([self._running])
-        await self._database.close()
-
-    def _ask(self, step: Step, key: bytes, argument: Any) -> asyncio.Future[Any]:
-        self._refuse_if_closed()
+    def ask(self, step: Step, key: bytes, argument: Any) -> asyncio.Future[Any]:
+        """The answer of a step, which runs with the next group. Raises LedgerUnavailable."""
+        self.refuse_if_closed()
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._gathered.append(_Ask(step, key, argument, answer))
         self._run_soon()
         return answer
 
-    def _refuse_if_closed(self) -> None:
+    def note(self, step: Step, key: bytes, argument: Any) -> None:
+        """Have a step run with the next group, or within a second; a group that fails is no reason to forget it."""
+        self.refuse_if_closed()
+        self._gathered.append(_Ask(step, key, argument, None))
+        self._settle_soon()
+
+    def refuse_if_closed(self) -> None:
+        """Raises LedgerUnavailable after `close`."""
         if self._is_closed:
             raise LedgerUnavailable("the ledger was closed")
+
+    async def close(self) -> None:
+        """Run what has gathered, and take nothing more."""
+        self._is_closed = True
+        while self._gathered or self._running is not None:
+            self._run()
+            if self._running is not None:
+                await asyncio.wait([self._running])
 
     def _run_soon(self) -> None:
         """Run the group at the end of this round of the loop; under load a moment later, for more to ride along."""
@@ -208,7 +106,7 @@ class GroupedLedger:
             for ask, answer in zip(group, done.result(), strict=True):
                 ask.tell(answer)
         except asyncio.CancelledError:
-            # Nobody here cancels a group; the end of the event loop does.
+            # Only the end of the event loop cancels a group.
             self._refuse(group, LedgerUnavailable("the ledger's transaction was cancelled"))
         except BaseException as error:
             self._refuse(group, error)
@@ -222,15 +120,16 @@ class GroupedLedger:
 
     def _refuse(self, group: "Sequence[_Ask]", error: BaseException) -> None:
         """Nothing of the group was stored, that we know of."""
-        failure = Failure(_unavailable(error))
+        failure = Failure(unavailable(error))
         for ask in group:
             ask.tell(failure)
         if not self._is_closed:
-            # A settlement has nobody who would ask again.
+            # No caller asks again for a settlement.
             self._gathered[:0] = [ask for ask in group if ask.answer is None]
 
 
-def _unavailable(error: BaseException) -> PabalError:
+def unavailable(error: BaseException) -> PabalError:
+    """What a call raises when the database raised `error`."""
     if isinstance(error, PabalError):
         return error
     failure = LedgerUnavailable(f"the ledger did not take it: {error}")
@@ -239,7 +138,7 @@ def _unavailable(error: BaseException) -> PabalError:
 
 
 class _Ask(Ask):
-    """One call, and who waits for its answer (None: nobody, so it is tried until it succeeds)."""
+    """One call and the future of its answer (None: no caller waits, so the call is tried until it succeeds)."""
 
     __slots__ = ("answer",)
 
@@ -248,7 +147,7 @@ class _Ask(Ask):
         self.answer = answer
 
     def tell(self, answer: Any) -> None:
-        """Give the answer to who waits, if they still do."""
+        """Give the answer to the caller, if it still waits."""
         if self.answer is None or self.answer.done():
             return
         if isinstance(answer, Failure):

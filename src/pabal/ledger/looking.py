@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pabal.database_reading import Looked, ask_postgres, open_read_only
 from pabal.errors import LedgerUnavailable
-from pabal.ledger.sqlite.file import SCHEMA_VERSION
+from pabal.ledger.sqlite.connection import SCHEMA_VERSION
 from pabal.places import is_postgres, without_password
 
 

@@ -1,10 +1,10 @@
 """What one group of calls does to its rows: the protocol's pure functions, in order, and what is to be written after.
 
-No I/O. A database reads the rows of a group, runs the group's steps through a `Transaction`, and stores what it says
+No I/O. A database reads the rows of a group, runs the group's steps through a `GroupRows`, and stores what it says
 has changed; which database it is makes no difference here.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -32,7 +32,7 @@ MOST_ROWS: Final = 256
 """How many calls make a group at most."""
 
 
-class Transaction:
+class GroupRows:
     """The rows that one group needs, as its steps change them.
 
     `rows` are those there are; `ended` says why this owner may claim nothing more (None: it may); `suppressed` are
@@ -54,37 +54,22 @@ class Transaction:
         self._suppressed = suppressed
         self._is_alive = is_alive
         self._alive: dict[int, bool] = {}
-        self._changed: dict[bytes, list[Any]] = {}
-        self._settled: dict[bytes, None] = {}
-        self._suppressions: dict[bytes, bool] = {}
-        self._permitted: set[bytes] = set()
-
-    @property
-    def rows_to_write(self) -> Mapping[bytes, list[Any]]:
+        self.rows_to_write: dict[bytes, list[Any]] = {}
         """The rows that were made or changed, by id, as columns (`to_columns`)."""
-        return self._changed
-
-    @property
-    def ids_to_settle(self) -> Collection[bytes]:
+        self.ids_to_settle: dict[bytes, None] = {}
         """The ids of the other rows, of which only `settled` has changed."""
-        return self._settled
-
-    @property
-    def suppressions_to_write(self) -> Mapping[bytes, bool]:
+        self.suppressions_to_write: dict[bytes, bool] = {}
         """Recipients that must not be written to from now on (True), or may be (False)."""
-        return self._suppressions
-
-    @property
-    def recipients_permitted(self) -> Collection[bytes]:
-        """Whom calls were permitted to because nobody had them suppressed (b"": that was not asked, or the group itself
-        had just lifted it); empty if no call was permitted. A database that did not keep others out since its read
-        stores the group only if that, and this owner's good standing, still hold."""
-        return self._permitted
+        self.recipients_permitted: set[bytes] = set()
+        """The recipients that calls were permitted to because no suppression stood against them; empty if no call was
+        permitted. b"" stands for a call that asked of no recipient, or of one whose suppression the group itself had
+        just lifted. A database that did not keep other processes out since its read stores the group only if two
+        things still hold: these recipients are not suppressed, and this owner was not written off."""
 
     @property
     def changed_rows(self) -> Iterable[tuple[bytes, Row]]:
         """All rows that changed."""
-        return ((key, self._rows[key]) for keys in (self._changed, self._settled) for key in keys)
+        return ((key, self._rows[key]) for keys in (self.rows_to_write, self.ids_to_settle) for key in keys)
 
     def claim(self, key: bytes, ask: Claim) -> ClaimAnswer:
         """See `protocol.claim`."""
@@ -96,7 +81,7 @@ class Transaction:
         after, answer = claim(before, ask, now_seconds=self._now_seconds, lease_left=self._lease_left)
         self._note(key, before, after)
         if isinstance(answer, Call):
-            self._permitted.add(b"" if ask.recipient in self._suppressions else ask.recipient)
+            self.recipients_permitted.add(b"" if ask.recipient in self.suppressions_to_write else ask.recipient)
         return answer
 
     def finish(self, key: bytes, ask: Finish) -> FinishAnswer:
@@ -113,17 +98,17 @@ class Transaction:
         self._note(key, before, release(before, owner=owner, token=token))
 
     def settle(self, key: bytes, claim: tuple[int, int]) -> None:
-        """See `protocol.settle`. All settlements of a transaction are one short statement."""
+        """See `protocol.settle`. All settlements of a group are one short statement."""
         owner, token = claim
         before = self._rows.get(key)
         after = settle(before, owner=owner, token=token)
         if after is None or after is before:
             return
         self._rows[key] = after
-        if key in self._changed:
-            self._changed[key] = to_columns(key, after)
+        if key in self.rows_to_write:
+            self.rows_to_write[key] = to_columns(key, after)
         else:
-            self._settled[key] = None
+            self.ids_to_settle[key] = None
 
     def cancel(self, key: bytes, prune_after: float) -> CancelAnswer:
         """See `protocol.cancel`."""
@@ -140,12 +125,12 @@ class Transaction:
     def suppress(self, _: bytes, recipients: Collection[bytes]) -> None:
         """See `Ledger.suppress`."""
         self._suppressed.update(recipients)
-        self._suppressions.update(dict.fromkeys(recipients, True))
+        self.suppressions_to_write.update(dict.fromkeys(recipients, True))
 
     def unsuppress(self, _: bytes, recipients: Collection[bytes]) -> None:
         """See `Ledger.unsuppress`."""
         self._suppressed.difference_update(recipients)
-        self._suppressions.update(dict.fromkeys(recipients, False))
+        self.suppressions_to_write.update(dict.fromkeys(recipients, False))
 
     def _lease_left(self, row: Row) -> float:
         left = row.lease_until - self._now_seconds
@@ -158,9 +143,9 @@ class Transaction:
     def _note(self, key: bytes, before: Row | None, after: Row | None) -> None:
         if after is not None and after is not before and after != before:
             # Here, so that a row that cannot be written fails the step that made it, and no other.
-            self._changed[key] = to_columns(key, after)
+            self.rows_to_write[key] = to_columns(key, after)
             self._rows[key] = after
-            self._settled.pop(key, None)
+            self.ids_to_settle.pop(key, None)
 
 
 class Failure:
@@ -172,8 +157,8 @@ class Failure:
         self.error = error
 
 
-Step = Callable[[Transaction, bytes, Any], Any]
-"""One of Transaction's methods: takes the id of the row it needs (b"": none) and its argument."""
+Step = Callable[[GroupRows, bytes, Any], Any]
+"""One of GroupRows' methods: takes the id of the row it needs (b"": none) and its argument."""
 
 
 class Ask:
@@ -187,12 +172,12 @@ class Ask:
         self.argument = argument
 
 
-def run(asks: Iterable[Ask], transaction: Transaction) -> "list[Any | Failure]":
+def run(asks: Iterable[Ask], rows: GroupRows) -> "list[Any | Failure]":
     """The answers of a group's steps. What a step raises is its own affair, and no reason to fail the others."""
     answers: list[Any | Failure] = []
     for ask in asks:
         try:
-            answers.append(ask.step(transaction, ask.key, ask.argument))
+            answers.append(ask.step(rows, ask.key, ask.argument))
         except Exception as error:  # its caller gets it
             answers.append(Failure(error))
     return answers

@@ -10,8 +10,8 @@ docs/ledger.md tells how to create the database, what to look at in psql, and wh
 
 from typing import Self
 
-from pabal.ledger.groups import GroupedLedger
-from pabal.ledger.postgres.database import LedgerDatabase
+from pabal.ledger.grouped_ledger import GroupedLedger
+from pabal.ledger.postgres.database import PostgresLedgerDatabase
 
 PATIENCE_SECONDS = 3.0
 """How long a transaction waits for rows that another holds: a worker that was stopped, a person's open transaction."""
@@ -31,6 +31,6 @@ class PostgresLedger(GroupedLedger):
             LedgerUnavailable: the database does not answer, or does not let us.
             ConfigError: the ledger was made by another version.
         """
-        database = LedgerDatabase(url, worker=worker, patience_seconds=patience_seconds)
+        database = PostgresLedgerDatabase(url, worker=worker, patience_seconds=patience_seconds)
         await database.open()
         return cls(database)

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from pabal.clock import Clock
 from pabal.database_thread import DatabaseThread
 from pabal.errors import LedgerUnavailable
-from pabal.ledger.groups import GroupedLedger
+from pabal.ledger.grouped_ledger import GroupedLedger
 from pabal.ledger.sqlite.file import LedgerFile
 from pabal.ledger.steps import Ask
 
@@ -55,7 +55,7 @@ class SqliteLedger(GroupedLedger):
 
 
 class _FileInThread:
-    """The file as a `Database`: what waits for the disk, or for other processes, runs in the thread.
+    """The file as a `LedgerDatabase`: what waits for the disk, or for other processes, runs in the thread.
 
     What comes before a commit is done at once, in the loop. It takes a millisecond or two for a group of a hundred, and
     in the thread it costs half as much again, because the two threads wrest the interpreter from each other.
