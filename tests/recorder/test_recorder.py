@@ -174,18 +174,18 @@ async def test_what_is_unaccounted_is_an_alarm_raised_once_per_change(
     async with lab.recording() as recorder:
         await until(lambda: has_status(lab, lost, "unaccounted"))
         with caplog.at_level(logging.ERROR):
-            await recorder.look_for_unaccounted()
-            await recorder.look_for_unaccounted()
+            await recorder.upkeep.look_for_unaccounted()
+            await recorder.upkeep.look_for_unaccounted()
 
         alarms = [record.getMessage() for record in caplog.records if "unaccounted" in record.getMessage()]
         assert len(alarms) == 1
         assert str(lost.id) in alarms[0]
-        assert recorder.unaccounted == 1
+        assert recorder.upkeep.unaccounted == 1
 
         await lab.append(event_record(lab.event(lost, "expired")))
         await until(lambda: has_status(lab, lost, "expired"))
-        await recorder.look_for_unaccounted()
-        assert recorder.unaccounted == 0
+        await recorder.upkeep.look_for_unaccounted()
+        assert recorder.upkeep.unaccounted == 0
 
 
 async def test_what_ended_before_the_retention_is_forgotten_at_the_start(lab: Lab) -> None:
@@ -278,7 +278,7 @@ async def test_a_partition_that_is_held_goes_on_by_itself_when_its_records_can_b
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pabal.recorder.recorder.HELD_EVERY_SECONDS", 0.01)
-    monkeypatch.setattr("pabal.recorder.recorder.TRY_HELD_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr("pabal.recorder.held_records.TRY_HELD_EVERY_SECONDS", 0.02)
     deliveries = [lab.a_delivery() for _ in range(8)]
     is_defective = True
     monkeypatch.setattr(lab.store, "refuses", lambda fact: is_defective)
