@@ -19,12 +19,12 @@ SILENT_SECONDS: Final = 10.0
 """What no statement of ours is silent for, where nothing else is said."""
 
 
-class NoAnswer(psycopg.OperationalError):
+class ServerSilent(psycopg.OperationalError):
     """The server was silent for too long; the connection is closed."""
 
 
 class ImpatientConnection(psycopg.Connection[Any]):
-    """Raises NoAnswer when the server is silent for `silent_seconds` while something is awaited from it."""
+    """Raises ServerSilent when the server is silent for `silent_seconds` while something is awaited from it."""
 
     silent_seconds = SILENT_SECONDS
 
@@ -32,7 +32,7 @@ class ImpatientConnection(psycopg.Connection[Any]):
         """See `psycopg.Connection.wait`."""
         try:
             return super().wait(_until_silent(gen, silent_seconds=self.silent_seconds), *arguments, **named)
-        except NoAnswer:
+        except ServerSilent:
             self.pgconn.finish()
             raise
 
@@ -46,7 +46,7 @@ class ImpatientAsyncConnection(psycopg.AsyncConnection[Any]):
         """See `psycopg.AsyncConnection.wait`."""
         try:
             return await super().wait(_until_silent(gen, silent_seconds=self.silent_seconds), *arguments, **named)
-        except NoAnswer:
+        except ServerSilent:
             self.pgconn.finish()
             raise
 
@@ -61,7 +61,7 @@ def _until_silent(gen: PQGen[T], *, silent_seconds: float) -> Generator[Any, Any
             if ready:
                 deadline = time.monotonic() + silent_seconds
             elif time.monotonic() > deadline:
-                raise NoAnswer(f"PostgreSQL gave no answer for {silent_seconds:.0f} s")
+                raise ServerSilent(f"PostgreSQL gave no answer for {silent_seconds:.0f} s")
             wanted = gen.send(ready)
     except StopIteration as end:
         result: T = end.value

@@ -1,6 +1,6 @@
 from datetime import UTC, datetime
 
-from pabal.inbox.mailbag import Email, Mailbag
+from pabal.inbox.mailbag import CaughtEmail, Mailbag
 
 
 def bag_of(*sizes: int, keep: int = 100, keep_octets: int = 100) -> Mailbag:
@@ -11,7 +11,7 @@ def bag_of(*sizes: int, keep: int = 100, keep_octets: int = 100) -> Mailbag:
 
 
 def add(bag: Mailbag, *, size: int) -> int:
-    email = Email(
+    email = CaughtEmail(
         id_=bag.next_id(),
         received_at=datetime(2026, 1, 1, tzinfo=UTC),
         mail_from="noreply@example.com",

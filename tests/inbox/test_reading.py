@@ -6,14 +6,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pabal.inbox.mailbag import Email, Hook, Signature
+from pabal.inbox.mailbag import CaughtEmail, Hook, Signature
 from pabal.inbox.reading import EmailView, HookView, html_of, summarise, view
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 
 
-def email(raw: bytes) -> Email:
-    return Email(id_=1, received_at=NOW, mail_from="noreply@example.com", rcpt_to=["ana@example.com"], raw=raw)
+def email(raw: bytes) -> CaughtEmail:
+    return CaughtEmail(id_=1, received_at=NOW, mail_from="noreply@example.com", rcpt_to=["ana@example.com"], raw=raw)
 
 
 def hook(body: bytes) -> Hook:

@@ -14,9 +14,9 @@ from pabal.clock import SystemClock
 from pabal.notification import Receipt
 from pabal.providers.port import CallbackRequest, ProviderContext, TakesReceipts
 from pabal.providers.smtp import create
-from pabal.simulator import HttpBehaviour, ReceiptOrder, Reported, Simulator
+from pabal.simulator import HttpBehaviour, PostedReceipts, ReceiptOrder, Simulator
+from pabal.simulator.arrivals import Received
 from pabal.simulator.receipts import make_callbacks, queue_id
-from pabal.simulator.tally import Received
 
 SECRET = "whsec_YSBzZWNyZXQgYmV0d2VlbiB1cyBhbmQgdGhlIHJlbGF5"
 
@@ -52,7 +52,7 @@ async def test_it_reports_what_became_of_mail_signed_as_the_provider_wants_it() 
     async with two_mails() as simulator:
         reported = await simulator.report(order(simulator, kinds=["delivered"], named_by="provider_id"))
 
-        assert reported == Reported(posted=2, by_answer={"200": 2})
+        assert reported == PostedReceipts(posted=2, by_answer={"200": 2})
         receipts = taken(simulator)
         callback = simulator.requests()[-1]
     assert [(receipt.kind, receipt.provider_id) for receipt in receipts] == [

@@ -15,7 +15,7 @@ from pabal.clock import ManualClock
 from pabal.errors import LedgerUnavailable, StoreUnavailable
 from pabal.ledger.postgres.postgres_ledger import PostgresLedger
 from pabal.ledger.protocol import Call, Decided
-from pabal.postgres_silence import ImpatientAsyncConnection, ImpatientConnection, NoAnswer, _until_silent
+from pabal.postgres_silence import ImpatientAsyncConnection, ImpatientConnection, ServerSilent, _until_silent
 from pabal.store import database, sql
 from pabal.store.sql import SqlStore
 from tests.ledger.laws.lab import RETRY, Member
@@ -141,7 +141,7 @@ def test_only_silence_counts_however_long_the_whole_answer_takes(monkeypatch: py
     for ready in (Ready.NONE, Ready.R, Ready.NONE):
         waiting.send(ready)
 
-    with pytest.raises(NoAnswer, match="gave no answer for 10 s"):
+    with pytest.raises(ServerSilent, match="gave no answer for 10 s"):
         waiting.send(Ready.NONE)
 
 
@@ -155,7 +155,7 @@ def test_a_silent_connection_is_closed(server: PostgresServer) -> None:
     connection = ImpatientConnection.connect(server.url(), autocommit=True)
     connection.silent_seconds = SHORT_SECONDS
 
-    with pytest.raises(NoAnswer):
+    with pytest.raises(ServerSilent):
         connection.execute("SELECT pg_sleep(5)")
 
     assert connection.closed

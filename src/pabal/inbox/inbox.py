@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from starlette.applications import Starlette
 
 from pabal.clock import Clock
-from pabal.inbox.mailbag import Email, Hook, Mailbag
+from pabal.inbox.mailbag import CaughtEmail, Hook, Mailbag
 from pabal.inbox.pages import Pages
 from pabal.inbox.signature import check_signature
 from pabal.inbox.smtp import SmtpServer
@@ -72,7 +72,7 @@ class Inbox:
         return hook.id
 
     def _deliver(self, *, mail_from: str, rcpt_to: Sequence[str], raw: bytes) -> int:
-        email = Email(
+        email = CaughtEmail(
             id_=self._mailbag.next_id(),
             received_at=self._clock.now(),
             mail_from=mail_from,

@@ -20,7 +20,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
-class Email:
+class CaughtEmail:
     """An e-mail as it arrived: its envelope and its bytes, read when somebody asks."""
 
     kind = "email"
@@ -71,7 +71,7 @@ class Hook:
         return len(self.body)
 
 
-Entry = Email | Hook
+Entry = CaughtEmail | Hook
 
 
 class Mailbag:

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pabal.inbox.mailbag import Email, Entry, Mailbag
+from pabal.inbox.mailbag import CaughtEmail, Entry, Mailbag
 from pabal.inbox.reading import html_of, summarise, view
 from pabal.loopback import is_loopback
 
@@ -113,7 +113,7 @@ class Pages:
         """One arrival, whole."""
         entry = self._find(request)
         context = {"view": await run_in_threadpool(view, entry), "tab": request.query_params.get("tab", "")}
-        return await self._page(request, "email.html" if isinstance(entry, Email) else "webhook.html", context)
+        return await self._page(request, "email.html" if isinstance(entry, CaughtEmail) else "webhook.html", context)
 
     async def one_as_json(self, request: Request) -> Response:
         """One arrival, whole, for programs."""
@@ -123,7 +123,7 @@ class Pages:
     async def show_html(self, request: Request) -> Response:
         """An e-mail's HTML as its author wrote it, for the frame."""
         entry = self._find(request)
-        html = await run_in_threadpool(html_of, entry) if isinstance(entry, Email) else None
+        html = await run_in_threadpool(html_of, entry) if isinstance(entry, CaughtEmail) else None
         if html is None:
             raise HTTPException(404)
         # In the frame itself a link could lead nowhere, so links open elsewhere.
@@ -132,7 +132,7 @@ class Pages:
     async def show_raw(self, request: Request) -> Response:
         """The octets that arrived, as text."""
         entry = self._find(request)
-        return PlainTextResponse(entry.raw if isinstance(entry, Email) else entry.body, headers=_COMMON_HEADERS)
+        return PlainTextResponse(entry.raw if isinstance(entry, CaughtEmail) else entry.body, headers=_COMMON_HEADERS)
 
     async def delete_all(self, request: Request) -> Response:
         """Empty the inbox."""

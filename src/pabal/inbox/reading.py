@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pabal.inbox.mailbag import Email, Entry, Hook, Signature
+from pabal.inbox.mailbag import CaughtEmail, Entry, Hook, Signature
 
 _SNIPPET_CHARACTERS = 160
 
@@ -116,7 +116,7 @@ def view(entry: Entry) -> View:
     )
 
 
-def html_of(entry: Email) -> str | None:
+def html_of(entry: CaughtEmail) -> str | None:
     """Its HTML part, if it has one."""
     return _content(entry.message, "html")
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from pabal.broker.port import Record
 from pabal.errors import DecodeError, StoreRefused
 from pabal.recorder.reading import read_fact
-from pabal.store.port import Place, SetAside, Store, StoredFact
+from pabal.store.port import RecordPlace, SetAside, Store, StoredFact
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Poison(NamedTuple):
     why: str
 
 
-class _Told(NamedTuple):
+class _Decoded(NamedTuple):
     record: Record
     fact: StoredFact
 
@@ -56,7 +56,7 @@ class Folder:
         return poison
 
     async def _narrow(
-        self, take: Callable[[Sequence[StoredFact]], Awaitable[None]], told: Sequence[_Told]
+        self, take: Callable[[Sequence[StoredFact]], Awaitable[None]], told: Sequence[_Decoded]
     ) -> list[Poison]:
         """Have all taken but those that are refused, which are found by halving: some twenty tries in a thousand."""
         if not told:
@@ -71,9 +71,9 @@ class Folder:
         return []
 
 
-def place(record: Record) -> Place:
+def place(record: Record) -> RecordPlace:
     """Where a record stands."""
-    return Place(record.topic, record.partition, record.offset)
+    return RecordPlace(record.topic, record.partition, record.offset)
 
 
 def set_aside(poison: Poison) -> SetAside:
@@ -90,12 +90,12 @@ def set_aside(poison: Poison) -> SetAside:
     )
 
 
-def _decode(records: Iterable[Record]) -> tuple[list[_Told], list[Poison]]:
-    told: list[_Told] = []
+def _decode(records: Iterable[Record]) -> tuple[list[_Decoded], list[Poison]]:
+    told: list[_Decoded] = []
     poison: list[Poison] = []
     for record in records:
         try:
-            told.append(_Told(record, read_fact(record)))
+            told.append(_Decoded(record, read_fact(record)))
         except DecodeError as error:
             poison.append(Poison(record, str(error)))
         except MemoryError:

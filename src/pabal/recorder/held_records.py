@@ -13,7 +13,7 @@ from pabal.clock import Clock
 from pabal.progress import Progress
 from pabal.recorder.folding import Folder, Poison, place, set_aside
 from pabal.recorder.holding import Holding
-from pabal.store.port import Place, Store
+from pabal.store.port import RecordPlace, Store
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class HeldRecords:
         self._tried_at = clock.boot_seconds()
 
     async def take(
-        self, poison: Mapping[Place, Poison], read: Sequence[tuple[Record, Progress]]
+        self, poison: Mapping[RecordPlace, Poison], read: Sequence[tuple[Record, Progress]]
     ) -> Collection[TopicPartition]:
         """Set aside what cannot be folded of the records `read`, or keep it. Returns the partitions held from now on.
 

@@ -37,7 +37,7 @@ class BoundedConfig(uvicorn.Config):
     """Uvicorn's settings, and the bounds of each connection."""
 
     limits: Limits
-    lingering: set["Connection"]
+    lingering: set["BoundedConnection"]
     """Refused connections that are about to be closed. Not among uvicorn's own, which count."""
     turns: Turns
     """Begins the requests of all connections."""
@@ -45,7 +45,7 @@ class BoundedConfig(uvicorn.Config):
     """When it was last said that there is no more room."""
 
 
-class Connection(HttpToolsProtocol):
+class BoundedConnection(HttpToolsProtocol):
     """See the module. All times are the event loop's clock."""
 
     def __init__(
@@ -341,7 +341,7 @@ class Connection(HttpToolsProtocol):
 
 
 class _Flawed(Exception):
-    """Makes the parser stop; `Connection._flaw` says why."""
+    """Makes the parser stop; `BoundedConnection._flaw` says why."""
 
 
 def _lasts(since: float | None, seconds: float, now: float) -> bool:

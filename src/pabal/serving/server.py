@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from pabal.serving.connection import BoundedConfig, Connection
+from pabal.serving.connection import BoundedConfig, BoundedConnection
 from pabal.serving.limits import Limits, descriptor_limit, limits_for
 from pabal.serving.turns import Turns
 
@@ -26,7 +26,7 @@ async def serve(
     bounds = limits or limits_for(descriptor_limit())
     config = BoundedConfig(
         app,
-        http=Connection,
+        http=BoundedConnection,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -64,6 +64,6 @@ class _Server(uvicorn.Server):
         if counter % _LOOK_EVERY_TICKS == 0:
             now = asyncio.get_running_loop().time()
             for connection in [*self.server_state.connections, *self.config.lingering]:
-                assert isinstance(connection, Connection)
+                assert isinstance(connection, BoundedConnection)
                 connection.give_up_if_overdue(now)
         return await super().on_tick(counter)

@@ -35,7 +35,7 @@ from pabal.errors import ConfigError
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
-Answer = Literal["respond", "hang", "reset", "half_open", "refuse"]
+Reaction = Literal["respond", "hang", "reset", "half_open", "refuse"]
 """What becomes of a request.
 
 `respond`: the status or code. `hang`: it is read, and nothing ever comes back. `reset`: it is read, then the
@@ -82,7 +82,7 @@ class SmtpBehaviour(_Behaviour, frozen=True, kw_only=True):
     recipient it cannot be used. `latency_seconds` passes before the reply (or the reset).
     """
 
-    answer: Answer = "respond"
+    answer: Reaction = "respond"
     stage: Stage = "message"
     code: Annotated[int, msgspec.Meta(ge=400, le=599)] | None = None
     text: str | None = None

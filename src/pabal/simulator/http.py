@@ -10,10 +10,10 @@ from typing import Protocol, cast
 
 import httptools
 
+from pabal.simulator.arrivals import Arrivals
 from pabal.simulator.behaviour import HttpBehaviour
 from pabal.simulator.control import refuse_stranger
 from pabal.simulator.script import Script
-from pabal.simulator.tally import Tally
 
 CONTROL_PREFIX = "/_control"
 _WELL = HttpBehaviour()
@@ -37,10 +37,10 @@ class HttpConnection(asyncio.Protocol):
     """
 
     def __init__(
-        self, *, script: Script | None, tally: Tally, control: Control, connections: set["HttpConnection"]
+        self, *, script: Script | None, arrivals: Arrivals, control: Control, connections: set["HttpConnection"]
     ) -> None:
         self._script = script
-        self._tally = tally
+        self._arrivals = arrivals
         self._control = control
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
@@ -125,7 +125,7 @@ class HttpConnection(asyncio.Protocol):
             self._due.append((self._loop.time() + behaviour.latency_seconds, behaviour, keep_alive))
             self._arm()
         answer = f"http {behaviour.status if behaviour.answer == 'respond' else behaviour.answer}"
-        self._tally.request(
+        self._arrivals.request(
             self._key,
             answer=answer,
             path=target,

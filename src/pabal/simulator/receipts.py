@@ -15,7 +15,7 @@ from pabal.notification import ReceiptKind
 from pabal.providers.addresses import AddressGuard
 from pabal.providers.http import Answer, HttpClient
 from pabal.providers.signatures import sign
-from pabal.simulator.tally import Received
+from pabal.simulator.arrivals import Received
 from pabal.webhook_secret import read_secret
 
 TIMEOUT_SECONDS: Final = 10.0
@@ -46,7 +46,7 @@ class ReceiptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         read_secret(self.secret)
 
 
-class Reported(msgspec.Struct, frozen=True, kw_only=True):
+class PostedReceipts(msgspec.Struct, frozen=True, kw_only=True):
     """How many callbacks were posted, and how they were answered (`202`, or what went wrong)."""
 
     posted: int
@@ -72,7 +72,7 @@ def make_callbacks(messages: Iterable[Received], order: ReceiptOrder) -> Sequenc
     return repeated[::-1] if order.out_of_order else repeated
 
 
-async def post_callbacks(bodies: Sequence[bytes], order: ReceiptOrder, *, now: datetime) -> Reported:
+async def post_callbacks(bodies: Sequence[bytes], order: ReceiptOrder, *, now: datetime) -> PostedReceipts:
     """Post one after the other, each signed as of now."""
     key = read_secret(order.secret)
     # A tool for rehearsals, told by its own operator where to post.
@@ -86,7 +86,7 @@ async def post_callbacks(bodies: Sequence[bytes], order: ReceiptOrder, *, now: d
             answers[str(exchange.status) if isinstance(exchange, Answer) else type(exchange).__name__] += 1
     finally:
         await client.close()
-    return Reported(posted=len(bodies), by_answer=dict(answers))
+    return PostedReceipts(posted=len(bodies), by_answer=dict(answers))
 
 
 def _report(message: Received, kind: ReceiptKind, *, step: int, order: ReceiptOrder) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pabal.store import schema
-from pabal.store.port import Place, SetAside
+from pabal.store.port import RecordPlace, SetAside
 from pabal.store.projection import instant, stored_text
 
 _COLUMNS = schema.set_aside.c
@@ -36,7 +36,7 @@ def set_aside(connection: sa.Connection, records: Collection[SetAside]) -> None:
     )
 
 
-def take_up(connection: sa.Connection, places: Collection[Place]) -> int:
+def take_up(connection: sa.Connection, places: Collection[RecordPlace]) -> int:
     """See `Store.take_up`."""
     if not connection.scalar(sa.select(sa.exists(sa.select(_COLUMNS.offset)))):
         return 0

@@ -12,7 +12,7 @@ from pabal.notification import Receipt
 from pabal.store import queries, reprocessing
 from pabal.store.aside import aside, set_aside, take_up
 from pabal.store.database import Database
-from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, Place, Reprocessed, SetAside, StoredFact
+from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, RecordPlace, Reprocessed, SetAside, StoredFact
 from pabal.store.projection import Gathered
 from pabal.store.writing import Statements, write
 
@@ -58,7 +58,7 @@ class ConnectedStore:
         """See `Store.set_aside`."""
         self._database.write(lambda connection: set_aside(connection, records))
 
-    def take_up(self, places: Sequence[Place]) -> int:
+    def take_up(self, places: Sequence[RecordPlace]) -> int:
         """See `Store.take_up`."""
         return self._database.write(lambda connection: take_up(connection, places))
 

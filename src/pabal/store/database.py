@@ -222,9 +222,9 @@ def _connect_impatiently(_dialect: object, _record: object, arguments: Any, name
 
 def _is_silence(error: exc.DBAPIError) -> bool:
     """Only of a PostgreSQL's connection that was lost."""
-    from pabal.postgres_silence import NoAnswer
+    from pabal.postgres_silence import ServerSilent
 
-    return isinstance(error.orig, NoAnswer)
+    return isinstance(error.orig, ServerSilent)
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:

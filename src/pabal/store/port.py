@@ -99,7 +99,7 @@ class DeadLettered(Fact, frozen=True, kw_only=True):
     delivery: Delivery | None = None
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """Where a record stands in the log."""
 
     topic: str
@@ -182,7 +182,7 @@ class Store(Protocol):
         last of a record holds."""
         ...
 
-    async def take_up(self, places: Sequence[Place]) -> int:
+    async def take_up(self, places: Sequence[RecordPlace]) -> int:
         """These records were folded: none of them is set aside any more. Returns how many were."""
         ...
 

@@ -19,7 +19,7 @@ from pabal.errors import ConfigError, StoreRefused, StoreUnavailable
 from pabal.extras import require_extra
 from pabal.notification import Receipt
 from pabal.places import is_postgres
-from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, Place, Reprocessed, SetAside, StoredFact
+from pabal.store.port import DeliveryFilter, DeliveryPage, DeliveryView, RecordPlace, Reprocessed, SetAside, StoredFact
 from pabal.store.projection import UNACCOUNTED_GRACE_SECONDS, Gathered, gather
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class SqlStore:
         if records:
             await self._ask(lambda store: store.set_aside(records))
 
-    async def take_up(self, places: Sequence[Place]) -> int:
+    async def take_up(self, places: Sequence[RecordPlace]) -> int:
         """See `Store.take_up`."""
         return await self._ask(lambda store: store.take_up(places)) if places else 0
 

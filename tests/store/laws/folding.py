@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pabal.errors import StoreRefused
 from pabal.notification import Delivery, EventKind, ReceiptKind
-from pabal.store.port import DeliveryFilter, Place, SetAside, Store, StoredFact
+from pabal.store.port import DeliveryFilter, RecordPlace, SetAside, Store, StoredFact
 from tests.store.laws.lab import (
     NOW,
     TENANT,
@@ -346,7 +346,7 @@ class SetAsideLaws(StoreHarness):
     async def test_what_is_taken_up_is_set_aside_no_more_and_nothing_else(self, store: Store) -> None:
         await store.set_aside([_aside(offset=offset) for offset in (1, 2, 3)])
         await store.set_aside([_aside(offset=2, partition=1)])
-        places = [Place("pabal.events", 0, offset) for offset in (0, 1, 2, 9)]
+        places = [RecordPlace("pabal.events", 0, offset) for offset in (0, 1, 2, 9)]
 
         taken = await store.take_up(places)
         again = await store.take_up(places)

@@ -34,7 +34,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     by_key: Mapping[str, int]
 
 
-class Tally:
+class Arrivals:
     """Counts requests; cheap enough for the hot path, and for millions of keys.
 
     First arrivals stand in one dictionary of plain numbers (which the garbage collector need not walk), the rare
@@ -94,7 +94,7 @@ class Tally:
             by_key={key: 1 + len(self._again.get(key, ())) for key in self._first} if by_key else {},
         )
 
-    def arrivals(self, *, with_refused: bool = True) -> dict[str, tuple[int, ...]]:
+    def times(self, *, with_refused: bool = True) -> dict[str, tuple[int, ...]]:
         """Per key its arrivals, in nanoseconds since the Unix epoch, in order; those that were refused too, or not."""
         every = {key: (first, *self._again.get(key, ())) for key, first in self._first.items()}
         if with_refused or not self._refused:
@@ -102,8 +102,8 @@ class Tally:
         taken = {key: tuple(at for at in times if (key, at) not in self._refused) for key, times in every.items()}
         return {key: times for key, times in taken.items() if times}
 
-    def arrivals_of(self, key: str) -> tuple[int, ...]:
-        """Those of one key; empty when it never arrived."""
+    def times_of(self, key: str) -> tuple[int, ...]:
+        """The arrivals of one key; empty when it never arrived."""
         return (self._first[key], *self._again.get(key, ())) if key in self._first else ()
 
     def kept(self) -> list[Received]:
