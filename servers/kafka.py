@@ -112,7 +112,7 @@ class KafkaCluster:
     def restart(self, *brokers: int) -> None:
         """Start killed brokers again on their storage and ports; return once they serve.
 
-        Those that are needed for a quorum have to be named together: none serves without.
+        Brokers that are needed for a quorum have to be named together: no broker serves without it.
         """
         for broker in brokers:
             self._brokers[broker].launch()
@@ -247,7 +247,7 @@ class _Broker:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        # The watchdog first: it must never shoot at a process id that was given to somebody else.
+        # The watchdog first: it must never shoot at a process id that another process has by now.
         for process in (self._watchdog, self.process):
             if process is not None:
                 process.kill()
@@ -341,7 +341,7 @@ def _find_maven() -> str:
 
 
 def _free_ports(count: int) -> Sequence[int]:
-    """Ports that nobody listens on, below the range from which the kernel takes those of outgoing connections."""
+    """Free ports, below the range from which the kernel takes the ports of outgoing connections."""
     ports: list[int] = []
     with contextlib.ExitStack() as held:
         while len(ports) < count:

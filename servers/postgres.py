@@ -35,7 +35,7 @@ START_DEADLINE_SECONDS = 60.0
 _SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
     "max_connections": "200",
-    # Survives the end of any process, not that of the machine. Whoever measures passes fsync=on.
+    # Survives the end of any process, not the end of the machine. Benchmarks pass fsync=on.
     "fsync": "off",
     # A crash's write-ahead log is replayed within the patience of a test.
     "max_wal_size": "256MB",
@@ -104,7 +104,7 @@ class PostgresServer:
 
     @contextlib.contextmanager
     def new_database(self) -> Iterator[str]:
-        """The address of an empty database, which is dropped afterwards, whoever still uses it."""
+        """The address of an empty database, which is dropped afterwards, even if it is still used."""
         name = f"database_{next(self._databases)}"
         self._execute(f"CREATE DATABASE {name}")
         try:
@@ -214,7 +214,7 @@ class PostgresServer:
             return log.read().decode(errors="replace")
 
     def _end(self, number: signal.Signals) -> None:
-        # The watchdog first: it must never shoot at a process id that was given to somebody else.
+        # The watchdog first: it must never shoot at a process id that another process has by now.
         if self._watchdog is not None:
             self._watchdog.kill()
             self._watchdog.wait()
@@ -222,7 +222,7 @@ class PostgresServer:
                 self._watchdog.stdin.close()
         if self._process is not None:
             self._process.send_signal(number)
-            self.resume()  # who is frozen hears only SIGKILL
+            self.resume()  # a frozen process hears only SIGKILL
             self._process.wait()
         self._watchdog = self._process = None
 
@@ -267,7 +267,7 @@ def find_binaries() -> Path:
 
 
 def _as_unprivileged_user() -> Mapping[str, Any]:
-    """What starts a process as somebody else when we are root, whom PostgreSQL refuses."""
+    """What starts a process as another user when we are root, which PostgreSQL refuses."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):

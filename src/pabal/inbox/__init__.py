@@ -12,7 +12,7 @@ for tests, and a URL (`/hook/…`) that takes webhooks and checks their signatur
 
 Everything runs in the caller's event loop, without a thread of its own; reading and rendering of many messages is
 done in the thread pool, because the page may be open while a load test runs. What arrives is taken as it is and
-parsed when somebody looks. Nothing is written to disk: a restart empties the inbox.
+parsed when it is looked at. Nothing is written to disk: a restart empties the inbox.
 
 What is shown was written by strangers. Every text goes through Jinja2's autoescaping, the HTML of an e-mail is
 shown in a sandboxed frame that runs no script and loads nothing from elsewhere, and the pages' own policy allows

@@ -21,7 +21,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CaughtEmail:
-    """An e-mail as it arrived: its envelope and its bytes, read when somebody asks."""
+    """An e-mail as it arrived: its envelope and its bytes, parsed when it is looked at."""
 
     kind = "email"
 

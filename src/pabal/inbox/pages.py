@@ -39,7 +39,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Receiver(Protocol):
-    """Who keeps what is posted to the hook."""
+    """Keeps what is posted to the hook."""
 
     @property
     def smtp_address(self) -> tuple[str, int] | None:
@@ -191,7 +191,7 @@ class Pages:
 
 
 class _OnlyHere:
-    """Lets pass what means this machine (`pabal.loopback`); there is no login, so nobody else may read what is here."""
+    """Lets requests to this machine pass (`pabal.loopback`). There is no login: no other machine may read it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

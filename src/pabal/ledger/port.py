@@ -70,11 +70,11 @@ class Ledger(Protocol):
         ...
 
     async def suppressed(self) -> Collection[bytes]:
-        """Everybody whom the gate refuses, by `suppression_key`. Raises LedgerUnavailable."""
+        """Every recipient that the gate refuses, by `suppression_key`. Raises LedgerUnavailable."""
         ...
 
     async def known(self, deliveries: Collection[UUID]) -> Collection[UUID]:
-        """Which of these (at most 1,000) have a row: some worker asked about them, or they were taken back.
+        """Which of these deliveries (at most 1,000) have a row: a worker claimed them, or they were taken back.
 
         Changes nothing. Raises LedgerUnavailable.
         """

@@ -7,8 +7,8 @@ followed by a crash, a second copy of the record, or a former owner that wakes u
 * One claim permits one call, without exception.
 * Once an acceptance is known (`Row.accepted`) nothing is claimed again: whatever was decided becomes `Done`.
 * A claim whose lease ended is *taken over*: its call counts as unknown, and the next call has the next number. It is
-  made at the same provider, which alone can recognise it.
-* A verdict is decided once. Who comes second gets the stored one (`Resume`), or nothing to do (`GHOST`).
+  made at the same provider, because no other provider can recognise it.
+* A verdict is decided once. The claim that comes second gets the stored verdict (`Resume`), or nothing to do (`GHOST`).
 * Once *cancelled*, nothing is called again; only the call under way may still end as it ends.
 
 A record is named by its *source*, `(attempt, parks)`: each record that a delivery gives rise to has a higher one
@@ -81,8 +81,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     its row must be kept.
 
     Safe to repeat with the same token while its answer is not known: a permission that was stored is given again.
-    A claim whose answer is known is over: the next one needs a new token. `recipient` names who would receive it
-    (`notification.suppression_key`), for the gate to look up.
+    A claim whose answer is known is over: the next one needs a new token. `recipient` names the recipient of the
+    call (`notification.suppression_key`), for the gate to look up.
     """
 
     source: Source
@@ -158,7 +158,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Late(msgspec.Struct, frozen=True, gc=False):
     """The claim was taken over meanwhile: append an event of what happened, never a verdict's record.
 
-    The offset counts: whoever took over holds a copy of the record, and sees to the verdict.
+    The offset counts: the worker that took over holds a copy of the record, and sees to the verdict.
     """
 
 
@@ -214,7 +214,7 @@ def finish(row: Row | None, ask: Finish) -> tuple[Row | None, FinishAnswer]:
         if row.state == "decided":
             return row, _decided(row)
     if row.state == "claimed":
-        # A later call is under way: whoever makes it will find the acceptance.
+        # A later call is under way: its worker will find the acceptance.
         return _accept(row, ask) if accepted_now else row, LATE
     if accepted_now:
         # Whatever was decided since becomes `Done`, under this claim's name: a `settle` of the former verdict's
@@ -223,7 +223,7 @@ def finish(row: Row | None, ask: Finish) -> tuple[Row | None, FinishAnswer]:
             _accept(row, ask), state="decided", verdict=Done(), owner=ask.owner, token=ask.token, settled=False
         )
         return done, _decided(done)
-    # A late acceptance may have replaced the verdict that this is a repeat of: then its event is everyone's duty.
+    # This may repeat a verdict that a late acceptance has replaced. Then each worker appends the event of the new one.
     return row, _decided(row) if row.accepted and row.state == "decided" and not row.settled else LATE
 
 

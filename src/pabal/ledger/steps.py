@@ -1,7 +1,7 @@
 """What one group of calls does to its rows: the protocol's pure functions, in order, and what is to be written after.
 
-No I/O. A database reads the rows of a group, runs the group's steps through a `GroupRows`, and stores what it says
-has changed; which database it is makes no difference here.
+No I/O. A database reads the rows of a group, runs the group's steps on a `GroupRows`, and stores what the `GroupRows`
+says has changed. It is the same for every database.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -35,7 +35,7 @@ MOST_ROWS: Final = 256
 class GroupRows:
     """The rows that one group needs, as its steps change them.
 
-    `rows` are those there are; `ended` says why this owner may claim nothing more (None: it may); `suppressed` are
+    `rows` are the rows that exist; `ended` says why this owner may claim nothing more (None: it may); `suppressed` are
     the group's recipients that must not be written to; `is_alive` says whether an owner's leases hold.
     """
 

@@ -9,13 +9,14 @@ State. None but the group's offsets. The fold is commutative and idempotent (`pa
 come twice, late, and in any order over topics, partitions and recorders; a crash between transaction and commit reads
 about a second's worth again.
 
-Failure. A store that does not answer is waited for: the recorder stays a member of its group and goes on by itself.
-A record that can be neither decoded nor folded is found by halving the batch, and set aside in the store with the
-reason and its start; `pabal recorder rebuild` tries it again. On a dead topic what cannot be read is recorded as a dead
-letter without a delivery. Where most of what a partition brings cannot be folded, the partition is held (`holding.py`):
-that looks like a defect, perhaps of ours, and is not committed past. Unread records that retention deleted end the
-role: `pabal recorder rebuild` reads what there is, and lets the group go on from there.
+Failure. The recorder waits for a store that does not answer: it stays a member of its group and goes on by itself.
+A record that can be neither decoded nor folded is found by halving the batch. It is set aside in the store with the
+reason and its first bytes; `pabal recorder rebuild` tries it again. An unreadable record of a dead topic is recorded as
+a dead letter without a delivery. When most records of a partition cannot be folded, the partition is held
+(`holding.py`, `held_records.py`): that looks like a defect, perhaps of ours, and nothing is committed past it. Unread
+records that retention deleted end the role: `pabal recorder rebuild` reads what there is, and lets the group go on from
+there.
 
-Upkeep. Now and then it looks for deliveries whose time is over and of which no record says how they ended
-(*unaccounted*: an alarm, it would be a loss), and forgets those that ended long ago.
+Upkeep (`upkeep.py`). Now and then the recorder looks for *unaccounted* deliveries: their time is over, and no record
+says how they ended. That is an alarm, because it would be a loss. And it forgets deliveries that ended long ago.
 """

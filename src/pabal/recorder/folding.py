@@ -1,7 +1,7 @@
-"""From records to the store: decode, fold, and find which can be neither decoded nor folded.
+"""From records to the store: decode, fold, and find the records that can be neither decoded nor folded.
 
-That is asked of pure code and of what a database will never take. A store, a log or a system that fails is waited for,
-or ends the role: no record is to blame.
+A record is to blame when pure code cannot decode or merge it, or when the database will never take its values. When the
+store, the log or the system fails, no record is to blame: the recorder waits, or the role ends.
 """
 
 import logging
@@ -44,7 +44,7 @@ class Folder:
         self._follow = follow
 
     async def fold(self, records: Iterable[Record]) -> list[Poison]:
-        """Fold records, and return those that cannot be; all others are folded and followed.
+        """Fold records, and return the records that cannot be folded; all others are folded and followed.
 
         Raises StoreUnavailable, and what `follow` raises: it is unknown what was folded, folding again is safe.
         """
@@ -58,7 +58,7 @@ class Folder:
     async def _narrow(
         self, take: Callable[[Sequence[StoredFact]], Awaitable[None]], told: Sequence[_Decoded]
     ) -> list[Poison]:
-        """Have all taken but those that are refused, which are found by halving: some twenty tries in a thousand."""
+        """Take all facts but the refused ones, which are found by halving: some twenty tries for one in a thousand."""
         if not told:
             return []
         try:

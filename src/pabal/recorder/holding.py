@@ -1,9 +1,10 @@
-"""When most of what a partition brings can be neither decoded nor folded, it is held: as the worker's brake holds.
+"""When most records of a partition can be neither decoded nor folded, the partition is held: as by the worker's brake.
 
-One bad record is set aside and nothing is late. Many of them look like a bad deploy, of this recorder perhaps: to
-commit past them would leave the store without what a mended one could fold. So from a partition that brings at least
-`records` of them within a minute, and `ratio` of all, nothing is committed past the first that is held. It goes on when
-they can be folded (they are tried again once a minute, and by each recorder that starts), or when a person says so.
+One bad record is set aside, and nothing is late. Many bad records look like a bad deploy, perhaps of this recorder:
+committed past, they would be missing from the store when a mended recorder could fold them. So a partition is held when
+it brings at least `records` bad ones within a minute, and they are `ratio` of all. Nothing is then committed past the
+first record that is held. The partition goes on when its records can be folded (they are tried again once a minute, and
+by each recorder that starts), or when a person says so.
 """
 
 import logging
@@ -61,7 +62,7 @@ class Holding:
         return newly
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
-        """Others have these now."""
+        """Other recorders have these partitions now."""
         self.held.difference_update(partitions)
         for partition in partitions:
             self._brakes.pop(partition, None)
@@ -71,7 +72,10 @@ class Holding:
         self.held.discard(partition)
 
     async def hear(self) -> set[TopicPartition]:
-        """Say what was not said yet, and hear what others said. Returns the partitions that a person has released."""
+        """Append the brakes that are not in the log yet, and read what other roles appended.
+
+        Returns the partitions that a person has released.
+        """
         try:
             for key, state in list(self._untold.items()):
                 await self._producer.append([brake_record(RECORDER, _topic_of(key), state)])
@@ -114,14 +118,14 @@ class Holding:
         if key in self._untold or state is None or state.state != "released":
             return False
         if self._is_braked(partition.topic):
-            # Let go with its class: that it was held is not to stand there for ever.
+            # The class was released, and the topic with it: the topic's own brake must not stand there for ever.
             told = msgspec.structs.replace(state, at=self._clock.now())
             self._states[key] = self._untold[key] = told
         logger.warning("released: the recorder goes on with %s/%d: %s", *partition, state.reason)
         return True
 
     def _release(self, topic: str) -> BrakeState | None:
-        """The release that lets the topic be at the moment: its own, or that of the class whose deliveries it has."""
+        """The release that holds for the topic at the moment: its own, or that of the class of its deliveries."""
         keys = [brake_key(RECORDER, topic)]
         match topic.split("."):
             case ["pabal", "deliveries", channel, class_]:

@@ -13,7 +13,7 @@ def read_fact(record: Record) -> StoredFact:
     """The fact in a record of `recorded_topics`.
 
     Raises:
-        DecodeError: its bytes cannot be read. Never of a dead letter, whose bytes may be why it is one.
+        DecodeError: its bytes cannot be read. Never raised for a dead letter: unreadable bytes may be why it is one.
     """
     if record.topic == EVENTS_TOPIC:
         if record.header(SCHEMA_HEADER) == RECEIPT_SCHEMA:

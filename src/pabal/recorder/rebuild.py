@@ -70,7 +70,7 @@ async def rebuild(
 
 
 class _Taking:
-    """Folds records by the thousand, sets aside those that cannot be, and takes up those that could not be before."""
+    """Folds records by the thousand, sets aside what cannot be folded, and takes up what was set aside and now can."""
 
     def __init__(self, store: Store) -> None:
         self.set_aside = 0

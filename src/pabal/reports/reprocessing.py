@@ -2,8 +2,8 @@
 
 The cohort of a window are the deliveries *first* dead-lettered in it. A delivery succeeded when it was sent no later
 than 24 hours after that first time, whatever happened in between and however many letters there were: it counts by
-delivery, not by record. Left out and shown apart: *excluded* are those that a person discarded (with a reason) and
-that did not succeed; *immature* are those whose 24 hours have not passed.
+delivery, not by record. Two kinds are left out and shown apart: deliveries that a person discarded (with a reason)
+and that did not succeed (*excluded*), and deliveries whose 24 hours have not passed (*immature*).
 """
 
 from collections import Counter

@@ -8,6 +8,6 @@ time it takes, nor how many connections wait without a word. So there is a proto
 * `connection`  one connection: counts bytes before they are parsed, and fields; says when it is overdue
 * `server`      serves, and looks for overdue connections twice a second
 
-A refusal is the last answer on its connection, after those that are still owed. The connection then only reads for a
-moment: closing with bytes unread would take the answer back (RST).
+A refusal is the last answer on its connection, after the answers that are still owed. The connection then only reads
+for a moment: closing with bytes unread would take the answer back (RST).
 """

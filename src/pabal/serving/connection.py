@@ -1,7 +1,7 @@
 """One connection of a caller: uvicorn's protocol on httptools, with bounds.
 
-It is built on uvicorn's own class, whose insides are no public interface: `pyproject.toml` allows only releases that
-these tests have seen. What is overridden: the four moments of the transport, and the parser's callbacks.
+It is built on uvicorn's own class. The insides of that class are no public interface: `pyproject.toml` allows only
+releases that our tests have seen. What is overridden: the four moments of the transport, and the parser's callbacks.
 """
 
 import asyncio
@@ -94,7 +94,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self._head_since is None and self._body_since is None:
             self._head_since = self.loop.time()
             self._idle_since = None
-        # No more at once than a head may have: so one that lies within a piece is within its bound.
+        # No more at once than a head may have: so a head that lies within a piece is within its bound.
         most = self._limits.head_bytes
         if len(data) <= most:
             self._parse(data)
@@ -211,7 +211,7 @@ class BoundedConnection(HttpToolsProtocol):
         elif self._is_over:
             return
         elif self.flow.read_paused:
-            # It is we who do not read.
+            # This process does not read; the caller is not late.
             self._head_since = None if self._head_since is None else now
             self._body_since = None if self._body_since is None else now
         elif _lasts(self._head_since, limits.head_seconds, now):

@@ -24,7 +24,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Request line and fields."""
     fields: int = 100
     pipelined: int = 100
-    """Requests behind the one that is answered."""
+    """Requests that wait while one is answered."""
     framing_bytes: int = 64 * 1024
     """What may come between two pieces of a chunked body: lengths, extensions."""
     unwanted_bytes: int = 1 << 20
@@ -58,8 +58,9 @@ def descriptor_limit() -> int:
 
 
 def limits_for(descriptors: int) -> Limits:
-    """Half of the descriptors for connections, a quarter for those not yet told that there is no room (the kernel hands
-    over all that wait at once); the rest is for the log, the ledger, the store and the calls of providers."""
+    """Bounds by the file descriptors that a process may have. Half are for connections. A quarter are for connections
+    that are still to be told that there is no room: the kernel hands over all that wait at once. The rest are for the
+    log, the ledger, the store and the calls of providers."""
     return Limits(
         connections=max(1, min(MOST_CONNECTIONS, descriptors // 2)), waiting=max(1, min(2048, descriptors // 4))
     )

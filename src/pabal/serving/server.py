@@ -31,7 +31,7 @@ async def serve(
         lifespan="off",
         access_log=False,
         log_config=None,
-        proxy_headers=False,  # nobody asks who the client is
+        proxy_headers=False,  # no part of Pabal asks for the client's address
         timeout_graceful_shutdown=5,
         backlog=bounds.waiting,
     )

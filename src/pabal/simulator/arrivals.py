@@ -62,7 +62,7 @@ class Arrivals:
         body: bytes,
         is_refused: bool = False,
     ) -> None:
-        """Count one that was received whole. `is_refused`: its answer says that it was not taken."""
+        """Count a request that was received whole. `is_refused`: its answer says that it was not taken."""
         now = self._now_ns()
         self.received += 1
         self._by_answer[answer] += 1
@@ -95,7 +95,7 @@ class Arrivals:
         )
 
     def times(self, *, with_refused: bool = True) -> dict[str, tuple[int, ...]]:
-        """Per key its arrivals, in nanoseconds since the Unix epoch, in order; those that were refused too, or not."""
+        """Per key its arrivals, in nanoseconds since the Unix epoch, in order; with the refused ones, or without."""
         every = {key: (first, *self._again.get(key, ())) for key, first in self._first.items()}
         if with_refused or not self._refused:
             return every

@@ -28,7 +28,7 @@ class ControlCalls:
         PUT    /_control/schedule           {"phase": [...]}: begin these phases
         GET    /_control/counts             totals, by answer, by key (?by_key=no leaves the keys out)
         GET    /_control/arrivals           per key its arrival times in ns (?refused=no: without the refused)
-        GET    /_control/arrivals/KEY       those of one key
+        GET    /_control/arrivals/KEY       the times of one key
         GET    /_control/requests           the last ones whole
         POST   /_control/receipts           {"to": URL, "secret": "whsec_…", "kinds": ["delivered"], …}: report later
         DELETE /_control                    forget all counts

@@ -33,7 +33,7 @@ STATEMENT_SECONDS: Final = 30.0
 """How long a statement may take in PostgreSQL before the server gives it up."""
 
 SILENT_SECONDS: Final = STATEMENT_SECONDS + 5.0
-"""How long a server may be silent before we do: one that works would have given up the statement."""
+"""How long a server may be silent before we give up: a server that works would have given up the statement."""
 
 _LIMIT_EXCEEDED: Final = "54"
 """PostgreSQL's class of errors for values beyond its limits, such as a text too long for its index: waiting mends none
@@ -106,7 +106,7 @@ class Database:
         try:
             return self._translated(in_transaction)
         except _ConnectionLost:
-            # The server was restarted since: one that serves again is not to be noticed.
+            # The server was restarted since. If it serves again, the caller need not notice.
             return self._translated(in_transaction)
 
     def _translated(self, work: Callable[[], T]) -> T:

@@ -1,7 +1,7 @@
 """The store tells what happened: a projection of the log.
 
-The recorder folds records into it, everyone else reads. It can be deleted and built again from what the log still
-holds.
+The recorder folds records into it; every other role only reads. It can be deleted, and built again from what the log
+still holds.
 """
 
 from collections.abc import Sequence
@@ -158,8 +158,8 @@ class Store(Protocol):
     async def reported(self, facts: Sequence[StoredFact]) -> Sequence[tuple[Receipt, DeliveryView]]:
         """What facts that were folded already make known of receipts: each receipt with the delivery it speaks of.
 
-        Those among the facts whose delivery is known, and those that were held until one of the facts came (a receipt
-        by the provider's id, before its `sent` event). For any tenant: receipts do not know theirs.
+        These are the receipts among the facts whose delivery is known, and the receipts that waited for one of the
+        facts (a receipt by the provider's id waits for its `sent` event). Of any tenant: a receipt does not name its.
         """
         ...
 

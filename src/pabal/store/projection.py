@@ -1,8 +1,9 @@
 """What facts come to: the fold from records to one row per delivery. Pure.
 
-Facts arrive in any order, some of them twice: deliveries, events, receipts and dead letters stand in different topics
-and partitions. So every fact becomes a small row of its own (`gather`), and rows of one delivery are merged by rules
-that are commutative, associative and idempotent: for each column a maximum, a minimum, or "who has the higher rank".
+Facts arrive in any order, and some arrive twice: deliveries, events, receipts and dead letters stand in different
+topics and partitions. So every fact becomes a small row of its own (`gather`), and rows of one delivery are merged by
+rules that are commutative, associative and idempotent: for each column a maximum, a minimum, or the value of the row
+with the higher rank.
 The store's upsert is the same merge written in SQL (`pabal.store.writing`); a property test compares the two.
 
 **The merge order** of statuses is one number, the *standing*, and the higher one wins:
@@ -123,7 +124,7 @@ class Happened(NamedTuple):
 
 
 class Gathered:
-    """Facts of one batch, merged: what one transaction writes. Keys are those of the tables."""
+    """Facts of one batch, merged: what one transaction writes. The keys are the tables' keys."""
 
     def __init__(self) -> None:
         self.deliveries: dict[bytes, Projected] = {}

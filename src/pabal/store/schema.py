@@ -121,7 +121,7 @@ receipts = sa.Table(
     sa.Column("delivery_id", _Id),
     sa.Column("receipt", _Text, nullable=False),
 )
-"""Receipts as they came. Those without `delivery_id` belong to every delivery that was sent under their name."""
+"""Receipts as they came. A receipt without `delivery_id` belongs to every delivery that was sent under its name."""
 sa.Index("receipts_by_name", receipts.c.provider_id, receipts.c.provider)
 sa.Index("receipts_by_delivery", receipts.c.delivery_id)
 sa.Index("receipts_by_time", receipts.c.at)
@@ -137,7 +137,7 @@ dead_letters = sa.Table(
     sa.Column("message", _Text, nullable=False),
     sa.Column("delivery_id", _Id),
 )
-"""Records of the dead topics, also those whose bytes cannot be read (without `delivery_id`)."""
+"""Records of the dead topics. A record that cannot be read has no `delivery_id`."""
 sa.Index("dead_letters_by_time", dead_letters.c.at)
 
 set_aside = sa.Table(

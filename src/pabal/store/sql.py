@@ -1,8 +1,8 @@
 """The store in SQLite or PostgreSQL: one set of statements (SQLAlchemy Core), one thread, one connection.
 
 SQLAlchemy is synchronous here and works in a thread of its own (`pabal.database_thread`). The database, and SQLAlchemy
-itself, are opened by the first call; a process that is never asked pays for neither. A process that reads and one that
-writes do not wait for each other.
+itself, are opened by the first call; a process that is never asked pays for neither. Readers and
+writers do not wait for each other.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ ANSWER_WITHIN_SECONDS: Final = 10.0
 """How long a look-up or a fold waits for the database, and for what was asked of it before."""
 
 PRUNE_STEP: Final = 500
-"""Deliveries forgotten in one transaction: some ten milliseconds in which nobody else writes."""
+"""Deliveries forgotten in one transaction: some ten milliseconds in which no other process writes."""
 
 
 class SqlStore:
@@ -110,7 +110,7 @@ class SqlStore:
             pruned += count
             if count < PRUNE_STEP:
                 return pruned
-            await asyncio.sleep(0)  # others' turn in between
+            await asyncio.sleep(0)  # other calls have their turn in between
 
     async def migrate(self) -> str | None:
         """Bring the tables to this version; returns the one they were at. Raises StoreUnavailable."""
@@ -129,11 +129,11 @@ class SqlStore:
                 )
 
     async def _ask(self, work: "Callable[[ConnectedStore], T]") -> T:
-        """What somebody waits for, and would ask again. It may be done after they gave up."""
+        """Work that a caller waits for, and would ask for again. It may be done after the caller gave up."""
         is_awaited = True
 
         def if_awaited(store: "ConnectedStore") -> T:
-            # A database that was away is not asked by everybody who has left meanwhile.
+            # A database that comes back need not do the work of callers that have left meanwhile.
             if not is_awaited:
                 raise StoreUnavailable("nobody waits for it any more")
             return work(store)

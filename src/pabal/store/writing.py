@@ -251,7 +251,7 @@ def _progress(rows: _Rows) -> dict[str, sa.ColumnElement[Any]]:
 
 
 def _identity(rows: _Rows) -> dict[str, sa.ColumnElement[Any]]:
-    """Whose it is, what was asked and when: the delivery's own record knows better than an event."""
+    """Tenant, address, class and times of a delivery: the delivery's own record knows them better than an event."""
     old, new = rows.old, rows.new
     newer = sa.tuple_(new.attempt, new.address, new["class"]) > sa.tuple_(old.attempt, old.address, old["class"])
     neither_known = new.accepted_at.is_(None) & old.accepted_at.is_(None)

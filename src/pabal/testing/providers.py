@@ -23,7 +23,7 @@ _RESPONSE_BYTES = 2048
 
 
 class FarSide(ABC):
-    """Who is at the other end, and how a law makes it behave; give it a real socket, file or device."""
+    """The other end, and how a law makes it behave; give it a real socket, file or device."""
 
     to: str
     """An address of it, in the channel's canonical form."""
@@ -120,7 +120,7 @@ class ProviderContract(ABC):
         assert isinstance(await self._send(far, provider, key="key-2"), Accepted)
 
     async def test_no_answer_is_unknown_and_in_time(self, far: FarSide, provider: Provider) -> None:
-        """The worker's claim is made for `timeout_seconds`; after it somebody else may call."""
+        """The worker's claim is made for `timeout_seconds`; after it another worker may call."""
         await _hang(far)
 
         outcome = await self._send(far, provider, key="key-1")
@@ -227,7 +227,7 @@ class ProviderContract(ABC):
             assert receipt.provider
 
     async def test_a_callback_that_proves_nothing_is_refused(self, far: FarSide, provider: Provider) -> None:
-        """Whoever could forge one could suppress any address."""
+        """A forged receipt could suppress any address."""
         receiver, callback = _receiving(far, provider)
         forgeries = (
             CallbackRequest(headers={}, body=callback.body),
@@ -239,7 +239,7 @@ class ProviderContract(ABC):
                 receiver.receipts(forgery)
 
     async def test_a_check_hands_nothing_over_and_tells_what_it_found(self, far: FarSide, provider: Provider) -> None:
-        """Whoever looks after an installation asks it at any time, also of a provider that carries traffic."""
+        """An operator may ask at any time, also of a provider that carries traffic."""
         checked = await self._check_connection(provider)
 
         assert isinstance(checked, Accepted)
@@ -269,7 +269,7 @@ class ProviderContract(ABC):
         return checked
 
     async def test_closing_is_idempotent(self, far: FarSide) -> None:
-        """Used or not: whoever stops a program closes everything, some of it twice."""
+        """Used or not: a program that stops closes everything, and some of it twice."""
         unused, used = far.connect(), far.connect()
         await self._send(far, used, key="key-1")
 

@@ -1,21 +1,25 @@
 """The ledger's database on PostgreSQL, as one of its owners sees it: one connection, and groups in transactions on it.
 
-A group takes two round trips, each one statement and a transaction of its own. The first reads: the database's clock,
-whether this owner was written off, who of the recipients is suppressed, and the rows there are. The second writes all
-or nothing: new rows by plain inserts, the others only if they still are what was read (compare-and-set on the
-transaction that wrote them, `xmin`), and permissions to call only if everything they rest on still holds (`_GATE`).
-So the second is the whole gate in one transaction, and the first only prepares it. Where another came in between, the
-group is asked again, from the start.
+A group takes two round trips. Each is one statement and a transaction of its own.
 
-A row that was not there is not free for that: another worker may be inserting it at this moment. The insert decides. It
-waits for the other's, and fails when that one commits; the group then finds the row.
+* The first reads the database's clock, whether this owner was written off, which recipients are suppressed, and the
+  rows there are.
+* The second writes all or nothing. New rows are plain inserts. The other rows are written only if they still are what
+  was read (compare-and-set on the transaction that wrote them, `xmin`). Permissions to call are written only if
+  everything they rest on still holds (`_GATE`).
 
-Nothing is locked between the two: a worker that is stopped in between (SIGSTOP) is in nobody's way. Should two workers
-write the same rows in different orders, the database sees the deadlock, and the one is asked again.
+So the second is the whole gate in one transaction, and the first only prepares it. When another worker wrote in
+between, the group runs again from the start.
 
-A lost connection fails its group, and so does a server that is silent (`postgres_silence.py`); the next group connects
-anew, and goes on as the same owner. What a frozen server does late, once it goes on, is the claim that is asked again
-under its token, or finds that the rows are no longer what was read.
+A row that was not found may still be taken: another worker may be inserting it at this moment. The insert decides. It
+waits for the other worker's insert, and fails when that insert commits; the group then runs again and finds the row.
+
+Nothing is locked between the two round trips: a worker that is stopped there (SIGSTOP) holds no other worker up. When
+two workers write the same rows in different orders, the database sees the deadlock and fails one; its group runs again.
+
+A lost connection fails its group, and so does a server that is silent (`postgres_silence.py`). The next group connects
+anew and goes on as the same owner. A frozen server may store the failed group late. That does no harm: the claim is
+asked again under its token, or the compare-and-set finds that the rows have changed.
 """
 
 import asyncio
@@ -48,7 +52,7 @@ from pabal.ledger.steps import Ask, Failure, GroupRows, ids_of, recipients_of, r
 logger = logging.getLogger(__name__)
 
 _TRIES = 8
-"""How often a group is asked again that another came before. Each time it finds a row or a suppression more."""
+"""How often a group runs when other workers write first. Each time it finds a row or a suppression more."""
 
 _PRUNE_BLOCKS = 128
 """Of 8 KiB each: a megabyte, some 3,000 rows, a few milliseconds."""
@@ -193,7 +197,7 @@ class PostgresLedgerDatabase:
         async with contextlib.AsyncExitStack() as together:
             if suppressions:
                 await together.enter_async_context(connection.transaction())
-            # The rows first: they say whom others have suppressed, not whom this group's later steps have.
+            # The rows first: their gate looks at other workers' suppressions, not at those of this group's later steps.
             if written or group.ids_to_settle:
                 statement, values = write(
                     [columns for key, columns in written.items() if key not in versions],

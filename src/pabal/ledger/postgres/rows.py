@@ -122,8 +122,8 @@ _GATE = (
     "EXISTS (SELECT 1 FROM owners WHERE owner = %s AND ended IS NULL) "
     "AND NOT EXISTS (SELECT 1 FROM suppressions WHERE recipient = ANY(%s::bytea[]))"
 )
-"""What a permission to call rests on besides its row, asked again by the statement that stores it: an owner, who must
-not have been written off, and recipients, none of whom may be suppressed."""
+"""What a permission to call rests on besides its row: the owner was not written off, and no recipient is suppressed.
+The statement that stores the permission asks both again."""
 
 KNOWN: Final = "SELECT id FROM deliveries WHERE id = ANY(%s::uuid[])"
 ALL_SUPPRESSED: Final = "SELECT recipient FROM suppressions"
@@ -159,7 +159,7 @@ def write(
 ) -> tuple[str, list[Any]]:
     """A statement that stores rows (`to_columns`), some of which only became settled, and its values.
 
-    `permitted`: the recipients whom these rows permit calls to, by this `owner` (empty: they permit none).
+    `permitted`: the recipients that these rows permit calls to, by this `owner` (empty: they permit none).
 
     It stores all or nothing: it fails with a unique violation if one of the `new` is there by now, and with a division
     by zero if one of the others has no longer the version that was read, one of the recipients is suppressed, or the

@@ -93,7 +93,7 @@ class _FileInThread:
         done = self._thread.submit(work)
         self._upkeep.add(done)
         done.add_done_callback(self._upkeep.discard)
-        return asyncio.shield(done)  # the thread does not stop because nobody waits any more
+        return asyncio.shield(done)  # the thread goes on when its caller stops waiting
 
     async def close(self) -> None:
         await self._thread.stop(self._close_file)
