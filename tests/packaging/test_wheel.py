@@ -103,6 +103,13 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
     assert inside == {name for name in ours if "__pycache__" not in name}
 
 
+def test_its_suites_are_what_a_third_party_can_use_for_a_log_or_a_provider(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        modules = {Path(name).stem for name in archive.namelist() if name.startswith("pabal/testing/")}
+
+    assert {name for name in modules if not name.startswith("_")} == {"broker", "broker_process", "providers"}
+
+
 def test_what_runs_is_the_wheels(environment: Path, tmp_path: Path) -> None:
     place = _run(str(environment / "bin/python"), "-c", "import pabal; print(pabal.__file__)", directory=tmp_path)
 
