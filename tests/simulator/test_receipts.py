@@ -15,8 +15,8 @@ from pabal.notification import Receipt
 from pabal.providers.port import CallbackRequest, ProviderContext, TakesReceipts
 from pabal.providers.smtp import create
 from pabal.simulator import HttpBehaviour, PostedReceipts, ReceiptOrder, Simulator
-from pabal.simulator.arrivals import Received
 from pabal.simulator.receipts import make_callbacks, queue_id
+from pabal.simulator.received import Received
 
 SECRET = "whsec_YSBzZWNyZXQgYmV0d2VlbiB1cyBhbmQgdGhlIHJlbGF5"
 

@@ -30,7 +30,7 @@ async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | Non
             guard=settings.guard,
             name=name,
         )
-        parts.meter.gauge("pabal_unaccounted", lambda: {(): recorder.unaccounted})
+        parts.meter.gauge("pabal_unaccounted", lambda: {(): recorder.upkeep.unaccounted})
         store_place = without_password(store_url(settings.store.url, data=parts.data))
         ready(
             f"{named('recorder', name)} is ready for {', '.join(settings.channels)}; "

@@ -8,9 +8,9 @@ import msgspec
 
 from pabal.choices import with_choices
 from pabal.loopback import host_name, is_loopback
-from pabal.simulator.arrivals import Arrivals
 from pabal.simulator.behaviour import Phase, Schedule
 from pabal.simulator.receipts import PostedReceipts, ReceiptOrder
+from pabal.simulator.received import ReceivedRequests
 from pabal.simulator.script import Script
 
 _encode = msgspec.json.Encoder().encode
@@ -38,12 +38,12 @@ class ControlCalls:
         self,
         *,
         script: Script,
-        arrivals: Arrivals,
+        received: ReceivedRequests,
         enter: Callable[[Phase | Schedule], Awaitable[None]],
         report: Callable[[ReceiptOrder], Awaitable[PostedReceipts]],
     ) -> None:
         self._script = script
-        self._arrivals = arrivals
+        self._received = received
         self._enter = enter
         self._report = report
 
@@ -67,7 +67,7 @@ class ControlCalls:
                 case "POST", "/receipts":
                     return 200, _encode(await self._report(_decode(body, ReceiptOrder)))
                 case "DELETE", "":
-                    self._arrivals.forget()
+                    self._received.forget()
                     return 200, b"{}"
                 case "GET", _:
                     return self._read(path, parse_qs(parts.query))
@@ -78,14 +78,14 @@ class ControlCalls:
     def _read(self, path: str, query: Mapping[str, list[str]]) -> tuple[int, bytes]:
         match path.split("/"):
             case ["", "counts"]:
-                return 200, _encode(self._arrivals.counts(by_key=query.get("by_key") != ["no"]))
+                return 200, _encode(self._received.counts(by_key=query.get("by_key") != ["no"]))
             case ["", "arrivals"]:
-                return 200, _encode(self._arrivals.times(with_refused=query.get("refused") != ["no"]))
+                return 200, _encode(self._received.times(with_refused=query.get("refused") != ["no"]))
             case ["", "arrivals", key]:
-                return 200, _encode(self._arrivals.times_of(unquote(key)))
+                return 200, _encode(self._received.times_of(unquote(key)))
             case ["", "requests"]:
                 return 200, _encode(
-                    [_readable(each.path, each.headers, each.body, each.at_ns) for each in self._arrivals.kept()]
+                    [_readable(each.path, each.headers, each.body, each.at_ns) for each in self._received.kept()]
                 )
         return _no_such_call("GET", path)
 

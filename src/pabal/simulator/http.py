@@ -10,9 +10,9 @@ from typing import Protocol, cast
 
 import httptools
 
-from pabal.simulator.arrivals import Arrivals
 from pabal.simulator.behaviour import HttpBehaviour
 from pabal.simulator.control import refuse_stranger
+from pabal.simulator.received import ReceivedRequests
 from pabal.simulator.script import Script
 
 CONTROL_PREFIX = "/_control"
@@ -37,10 +37,10 @@ class HttpConnection(asyncio.Protocol):
     """
 
     def __init__(
-        self, *, script: Script | None, arrivals: Arrivals, control: Control, connections: set["HttpConnection"]
+        self, *, script: Script | None, received: ReceivedRequests, control: Control, connections: set["HttpConnection"]
     ) -> None:
         self._script = script
-        self._arrivals = arrivals
+        self._received = received
         self._control = control
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
@@ -125,7 +125,7 @@ class HttpConnection(asyncio.Protocol):
             self._due.append((self._loop.time() + behaviour.latency_seconds, behaviour, keep_alive))
             self._arm()
         answer = f"http {behaviour.status if behaviour.answer == 'respond' else behaviour.answer}"
-        self._arrivals.request(
+        self._received.request(
             self._key,
             answer=answer,
             path=target,

@@ -15,7 +15,7 @@ from pabal.notification import ReceiptKind
 from pabal.providers.addresses import AddressGuard
 from pabal.providers.http import Answer, HttpClient
 from pabal.providers.signatures import sign
-from pabal.simulator.arrivals import Received
+from pabal.simulator.received import Received
 from pabal.webhook_secret import read_secret
 
 TIMEOUT_SECONDS: Final = 10.0

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from pabal.simulator.arrivals import Arrivals
 from pabal.simulator.behaviour import HttpBehaviour, SmtpBehaviour
 from pabal.simulator.http import Control, HttpConnection
 from pabal.simulator.listening_socket import ListeningSocket
+from pabal.simulator.received import ReceivedRequests
 from pabal.simulator.script import Script
 from pabal.simulator.smtp import LINE_LIMIT, SmtpConversation
 
@@ -16,11 +16,13 @@ _BACKLOG = 1024
 class HttpSide:
     """Answers HTTP as the script says; with `script=None`, control calls alone."""
 
-    def __init__(self, *, host: str, port: int, script: Script | None, arrivals: Arrivals, control: Control) -> None:
+    def __init__(
+        self, *, host: str, port: int, script: Script | None, received: ReceivedRequests, control: Control
+    ) -> None:
         self.socket = ListeningSocket(port, open=self._open)
         self._host = host
         self._script = script
-        self._arrivals = arrivals
+        self._received = received
         self._control = control
         self._connections: set[HttpConnection] = set()
 
@@ -50,7 +52,7 @@ class HttpSide:
     async def _open(self, port: int) -> asyncio.Server:
         return await asyncio.get_running_loop().create_server(
             lambda: HttpConnection(
-                script=self._script, arrivals=self._arrivals, control=self._control, connections=self._connections
+                script=self._script, received=self._received, control=self._control, connections=self._connections
             ),
             self._host,
             port,
@@ -61,11 +63,11 @@ class HttpSide:
 class SmtpSide:
     """Converses in SMTP as the script says."""
 
-    def __init__(self, *, host: str, port: int, script: Script, arrivals: Arrivals) -> None:
+    def __init__(self, *, host: str, port: int, script: Script, received: ReceivedRequests) -> None:
         self.socket = ListeningSocket(port, open=self._open)
         self._host = host
         self._script = script
-        self._arrivals = arrivals
+        self._received = received
         self._writers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._thawed = asyncio.Event()
 
@@ -97,7 +99,7 @@ class SmtpSide:
 
     def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         conversation = SmtpConversation(
-            reader, writer, script=self._script, arrivals=self._arrivals, thawed=self._thawed
+            reader, writer, script=self._script, received=self._received, thawed=self._thawed
         )
         task = asyncio.get_running_loop().create_task(conversation.run())
         self._writers[task] = writer

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Self
 
-from pabal.simulator.arrivals import Arrivals, Counts, Received
 from pabal.simulator.behaviour import HttpBehaviour, Phase, Schedule, SmtpBehaviour
 from pabal.simulator.control import ControlCalls
 from pabal.simulator.receipts import PostedReceipts, ReceiptOrder, make_callbacks, post_callbacks
+from pabal.simulator.received import Counts, Received, ReceivedRequests
 from pabal.simulator.script import Script
 from pabal.simulator.sides import HttpSide, SmtpSide
 
@@ -23,16 +23,22 @@ class Simulator:
     """
 
     def __init__(
-        self, *, host: str, ports: tuple[int, int, int], random: Random, arrivals: Arrivals, now_ns: Callable[[], int]
+        self,
+        *,
+        host: str,
+        ports: tuple[int, int, int],
+        random: Random,
+        received: ReceivedRequests,
+        now_ns: Callable[[], int],
     ) -> None:
         self._host = host
-        self._arrivals = arrivals
+        self._received = received
         self._now_ns = now_ns
         self._script = Script(random=random, on_phase=self._apply)
-        self._control = ControlCalls(script=self._script, arrivals=arrivals, enter=self._enter, report=self.report)
-        self._http = HttpSide(host=host, port=ports[0], script=self._script, arrivals=arrivals, control=self._control)
-        self._smtp = SmtpSide(host=host, port=ports[1], script=self._script, arrivals=arrivals)
-        self._control_side = HttpSide(host=host, port=ports[2], script=None, arrivals=arrivals, control=self._control)
+        self._control = ControlCalls(script=self._script, received=received, enter=self._enter, report=self.report)
+        self._http = HttpSide(host=host, port=ports[0], script=self._script, received=received, control=self._control)
+        self._smtp = SmtpSide(host=host, port=ports[1], script=self._script, received=received)
+        self._control_side = HttpSide(host=host, port=ports[2], script=None, received=received, control=self._control)
 
     @classmethod
     async def start(
@@ -56,7 +62,7 @@ class Simulator:
             host=host,
             ports=(port, smtp_port, control_port),
             random=random or Random(),
-            arrivals=Arrivals(now_ns=now_ns, keep=keep),
+            received=ReceivedRequests(now_ns=now_ns, keep=keep),
             now_ns=now_ns,
         )
         try:
@@ -102,23 +108,23 @@ class Simulator:
     @property
     def received(self) -> int:
         """How many requests and messages were received whole; cheaper than `counts`."""
-        return self._arrivals.received
+        return self._received.received
 
     def counts(self, *, by_key: bool = True) -> Counts:
         """What was received so far; `by_key=False` leaves the (perhaps large) counts by key out."""
-        return self._arrivals.counts(by_key=by_key)
+        return self._received.counts(by_key=by_key)
 
     def arrivals(self) -> dict[str, tuple[int, ...]]:
         """Per idempotency key its arrivals in nanoseconds since the Unix epoch, in order."""
-        return self._arrivals.times()
+        return self._received.times()
 
     def requests(self) -> list[Received]:
         """The last requests and messages, whole, oldest first."""
-        return self._arrivals.kept()
+        return self._received.kept()
 
     def forget(self) -> None:
         """Begin all counts anew."""
-        self._arrivals.forget()
+        self._received.forget()
 
     async def behave(self, *behaviours: HttpBehaviour | SmtpBehaviour) -> None:
         """Answer like this from now on; the first that matches a request decides. None: accept everything.
@@ -139,7 +145,7 @@ class Simulator:
     async def report(self, order: ReceiptOrder) -> PostedReceipts:
         """Post receipts about mail that was kept, as a relay does later; returns once all were answered."""
         now = datetime.fromtimestamp(self._now_ns() / 1e9, UTC)
-        return await post_callbacks(make_callbacks(self._arrivals.kept(), order), order, now=now)
+        return await post_callbacks(make_callbacks(self._received.kept(), order), order, now=now)
 
     async def close(self) -> None:
         """Stop listening and cut every connection; idempotent."""

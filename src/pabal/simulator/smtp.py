@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from email.parser import BytesHeaderParser
 
-from pabal.simulator.arrivals import Arrivals
 from pabal.simulator.behaviour import SmtpBehaviour, Stage
 from pabal.simulator.http import reset
 from pabal.simulator.receipts import queue_id
+from pabal.simulator.received import ReceivedRequests
 from pabal.simulator.script import Script
 
 LINE_LIMIT = 1 << 20
@@ -31,13 +31,13 @@ class SmtpConversation:
         writer: asyncio.StreamWriter,
         *,
         script: Script,
-        arrivals: Arrivals,
+        received: ReceivedRequests,
         thawed: asyncio.Event,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._script = script
-        self._arrivals = arrivals
+        self._received = received
         self._thawed = thawed
         self._sender: str | None = None
         self._recipients: list[str] = []
@@ -115,7 +115,7 @@ class SmtpConversation:
         named = [(name.encode(), str(value).encode("utf-8", "surrogateescape")) for name, value in headers.items()]
         key = headers["Message-ID"]
         behaviour = self._script.smtp("message", self._recipients)
-        self._arrivals.request(
+        self._received.request(
             str(key).strip().strip("<>").encode() if key is not None else None,
             answer=f"smtp {_word(behaviour, accepted='250')}",
             path=",".join(self._recipients),
@@ -146,7 +146,7 @@ class SmtpConversation:
         """Reply as the script says; whether the conversation got past this stage."""
         behaviour = self._script.smtp(stage, recipients or ())
         if behaviour is not None and (behaviour.answer != "respond" or behaviour.code is not None):
-            self._arrivals.answer(f"smtp {stage} {_word(behaviour, accepted='')}")
+            self._received.answer(f"smtp {stage} {_word(behaviour, accepted='')}")
         return await self._act(behaviour, accepted)
 
     async def _act(self, behaviour: SmtpBehaviour | None, accepted: str) -> bool:

@@ -34,7 +34,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     by_key: Mapping[str, int]
 
 
-class Arrivals:
+class ReceivedRequests:
     """Counts requests; cheap enough for the hot path, and for millions of keys.
 
     First arrivals stand in one dictionary of plain numbers (which the garbage collector need not walk), the rare
