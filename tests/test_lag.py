@@ -90,6 +90,7 @@ TABLE: list[tuple[str, list[Sample], LagVerdict]] = [
     ("set back and drained since", window((50, 60), (10, 60), (60, 60), **OURS), "ok"),
     ("the topic was made anew", window((50, 60), (0, 5), **OURS), "ok"),
     # Nobody owns it.
+    ("no member, and too short a window to tell", window((5, 9), (5, 9), **ALONE), "incomplete"),
     ("no member for long", window(*STILL, **ALONE), "stop"),
     ("no member, and the lag grows", window(*((5, 10 + each) for each in range(10)), **ALONE), "stop"),
     ("no member ever, nothing committed", window(*[(None, 9)] * 10, **ALONE), "stop"),
@@ -185,12 +186,15 @@ def test_burrows_published_cases_by_number(samples: list[Sample], verdict: LagVe
 
 
 def test_a_stop_and_a_stall_take_as_long_as_their_constants_say() -> None:
-    for seconds, owner, verdict in ((STOP_SECONDS, None, "stop"), (STALL_SECONDS, "worker-1", "stall")):
+    for seconds, owner, verdict, before in (
+        (STOP_SECONDS, None, "stop", "incomplete"),
+        (STALL_SECONDS, "worker-1", "stall", "ok"),
+    ):
         samples = window((1, 9), (1, 9), every=seconds, owner=owner, is_polling=True)
         sooner = window((1, 9), (1, 9), every=seconds - 0.1, owner=owner, is_polling=True)
 
         assert judge(samples, expected_samples=2).verdict == verdict
-        assert judge(sooner, expected_samples=2).verdict == "ok"
+        assert judge(sooner, expected_samples=2).verdict == before
 
 
 any_sample = st.builds(

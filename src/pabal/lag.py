@@ -6,7 +6,8 @@ A *sample* is what was seen of one partition at one moment. A *sample window* is
 1. nothing waits → **ok**
 2. fewer than two samples → **incomplete**
 3. the committed offset went back within the window → **rewind**
-4. something waits and no member owns the partition → **stop**
+4. something waits and no member owns the partition → **stop**; **incomplete** while the window is too short to tell
+   that from a rebalance
 5. its owner holds it on purpose → **held**, with the reason
 6. its owner polls, something waits, and neither commits nor ends move → **stall**
 7. the lag only grows → **warn**
@@ -229,6 +230,8 @@ def _unowned(window: Sequence[Sample]) -> tuple[LagVerdict, str]:
         since = each.at
     if last.at - since >= STOP_SECONDS:
         return "stop", f"{last.lag} records wait, and no member owns the partition"
+    if last.at - window[0].at < STOP_SECONDS:
+        return "incomplete", "no member owns the partition: a rebalance, or its members are gone"
     return "ok", "a rebalance is under way"
 
 

@@ -128,6 +128,10 @@ async def _print_lines(looks: AsyncIterator[Sequence[GroupView]]) -> None:
 
 async def _show(looks: AsyncIterator[Sequence[GroupView]], *, with_partitions: bool) -> None:
     console = Terminal()
+    if not console.is_terminal:
+        async for groups in looks:
+            console.print(_table(groups, {}))
+        return
     history: dict[str, deque[int]] = defaultdict(lambda: deque(maxlen=_HISTORY))
     with Live(console=console, auto_refresh=False, transient=False) as live:
         async for groups in looks:
