@@ -8,6 +8,7 @@ Generators take an object without properties for an empty object. So a free obje
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from inspect import cleandoc
 from typing import Any, Final
 
 import msgspec
@@ -114,13 +115,23 @@ def _renamed(part: Any) -> Any:
             return {**part, "$ref": f"{_PREFIX}{PUBLIC_NAMES.get(name, name)}"}
         case dict():
             return {
-                key: PUBLIC_NAMES.get(inner, inner) if key == "title" and isinstance(inner, str) else _renamed(inner)
-                for key, inner in part.items()
+                key: _public(key, inner) if isinstance(inner, str) else _renamed(inner) for key, inner in part.items()
             }
         case list():
             return [_renamed(inner) for inner in part]
         case _:
             return part
+
+
+def _public(key: str, text: str) -> str:
+    """A text of a schema: a title by its public name, a docstring without the indentation that it has in the code."""
+    match key:
+        case "title":
+            return PUBLIC_NAMES.get(text, text)
+        case "description":
+            return cleandoc(text)  # Python does so itself from 3.13 on.
+        case _:
+            return text
 
 
 def _structs(models: Sequence[type[msgspec.Struct]]) -> Collection[type[msgspec.Struct]]:
