@@ -19,8 +19,6 @@ LabelValues = tuple[str, ...]
 MOST_SERIES = 2_000
 """Of one metric. Labels are bounded by the configuration; a defect of ours must not fill the memory."""
 
-T = TypeVar("T")
-
 
 class Counter:
     """A number that only grows."""
@@ -83,18 +81,25 @@ class Meter:
     """The figures of one process."""
 
     def __init__(self) -> None:
-        self._counters: dict[CounterName, dict[LabelValues, Counter]] = {}
-        self._histograms: dict[HistogramName, dict[LabelValues, Histogram]] = {}
+        self._counters: dict[tuple[CounterName, LabelValues], Counter] = {}
+        self._histograms: dict[tuple[HistogramName, LabelValues], Histogram] = {}
         self._gauges: list[tuple[GaugeName, Gauge]] = []
 
     def counter(self, name: CounterName, *labels: str) -> Counter:
         """The series of a counter, from 0 on. Raises ValueError for label values that the table does not have."""
-        return _series(self._counters.setdefault(name, {}), METRICS[name], labels, make=Counter)
+        found = self._counters.get((name, labels))
+        if found is None:
+            _check_new(METRICS[name], labels, known=self._counters)
+            found = self._counters[name, labels] = Counter()
+        return found
 
     def histogram(self, name: HistogramName, *labels: str) -> Histogram:
         """The series of a histogram. Raises ValueError for label values that the table does not have."""
-        metric = METRICS[name]
-        return _series(self._histograms.setdefault(name, {}), metric, labels, make=lambda: Histogram(metric.buckets))
+        found = self._histograms.get((name, labels))
+        if found is None:
+            _check_new(METRICS[name], labels, known=self._histograms)
+            found = self._histograms[name, labels] = Histogram(METRICS[name].buckets)
+        return found
 
     def gauge(self, name: GaugeName, read: Gauge) -> None:
         """Ask `read` whenever somebody looks. Several may tell of one gauge, each of its own label values."""
@@ -102,11 +107,7 @@ class Meter:
 
     def snapshot(self) -> Snapshot:
         """What was counted, in the table's order."""
-        numbers = [
-            NumberSeries(name, labels, counter.value)
-            for name, series in self._counters.items()
-            for labels, counter in series.items()
-        ]
+        numbers = [NumberSeries(name, labels, counter.value) for (name, labels), counter in self._counters.items()]
         numbers += [
             NumberSeries(name, _checked(METRICS[name], labels), value)
             for name, read in self._gauges
@@ -114,8 +115,7 @@ class Meter:
         ]
         histograms = [
             HistogramSeries(name, labels, tuple(histogram.counts), histogram.sum)
-            for name, series in self._histograms.items()
-            for labels, histogram in series.items()
+            for (name, labels), histogram in self._histograms.items()
         ]
         return Snapshot(numbers=tuple(_in_order(numbers)), histograms=tuple(_in_order(histograms)))
 
@@ -129,14 +129,10 @@ def _in_order(series: Iterable[AnySeries]) -> list[AnySeries]:
     return sorted(series, key=lambda each: (_PLACES[each.name], each.labels))
 
 
-def _series(known: dict[LabelValues, T], metric: Metric, labels: LabelValues, *, make: Callable[[], T]) -> T:
-    found = known.get(labels)
-    if found is None:
-        _checked(metric, labels)
-        if len(known) >= MOST_SERIES:
-            raise ValueError(f"{metric.name} has {MOST_SERIES} series already: a label of it has no bound")
-        found = known[labels] = make()
-    return found
+def _check_new(metric: Metric, labels: LabelValues, *, known: Iterable[tuple[str, LabelValues]]) -> None:
+    _checked(metric, labels)
+    if sum(name == metric.name for name, _ in known) >= MOST_SERIES:
+        raise ValueError(f"{metric.name} has {MOST_SERIES} series already: a label of it has no bound")
 
 
 def _checked(metric: Metric, labels: LabelValues) -> LabelValues:
