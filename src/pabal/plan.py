@@ -46,7 +46,8 @@ readers end at their recursion limits."""
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """Base of what callers write: unlike in records, a field nobody knows is an error, not a newer version's."""
+    """Base of request bodies. An unknown field is an error here; in a record it is passed over, as a newer version may
+    have written it."""
 
 
 class Recipient(_Asked, frozen=True, kw_only=True):

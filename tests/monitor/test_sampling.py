@@ -154,5 +154,5 @@ async def test_the_windows_keep_the_last_samples_and_say_what_they_mean(lab: Lab
     assert len(windows.window(Place(lab.group, lab.topic, 0))) == 3
     assert group.completeness == 1.0
     assert group.verdict == "incomplete", "it has been without a member for a moment only"
-    windows.note(Sampled(at=99.0, samples={}, members={}, watermarks={}))
+    windows.note(Sampled(at=99.0, samples={}, members={}))
     assert windows.groups() == []

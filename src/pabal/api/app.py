@@ -66,8 +66,8 @@ def create_app(
     """The API as an ASGI application; it owns nothing that it is handed.
 
     `channels` are the channels that this installation has switched on. `producer` must give up within
-    `settings.append_timeout_seconds`. `templates` must be published (`templates.publish_templates`) before the
-    first request. `new_key` makes idempotency keys; they must not repeat.
+    `settings.append_timeout_seconds`. `templates` must be published before the first request
+    (`ops.template_library.publish_templates`). `new_key` makes idempotency keys; they must not repeat.
 
     `store` answers look-ups (None: they say that there is none). `open_ledger` is called when something is first
     taken back, or reported to have arrived. `receivers` are the providers that take receipts, by name.

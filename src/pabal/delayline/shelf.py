@@ -30,7 +30,7 @@ class Shelved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Shelf:
-    """The delivery with the earliest time leaves first; of two with the same time, the one that was put first."""
+    """The delivery with the earliest time leaves first; of two with the same time, the first that was put."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[datetime, int, Shelved]] = []

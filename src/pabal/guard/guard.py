@@ -121,7 +121,7 @@ class Permit:
 class Guard:
     """The guard of one channel in one worker. `random` (0 to 1) spreads what would come back together.
 
-    `on_change` hears each change of a circuit.
+    `on_change` is called with each change of a circuit.
     """
 
     def __init__(

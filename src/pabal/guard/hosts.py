@@ -77,7 +77,8 @@ class Hosts:
         on_host: Callable[[Callee, float], None],
         on_change: Callable[[Callee, float], None],
     ) -> None:
-        """`name` is the provider's. `on_host` hears each change of a host's circuit, `on_change` of every other one."""
+        """`name` is the provider's. `on_host` is called with each change of a host's circuit, `on_change` with those
+        of every other circuit."""
         self.by_name: dict[str, Host] = {}
         self.rate_per_second: float | None = None
         self.tenants: Memory[tuple[str, str], TenantAtHost] = Memory(most=MOST_HOSTS, on_forget=self._forget)

@@ -13,7 +13,7 @@ Remembered = TypeVar("Remembered", bound=Callee)
 class Memory(Generic[Key, Remembered]):
     """Callees by key, at most `most` of them. What is forgotten is as good as never known: it widens nothing.
 
-    `on_forget` hears of each that is forgotten. Times as in `Circuit`.
+    `on_forget` is called with each callee that is forgotten. Times as in `Circuit`.
     """
 
     __slots__ = ("_most", "_on_forget", "by_key")

@@ -120,7 +120,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Held(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Another claim's lease is alive for `seconds` more: wait in memory and ask again.
 
-    `provider`: it has ended, but the lost call was made at that provider: ask again naming it, and no other.
+    With a `provider` the lease has ended, but the lost call was made there: the next claim must name that provider.
     """
 
     seconds: float

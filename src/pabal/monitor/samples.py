@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pabal.broker.port import Cluster, TopicPartition, Watermarks
+from pabal.broker.port import TopicPartition
 from pabal.lag import Sample
 
 DELAY_PREFIX: Final = "pabal.delay."
@@ -40,5 +40,3 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     samples: Mapping[Place, Sample]
     members: Mapping[str, int]
-    watermarks: Mapping[TopicPartition, Watermarks]
-    cluster: Cluster | None = None

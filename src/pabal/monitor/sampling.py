@@ -42,7 +42,7 @@ class Sampler:
         self._clock = clock
         self._heads: dict[tuple[TopicPartition, int], _Head] = {}
 
-    async def take(self, told: Mapping[Place, Owner] = {}, *, with_cluster: bool = False) -> Sampled:
+    async def take(self, told: Mapping[Place, Owner] = {}) -> Sampled:
         """One sample. Raises LogError; UnknownTopic names a topic that is missing.
 
         `told`: what the owners of partitions said of themselves.
@@ -50,10 +50,8 @@ class Sampler:
         # First what is committed, then the ends: the other way round a lag could be negative.
         committed = await self._committed()
         topics = sorted({topic for topics in self._groups.values() for topic in topics})
-        watermarks, members, cluster = await asyncio.gather(
-            self._admin.watermarks(*topics),
-            self._admin.members(list(self._groups)),
-            self._admin.cluster() if with_cluster else _nothing(),
+        watermarks, members = await asyncio.gather(
+            self._admin.watermarks(*topics), self._admin.members(list(self._groups))
         )
         at = self._clock.boot_seconds()
         bare = {
@@ -65,8 +63,6 @@ class Sampler:
             at=at,
             samples={place: self._complete(place, sample, told.get(place)) for place, sample in bare.items()},
             members={group: members[group].members for group in self._groups},
-            watermarks=watermarks,
-            cluster=cluster,
         )
 
     async def _committed(self) -> Mapping[Place, int]:
@@ -160,7 +156,3 @@ def _due(record: Record) -> float | None:
         return read_wait(record).release_at.timestamp()
     except DecodeError:
         return None  # The delay line gives it up at once.
-
-
-async def _nothing() -> None:
-    return None

@@ -144,15 +144,6 @@ class Windows:
         )
 
 
-def lost_since(before: Sampled | None, now: Sampled) -> Mapping[tuple[str, str], int]:
-    """Records that retention deleted unread between two samples, by group and topic."""
-    lost: dict[tuple[str, str], int] = defaultdict(int)
-    for place, sample in now.samples.items():
-        earlier = before.samples.get(place) if before is not None else None
-        lost[place.group, place.topic] += max(sample.lost - (earlier.lost if earlier is not None else 0), 0)
-    return lost
-
-
 def _located(view: PartitionView) -> str:
     """The reason, with the partition that it is about."""
     return f"{view.topic}/{view.partition}: {view.reason}" if view.reason else ""

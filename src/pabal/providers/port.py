@@ -45,22 +45,22 @@ class Provider(Protocol):
 
 @runtime_checkable
 class KnowsHosts(Protocol):
-    """What a provider may also be: one whose addresses are answered by different hosts, such as customers' endpoints.
+    """Optional: a provider whose addresses belong to different hosts, such as customers' endpoints.
 
-    The worker's guard then counts each host's failures apart; of any other provider it is the provider that fails. A
+    The worker's guard then counts failures per host; those of any other provider it counts against the provider. A
     `Deferred` that is an answer should say `address_only`: else it counts against the host, which others may share.
     """
 
     def host_of(self, address: str) -> str:
-        """Who answers for a canonical address of the channel. Pure and quick: asked before each call."""
+        """The host that a canonical address of the channel belongs to. Pure and quick: asked before each call."""
         ...
 
 
 @runtime_checkable
 class ChecksConnection(Protocol):
-    """What a provider may also be: one that can tell, without a delivery, whether it could hand one over.
+    """Optional: a provider that can tell, without a delivery, whether it could hand one over.
 
-    `pabal doctor` asks it. A provider that is not one is only said to be configured.
+    `pabal doctor` asks it. Of any other provider the doctor only says that it is configured.
     """
 
     async def check(self) -> Accepted | Deferred | Misconfigured:

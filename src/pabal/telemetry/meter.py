@@ -1,9 +1,9 @@
 """Counts what happens in one process, with plain numbers. No lock, no registry, no I/O.
 
-A meter is handed down to whoever counts (the word is Prometheus': a *series* is one metric with one set of label
+A meter is handed down to the parts that count (Prometheus' word: a *series* is one metric with one set of label
 values). A series is asked for once and kept; counting is then one addition. Everything runs in the event loop's thread.
 
-A gauge is a function that is asked when somebody looks: what a role knows of itself anyway is not counted twice.
+A gauge is a function that is called when the meter is read: what a role knows of itself anyway is not counted twice.
 """
 
 from bisect import bisect_left
@@ -102,7 +102,7 @@ class Meter:
         return found
 
     def gauge(self, name: GaugeName, read: Gauge) -> None:
-        """Ask `read` whenever somebody looks. Several may tell of one gauge, each of its own label values."""
+        """Call `read` whenever the meter is read. A gauge may have several, each for its own label values."""
         self._gauges.append((name, read))
 
     def snapshot(self) -> Snapshot:

@@ -62,15 +62,6 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     buckets: tuple[float, ...] = ()
     open_telemetry: str | None = None
 
-    @property
-    def unit(self) -> str:
-        """The base unit, as the name ends with it."""
-        stem = self.name.removesuffix("_total")
-        for unit in ("seconds", "bytes", "ratio"):
-            if stem.endswith(f"_{unit}"):
-                return unit
-        return ""
-
 
 def _counter(
     name: CounterName, help_: str, *labels: str, by: tuple[Place, ...], open_telemetry: str | None = None

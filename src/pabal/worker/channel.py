@@ -55,7 +55,8 @@ class WorkerChannel:
     call slot by then goes on to its end. Nothing is lost: what is held is not committed. Nothing is sent late: what
     expires while it is held is told as `expired` when the class goes on.
 
-    `on_change` hears each change of a circuit, `on_braked` of each class that this channel has braked by itself.
+    `on_change` is called with each change of a circuit, `on_braked` for each class that this channel has braked by
+    itself.
     """
 
     def __init__(

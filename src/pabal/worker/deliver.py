@@ -84,6 +84,7 @@ class Deliverer:
         rendered = self._render(errand, content)
         answer = await self._claim(errand)
         if not isinstance(answer, Call) or rendered is None:
+            # A text that cannot be rendered made the claim one with a refusal, and such a claim permits no call.
             return self._end_uncalled(errand, answer)
         if self._outlives_lease(errand):
             return await self._give_back(errand)

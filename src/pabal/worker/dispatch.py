@@ -72,7 +72,7 @@ class Dispatch:
         """Ends with what makes the worker fail."""
 
     def attend(self, intakes: Collection[Intake]) -> None:
-        """These put items here. They are held back while every provider refuses."""
+        """Take the items of these intakes. While every provider refuses, the intakes read nothing."""
         self._lookout.attend(intakes)
 
     def put(self, items: Collection[InFlight]) -> None:

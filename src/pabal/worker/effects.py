@@ -79,7 +79,7 @@ def records_of_lost_calls(errand: Errand) -> list[NewRecord]:
 
 
 def record_of_late_call(errand: Errand, outcome: Outcome) -> NewRecord:
-    """The event of a call that ended late: another worker decides by now."""
+    """The kind of event that reports an outcome; `kind_of_verdict` does the same for a verdict."""
     return event_record(event_of(errand, kind_of_outcome(outcome), attempt=errand.attempt, outcome=outcome))
 
 

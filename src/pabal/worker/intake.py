@@ -62,8 +62,8 @@ class Intake:
     """Takes what one class reads, with a window on what is in flight.
 
     It can be held, for several reasons at once: then it stays a member of its group and takes nothing. `brake` counts
-    what cannot be read, and `on_braked` hears when that is too much: it holds the class until a person has looked.
-    `on_owned` hears when the intake has other partitions than before.
+    what cannot be read, and `on_braked` is called when that is too much; it must hold the class until a person has
+    looked. `on_owned` is called when the intake has other partitions than before.
     """
 
     def __init__(

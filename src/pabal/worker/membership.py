@@ -23,7 +23,7 @@ PAUSED_POLL_SECONDS = 0.1
 
 
 class Membership:
-    """A member of `group`, which reads `topic`. `partitions` are its own; `on_owned` hears that it has others."""
+    """A member of `group`, which reads `topic`. `partitions` are its own; `on_owned` is called when it has others."""
 
     def __init__(
         self,

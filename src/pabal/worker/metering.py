@@ -1,4 +1,4 @@
-"""Counts what a worker does: its deeds as they are told, and how it stands when somebody looks."""
+"""Counts what a worker does: its deeds as they are told, and how it stands when the meter is read."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -18,7 +18,7 @@ _ENDS: Final[frozenset[EventKind]] = frozenset(
 
 
 class DeedCounter:
-    """An observer of deeds (`worker/deed.py`) that counts them."""
+    """An observer of deeds (`worker/deed.py`) that counts them. After a crash a deed may be counted twice."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter

@@ -38,7 +38,7 @@ class Parking:
         clock: Clock,
         on_end: Callable[[Item, End | Held | None], None],
     ) -> None:
-        """`on_end` hears what follows for an item, as after a call."""
+        """`on_end` is called with what follows for an item, as after a call."""
         self._deliverer = deliverer
         self._channel = channel
         self._clock = clock

@@ -25,7 +25,7 @@ class Partitions:
         on_assigned: Callable[[Collection[TopicPartition]], None],
         on_owned: Callable[[], None],
     ) -> None:
-        """`on_assigned` hears of new partitions, `on_owned` that there are others than before."""
+        """`on_assigned` is called with new partitions, `on_owned` whenever the partitions have changed."""
         self.progress: dict[TopicPartition, Progress] = {}
         self.paused: set[TopicPartition] = set()
         self._crowded_from = max(window // 2, 1)

@@ -20,8 +20,8 @@ class WaitingRoom:
     """Items in lanes, and what has left its lane and may not be called yet.
 
     An item leaves its lane by class weight, tenants in turn. Then the guard is asked. An item that is refused alone
-    waits in its callee's queue or is parked. If the whole channel is refused, nothing leaves its lane. A class that is
-    held stays in its lanes; what had left them is put by until it is let go.
+    waits in its callee's queue or is parked. If the whole channel is refused, nothing leaves its lane. Items
+    of a held class stay in their lanes; items that had left their lane before are set aside until the class is let go.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class WaitingRoom:
             if isinstance(answer, Full | Shut) or (isinstance(answer, InQueue) and answer.callee is callee):
                 self._queues.settle(callee)
                 continue
-            # Another callee refuses the item than the callee it waited for: the items behind it go on.
+            # The item is refused for another callee now: it leaves this queue, and blocks no item behind it.
             self._queues.take_head(callee)
             self._put_aside(item, answer)
         return None

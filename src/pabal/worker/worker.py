@@ -92,7 +92,7 @@ class Worker:
             self._brakes.attend(each)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Send until `stopping` is set, then drain, commit and leave. Raises what made it fail, in order as well."""
+        """Send until `stopping` is set or something fails; then drain, commit and leave. Raises what failed."""
         drained = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:

@@ -60,7 +60,7 @@ class Arrivals:
         if self._over is not None:
             raise self._over
         if self._standing:
-            # In turn: the one that is raised goes to the end.
+            # In turn: a partition whose error is raised goes to the end.
             partition = next(iter(self._standing))
             error = self._standing[partition] = self._standing.pop(partition)
             # A new one each time: raised again, an exception would drag its former tracebacks along.

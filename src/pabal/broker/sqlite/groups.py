@@ -46,7 +46,7 @@ class Heartbeat(NamedTuple):
     """What a process learns when it renews its members' leases."""
 
     fenced: frozenset[int]
-    """Of the members it renewed: the ones that are members no more."""
+    """The renewed members that are members no more."""
     next_end_seconds: float | None
     """Until the first lease of another process's member ends."""
 

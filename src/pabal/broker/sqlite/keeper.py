@@ -78,7 +78,7 @@ class Keeper:
             pause = tick
             try:
                 pause = min(tick, await self._beat())
-                # In case a ring was lost: the directory may be one that not all processes see.
+                # A ring may be lost: not every process need see the same directory.
                 self._doorbell.mend()
                 self._look()
                 if self._clock.boot_seconds() >= clean_at:

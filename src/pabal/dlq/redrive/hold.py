@@ -67,7 +67,7 @@ class TopicHold:
             logger.warning("the claim of this redrive ends with its lease: %s", error)
 
     async def _append_claims(self) -> None:
-        # Of two claims that cross in the log the first holds: which one that is, only reading on tells.
+        # Two claims may cross in the log. The first holds, and only reading on tells which is first.
         missing = self._claims_wanted
         while missing:
             await self._producer.append([claim_record(wanted) for wanted in self._claims_wanted])
