@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
 from pabal.notification import CLASSES, Address, Content, Delivery, TemplateRef, delivery_id, notification_id
 from pabal.plan import (
     MAX_DELIVERIES,
@@ -21,6 +21,7 @@ from pabal.plan import (
     Plan,
     Rules,
     plan_deliveries,
+    request_type,
 )
 from pabal.policy import DEFAULT_CLASSES
 from pabal.template import parse_template
@@ -32,7 +33,7 @@ TEXT = {"title": "Order 17 shipped", "body": "On its way."}
 SHIPPED = parse_template("order-shipped", 'title = "Order {{ order }}"\nbody = "{{ text }}"', path="t.toml")
 HTML_ONLY = parse_template("html-only", '[email]\nsubject = "s"\nhtml = "h"', path="t.toml")
 RULES = Rules(
-    channels=CHANNELS,
+    channels=installed_channels(),
     templates={"order-shipped": SHIPPED, "html-only": HTML_ONLY},
     times_to_live={name: DEFAULT_CLASSES[name].time_to_live for name in CLASSES},
 )
@@ -40,7 +41,7 @@ RULES = Rules(
 
 def ask(*, key: str = "key-1", tenant: str = "shop", **fields: Any) -> Plan | tuple[Flaw, ...]:
     body: Mapping[str, Any] = {"to": [ANA], **({} if "template" in fields else {"content": TEXT}), **fields}
-    request = msgspec.json.decode(msgspec.json.encode(body), type=NotificationRequest)
+    request = msgspec.json.decode(msgspec.json.encode(body), type=request_type(NotificationRequest))
     return plan_deliveries(request, tenant=tenant, idempotency_key=key, now=NOW, rules=RULES)
 
 
@@ -279,7 +280,8 @@ def test_no_delivery_is_planned_twice_and_no_recipient_is_left_out(to: list[dict
 
     addresses = [(delivery.channel, delivery.address) for delivery in planned]
     assert len(set(addresses)) == len(addresses) == len({delivery.id for delivery in planned})
-    assert set(addresses) == {(one["channel"], CHANNELS[one["channel"]].canonical(one["address"])) for one in to}
+    channels = installed_channels()
+    assert set(addresses) == {(one["channel"], channels[one["channel"]].canonical(one["address"])) for one in to}
 
 
 @given(first=st.tuples(st.text(), st.text()), second=st.tuples(st.text(), st.text()))

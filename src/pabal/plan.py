@@ -4,23 +4,25 @@ A delivery is one recipient on one channel. Equal recipients collapse; ids are d
 and canonical address, so planning the same request twice names the same deliveries.
 """
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Generic, Literal
 from uuid import UUID
 
 import msgspec
+from typing_extensions import TypeVar
 
+from pabal.channels.content import installed_parts, make_content, requested_content_type, with_content
 from pabal.channels.port import Channel
 from pabal.errors import InvalidAddress, TemplateError
 from pabal.notification import (
     Address,
     Content,
     Delivery,
-    EmailContent,
+    Fact,
     NotificationClass,
     TemplateRef,
-    WebhookContent,
     delivery_id,
     notification_id,
 )
@@ -59,20 +61,6 @@ class Recipient(_Asked, frozen=True, kw_only=True):
     ]
 
 
-class RequestedEmail(_Asked, frozen=True, kw_only=True):
-    """What e-mail says instead of the generic parts."""
-
-    subject: Annotated[str | None, msgspec.Meta(description="Instead of `title`.")] = None
-    text: Annotated[str | None, msgspec.Meta(description="The plain text, instead of `body`.")] = None
-    html: Annotated[str | None, msgspec.Meta(description="An HTML alternative to the text.")] = None
-
-
-class RequestedWebhook(_Asked, frozen=True, kw_only=True):
-    """What a webhook posts instead of the generic document."""
-
-    payload: Annotated[Any, msgspec.Meta(description="Any JSON value; posted as it is.")]
-
-
 class RequestedContent(_Asked, frozen=True, kw_only=True):
     """What to say: generic parts that every channel can carry, and what single channels say instead."""
 
@@ -81,11 +69,13 @@ class RequestedContent(_Asked, frozen=True, kw_only=True):
     data: Annotated[
         dict[str, Any] | None, msgspec.Meta(description="Facts for machines; webhooks carry them as they are.")
     ] = None
-    email: Annotated[RequestedEmail | None, msgspec.Meta(description="For e-mail alone.")] = None
-    webhook: Annotated[RequestedWebhook | None, msgspec.Meta(description="For webhooks alone.")] = None
 
 
-class NotificationRequest(_Asked, frozen=True, kw_only=True, rename={"class_": "class"}):
+AskedT = TypeVar("AskedT", bound=RequestedContent, default=RequestedContent)
+"""What a request's content is read as: with the parts of the channels that are installed."""
+
+
+class NotificationRequest(_Asked, Generic[AskedT], frozen=True, kw_only=True, rename={"class_": "class"}):
     """Someone is to be notified: who, how urgently, and of what. Exactly one of `content` and `template` is given."""
 
     to: Annotated[
@@ -93,7 +83,7 @@ class NotificationRequest(_Asked, frozen=True, kw_only=True, rename={"class_": "
         msgspec.Meta(min_length=1, description="At most 500. One address twice on one channel is one delivery."),
     ]
     class_: Annotated[NotificationClass, msgspec.Meta(description="How urgent: three bells, two, one.")] = "standard"
-    content: Annotated[RequestedContent | None, msgspec.Meta(description="What to say, in full.")] = None
+    content: Annotated[AskedT | None, msgspec.Meta(description="What to say, in full.")] = None
     template: Annotated[
         str | None, msgspec.Meta(description="The name of a template of this installation, instead of `content`.")
     ] = None
@@ -120,6 +110,20 @@ class NotificationRequest(_Asked, frozen=True, kw_only=True, rename={"class_": "
         tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...],
         msgspec.Meta(max_length=20, description="Words to find the notification by."),
     ] = ()
+
+
+@functools.cache
+def content_request_type() -> type[RequestedContent]:
+    """`RequestedContent` with the part of every installed channel."""
+    return requested_content_type(RequestedContent, part_base=_Asked)
+
+
+RequestT = TypeVar("RequestT", bound=NotificationRequest)
+
+
+def request_type(model: type[RequestT]) -> type[RequestT]:
+    """`NotificationRequest`, or a request like it, for reading."""
+    return with_content(model, content_request_type())
 
 
 FlawCode = Literal[
@@ -274,17 +278,15 @@ def _read_content(
 
 
 def _read_plain(content: RequestedContent, *, flaws: list[Flaw]) -> Content:
-    email, webhook = content.email, content.webhook
     _check_nesting(content.data, path="$.content.data", flaws=flaws)
-    if webhook is not None:
-        _check_nesting(webhook.payload, path="$.content.webhook.payload", flaws=flaws)
-    return Content(
-        title=content.title,
-        body=content.body,
-        data=content.data,
-        email=None if email is None else EmailContent(subject=email.subject, text=email.text, html=email.html),
-        webhook=None if webhook is None else WebhookContent(payload=webhook.payload),
-    )
+    parts: dict[str, Fact] = {}
+    for channel, part in installed_parts().items():
+        asked = getattr(content, channel, None)
+        if asked is not None:
+            for name in part.free_fields:
+                _check_nesting(getattr(asked, name), path=f"$.content.{channel}.{name}", flaws=flaws)
+            parts[channel] = part.model(**msgspec.structs.asdict(asked))
+    return make_content(title=content.title, body=content.body, data=content.data, parts=parts)
 
 
 def _read_template(

@@ -11,15 +11,17 @@ empty), and reads one request at a time from its standard input: JSON behind fou
 
 import asyncio
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol
 
 import msgspec
 
+from pabal.channels.content import content_type, with_content
 from pabal.errors import RenderingUnavailable, TemplateError
-from pabal.notification import Content
+from pabal.notification import Content, ContentT
 from pabal.template import Template
 
 MOST_SECONDS: Final = 10.0
@@ -38,7 +40,7 @@ LENGTH_BYTES: Final = 4
 _START_SECONDS: Final = 30.0
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class RenderingRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One rendering for the process. `source` is the template's canonical JSON, in text."""
 
     name: str
@@ -46,13 +48,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: dict[str, Any]
 
 
-class Rendered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What became of it: the content, or an error; or that the process is ready.
+class RenderingAnswer(msgspec.Struct, Generic[ContentT], frozen=True, kw_only=True, gc=False):
+    """What became of a request: the content, or an error; or that the process is ready.
 
     `stopped`: the error is the process's limit, and another try may end otherwise.
     """
 
-    content: Content | None = None
+    content: ContentT | None = None
     error: str | None = None
     stopped: bool = False
 
@@ -110,8 +112,8 @@ class RenderingProcess:
         """End the process."""
         await self._end()
 
-    async def _ask(self, template: Template, data: Mapping[str, Any]) -> Rendered:
-        request = Request(name=template.name, source=template.source_json.decode(), data=dict(data))
+    async def _ask(self, template: Template, data: Mapping[str, Any]) -> RenderingAnswer:
+        request = RenderingRequest(name=template.name, source=template.source_json.decode(), data=dict(data))
         question = _encode(request)
         process = await self._running()
         assert process.stdin is not None
@@ -176,10 +178,14 @@ class RenderingProcess:
         await asyncio.shield(process.wait())
 
 
-async def _read(stream: asyncio.StreamReader) -> Rendered:
+async def _read(stream: asyncio.StreamReader) -> RenderingAnswer:
     length = int.from_bytes(await stream.readexactly(LENGTH_BYTES), "big")
-    return _decode(await stream.readexactly(length))
+    return _decoder().decode(await stream.readexactly(length))
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Rendered).decode
+
+
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[RenderingAnswer]:
+    return msgspec.json.Decoder(with_content(RenderingAnswer, content_type()))
