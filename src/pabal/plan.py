@@ -150,14 +150,14 @@ class Flaw(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class PlannedNotification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a request comes to: at least one delivery, in the order asked, none twice."""
 
     notification_id: UUID
     deliveries: tuple[Delivery, ...]
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """What an installation offers: its channels and templates, and how long each class stays useful."""
 
     channels: Mapping[str, Channel]
@@ -171,12 +171,12 @@ def plan_deliveries(
     tenant: str,
     idempotency_key: str,
     now: datetime,
-    rules: Rules,
+    offer: Offer,
     traceparent: str | None = None,
     tracestate: str | None = None,
     recipients: Sequence[Address | Flaw] | None = None,
     rendered: Content | TemplateError | None = None,
-) -> Plan | tuple[Flaw, ...]:
+) -> PlannedNotification | tuple[Flaw, ...]:
     """The deliveries of a request, or everything that is wrong with it (at least one flaw).
 
     `traceparent` and `tracestate` are the trace that the request belongs to. `recipients` are what `read_recipients`
@@ -192,7 +192,7 @@ def plan_deliveries(
             "template and spread the recipients over several requests"
         )
         return (Flaw(path="$.to", code="too_many_deliveries", message=message),)
-    read = read_recipients(request.to, channels=rules.channels) if recipients is None else recipients
+    read = read_recipients(request.to, channels=offer.channels) if recipients is None else recipients
     flaws: list[Flaw] = []
     once: dict[Address, None] = {}
     for each in read:
@@ -200,8 +200,8 @@ def plan_deliveries(
             flaws.append(each)
         else:
             once[each] = None
-    said, template = _read_content(request, recipients=once, rules=rules, rendered=rendered, flaws=flaws)
-    send_at, expires_at = _read_times(request, now=now, time_to_live=rules.times_to_live[request.class_], flaws=flaws)
+    said, template = _read_content(request, recipients=once, offer=offer, rendered=rendered, flaws=flaws)
+    send_at, expires_at = _read_times(request, now=now, time_to_live=offer.times_to_live[request.class_], flaws=flaws)
     if flaws:
         return tuple(flaws)
     notification = notification_id(tenant=tenant, idempotency_key=idempotency_key)
@@ -217,7 +217,7 @@ def plan_deliveries(
             expires_at=expires_at,
             content=said if template is None else None,
             template=template,
-            order_key=request.order_key or rules.channels[to.channel].order_key(to.address),
+            order_key=request.order_key or offer.channels[to.channel].order_key(to.address),
             send_at=send_at,
             tags=request.tags,
             traceparent=traceparent,
@@ -225,7 +225,7 @@ def plan_deliveries(
         )
         for to in once
     )
-    return Plan(notification_id=notification, deliveries=deliveries)
+    return PlannedNotification(notification_id=notification, deliveries=deliveries)
 
 
 def read_recipients(to: Iterable[Recipient], *, channels: Mapping[str, Channel]) -> Iterator[Address | Flaw]:
@@ -248,7 +248,7 @@ def _read_content(
     request: NotificationRequest,
     *,
     recipients: Collection[Address],
-    rules: Rules,
+    offer: Offer,
     rendered: Content | TemplateError | None,
     flaws: list[Flaw],
 ) -> tuple[Content | None, TemplateRef | None]:
@@ -269,10 +269,10 @@ def _read_content(
         assert request.template is not None
         where = "$.template"
         said, template = _read_template(
-            request.template, request.data or {}, templates=rules.templates, rendered=rendered, flaws=flaws
+            request.template, request.data or {}, templates=offer.templates, rendered=rendered, flaws=flaws
         )
     if said is not None:
-        problems = (rules.channels[channel].check(said) for channel in {to.channel: None for to in recipients})
+        problems = (offer.channels[channel].check(said) for channel in {to.channel: None for to in recipients})
         flaws += [Flaw(path=where, code="unusable_content", message=problem) for problem in problems if problem]
     return said, template
 

@@ -16,7 +16,7 @@ from pabal.providers.port import CallbackRequest, ProviderContext, TakesReceipts
 from pabal.providers.registry import find_providers
 from pabal.providers.signatures import sign
 from pabal.providers.smtp import create as create_smtp
-from pabal.providers.smtp.receipts import Reported
+from pabal.providers.smtp.receipts import RelayReport
 from pabal.providers.webhook import WebhookOptions, WebhookProvider
 from pabal.webhook_secret import read_secret
 
@@ -105,4 +105,4 @@ def test_the_adapter_of_the_guide_makes_what_the_provider_takes() -> None:
 
 
 def test_every_field_of_a_report_is_explained() -> None:
-    assert {field.name for field in msgspec.structs.fields(Reported) if f"`{field.name}`" not in DOCS} == set()
+    assert {field.name for field in msgspec.structs.fields(RelayReport) if f"`{field.name}`" not in DOCS} == set()

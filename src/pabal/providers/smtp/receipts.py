@@ -27,7 +27,7 @@ _OUR_KEY = re.compile(r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 
 
-class Reported(msgspec.Struct, frozen=True, kw_only=True):
+class RelayReport(msgspec.Struct, frozen=True, kw_only=True):
     """One report. `event` is the relay's own id of it: the same report again has the same.
 
     The message is named by our delivery's id, by the Message-ID we gave it, or by what the relay calls it (the queue
@@ -58,13 +58,16 @@ def read_receipts(
     callback = _decode(request.body, Callback, where="$")
     return [
         _receipt(
-            _decode(raw, Reported, where=f"$.receipts[{index}]"), raw, provider=provider, where=f"$.receipts[{index}]"
+            _decode(raw, RelayReport, where=f"$.receipts[{index}]"),
+            raw,
+            provider=provider,
+            where=f"$.receipts[{index}]",
         )
         for index, raw in enumerate(callback.receipts)
     ]
 
 
-def _receipt(reported: Reported, raw: msgspec.Raw, *, provider: str, where: str) -> Receipt:
+def _receipt(reported: RelayReport, raw: msgspec.Raw, *, provider: str, where: str) -> Receipt:
     delivery = reported.delivery_id or _delivery_of(reported.message_id)
     if delivery is None and reported.provider_id is None:
         raise UnreadableReceipt(f"{where}: names no message: give delivery_id, our Message-ID, or provider_id")
