@@ -21,7 +21,7 @@ from pabal.channels.content import installed_parts, make_content
 from pabal.channels.part import Text, source_model, whole_model
 from pabal.choices import with_choices
 from pabal.errors import ConfigError, TemplateError
-from pabal.notification import Content
+from pabal.notification import Content, Fact
 from pabal.sandbox.budget import WORK_APART, Meter, OverBudget
 from pabal.sandbox.environment import Compiled, Sandbox
 
@@ -97,7 +97,7 @@ class Template:
             if channel:
                 is_json = _blanks_of(part) == "json"
                 own.setdefault(channel, {})[field] = _read_json(part, text) if is_json else text
-        parts = {channel: installed_parts()[channel].model(**fields) for channel, fields in own.items()}
+        parts = {channel: _part_of(channel, fields) for channel, fields in own.items()}
         return make_content(title=said.get("title"), body=said.get("body"), parts=parts)
 
 
@@ -208,6 +208,13 @@ def _render(part: str, compiled: Compiled, data: Mapping[str, Any], *, meter: Me
     if len(said) > MAX_RENDERED_CHARACTERS:
         raise _PartError(part, f"renders to {len(said)} characters; at most {MAX_RENDERED_CHARACTERS}")
     return said
+
+
+def _part_of(channel: str, fields: Mapping[str, Any]) -> Fact:
+    try:
+        return msgspec.convert(fields, installed_parts()[channel].model)
+    except msgspec.ValidationError as error:
+        raise _PartError(channel, f"does not render to what {channel} can say: {error}") from None
 
 
 def _read_json(part: str, text: str) -> Any:

@@ -63,6 +63,9 @@ _REFUSED_V6 = _table(
     ("fec0::/10", "site-local"),
     ("ff00::/8", "multicast"),
 )
+EVERYWHERE: Sequence[str] = ("0.0.0.0/0", "::/0")
+"""To allow, where the URL is the operator's own and not a caller's: what it names may be called wherever it is."""
+
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
