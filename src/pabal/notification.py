@@ -65,6 +65,10 @@ class Content(Fact, frozen=True, kw_only=True, eq=False):
         """Whether both say the same, whichever channels were installed where they were made."""
         return _said(self) == _said(other) if isinstance(other, Content) else NotImplemented
 
+    def __ne__(self, other: object) -> bool:
+        """The opposite; the one of msgspec's structs compares their types."""
+        return not self == other
+
     def __hash__(self) -> int:
         """Equal for equal contents."""
         return hash((self.title, self.body))

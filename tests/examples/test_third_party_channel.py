@@ -23,11 +23,17 @@ SAY_IT = """
 import sys
 from pathlib import Path
 from pabal.config import load_settings
+from pabal.errors import ConfigError
+from pabal.template import parse_template
 from pabal.topics.spec import topics_for
 
 settings = load_settings(Path(sys.argv[1]), environment={})
 print(settings.channels["ntfy"].provider, settings.channels["ntfy"].concurrency)
 print(*[spec.name for spec in topics_for(settings.channels, partitions=1, replication=None) if "ntfy" in spec.name])
+try:
+    parse_template("alert", '[ntfy]\\nmessage = "x"\\npriority = "{{ p }}"\\n[sample]\\np = 9', path="alert.toml")
+except ConfigError as error:
+    print(error)
 """
 
 ALERT = """
@@ -84,6 +90,7 @@ def test_its_defaults_and_topics_follow_and_an_unknown_channel_is_answered_with_
         "pabal.deliveries.ntfy.bulk",
         "pabal.dead.ntfy",
     ]
+    assert said[2] == "alert.toml: ntfy: does not render to what ntfy can say: Expected `int` <= 5 - at `$.priority`"
     assert "there is no channel 'nfty'; there are: email, ntfy, webhook - at `$.channels.nfty`" in refused
 
 

@@ -118,7 +118,6 @@ class AnswerReader(ResponseHandler):
         answer, head_arrived = self._answer, self._head_arrived
         if head_arrived is None or answer.is_over:
             # No request asked for this. Taken for an answer it would be the answer to the next delivery's.
-            answer.end(may_be_followed=False)
             self.force_close()
             if self.transport is not None:
                 self.transport.abort()
