@@ -202,7 +202,7 @@ def dead_record(
     """The dead letter of a record: its value as it was (raw when it could not be read), and why, in headers.
 
     `delivery` replaces the value by the delivery as it stood at its last attempt; None keeps the raw bytes.
-    `provider` is who was to carry it, if anyone.
+    `provider` is the provider that was to carry it, if one was chosen.
     """
     failed_at = at.isoformat().encode()
     first = delivery.first_failed_at if delivery else None

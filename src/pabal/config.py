@@ -69,7 +69,7 @@ class WeightedProvider(_Table, frozen=True, kw_only=True):
 class ChannelOverrides(_Table, frozen=True, kw_only=True):
     """What the file may say about a channel; what it leaves out keeps the default. `enabled`: whether there is one.
 
-    `provider` names the one that carries it; `providers` several.
+    `provider` names the provider that carries it; `providers` names several.
     """
 
     enabled: bool = True
@@ -87,7 +87,7 @@ class ChannelOverrides(_Table, frozen=True, kw_only=True):
 
 
 class ChannelSettings(_Table, frozen=True, kw_only=True):
-    """One channel: who carries it and how many calls may be under way at once in one worker.
+    """One channel: what carries it, and how many calls may be under way at once in one worker.
 
     `others`: further providers; `weight` is what `provider` carries beside them.
     """

@@ -48,7 +48,7 @@ readers end at their recursion limits."""
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """Base of what callers write: unlike in records, a field nobody knows is an error, not a newer version's."""
+    """Base of what callers write. Unlike in records, a field that is not known is an error, not a newer version's."""
 
 
 class Recipient(_Asked, frozen=True, kw_only=True):
@@ -179,19 +179,15 @@ def plan_deliveries(
 ) -> PlannedNotification | tuple[Flaw, ...]:
     """The deliveries of a request, or everything that is wrong with it (at least one flaw).
 
-    `traceparent` and `tracestate` are the trace that the request belongs to. `recipients` are what `read_recipients`
-    made of them, for a caller that did so step by step; `rendered` is what became of its template where that was
-    rendered before.
+    `traceparent` and `tracestate` are the trace that the request belongs to. `recipients` is the result of
+    `read_recipients`, where the caller has read them step by step. `rendered` is the result of the template, where the
+    caller has rendered it.
 
-    Raises TooMuchWork when the template is too large to be rendered here: to be rendered apart, and planned again.
+    Raises TooMuchWork when the template is too large to be rendered here. It is rendered apart, and planned again.
     """
     if len(request.to) > MAX_DELIVERIES:
-        # Alone: looking at thousands of addresses to say more would cost what the cap is there to save.
-        message = (
-            f"{len(request.to)} recipients; a notification has at most {MAX_DELIVERIES}. Put what is said into a "
-            "template and spread the recipients over several requests"
-        )
-        return (Flaw(path="$.to", code="too_many_deliveries", message=message),)
+        # This flaw alone: to look at thousands of addresses for more would cost what the cap is there to save.
+        return (_too_many(len(request.to)),)
     read = read_recipients(request.to, channels=offer.channels) if recipients is None else recipients
     flaws: list[Flaw] = []
     once: dict[Address, None] = {}
@@ -242,6 +238,14 @@ def read_recipients(to: Iterable[Recipient], *, channels: Mapping[str, Channel])
             yield Flaw(path=f"$.to[{index}].address", code="invalid_address", message=str(error))
         else:
             yield Address(channel=recipient.channel, address=address)
+
+
+def _too_many(recipients: int) -> Flaw:
+    message = (
+        f"{recipients} recipients; a notification has at most {MAX_DELIVERIES}. Put what is said into a template and "
+        "spread the recipients over several requests"
+    )
+    return Flaw(path="$.to", code="too_many_deliveries", message=message)
 
 
 def _read_content(
@@ -326,7 +330,7 @@ def _read_times(
     send_at = request.send_at if request.send_at is not None and request.send_at > now else None
     starts_at = send_at or now
     if starts_at > now + MAX_SEND_AHEAD:
-        # Not to be reckoned with any further: a time near the end of the calendar overflows.
+        # No further arithmetic: a time near the end of the calendar overflows.
         message = f"is more than {MAX_SEND_AHEAD.days} days ahead"
         flaws.append(Flaw(path="$.send_at", code="invalid_send_at", message=message))
         return None, now

@@ -1,9 +1,9 @@
-"""Renders templates: what is small at once, what is large in a process of its own that cannot hurt this one.
+"""Renders templates: a small template at once, a large template in a process of its own that cannot hurt this one.
 
-An event loop serves everybody, so nothing in it may take long. Almost every template is rendered there in some
-microseconds, with a small budget (`sandbox/budget.py`). What needs more goes to a process: it may use so much memory
-and so much time and no more, by limits of the operating system that nothing in a template can argue with. When it
-runs over it ends, and the next rendering starts another.
+An event loop serves every caller, so nothing in it may take long. Almost every template is rendered there in some
+microseconds, with a small budget (`sandbox/budget.py`). A template that needs more goes to a process. The operating
+system limits that process's memory and time, and nothing in a template can change that. A process that runs over its
+limits ends, and the next rendering starts another.
 
 The process is a fresh interpreter (never a fork of this one, which has threads), knows no secrets (its environment is
 empty), and reads one request at a time from its standard input: JSON behind four bytes of length, and so is its answer.
@@ -130,7 +130,7 @@ class RenderingProcess:
                 f"rendering was stopped: it takes more than {self._most_seconds:g} s or {most_megabytes} MB"
             ) from None
         except BaseException:
-            # Cancelled: an answer that nobody reads would be taken for the next one's.
+            # Cancelled: the answer would be taken for the answer to the next request.
             await self._end()
             raise
 

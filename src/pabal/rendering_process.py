@@ -1,6 +1,6 @@
 """The process that renders large templates: one request after another, within limits of the operating system.
 
-`python -m pabal.rendering_process BYTES SECONDS`, started by `pabal.rendering` and by nobody else.
+`python -m pabal.rendering_process BYTES SECONDS`, started by `pabal.rendering` alone.
 """
 
 import functools
@@ -24,15 +24,15 @@ _decode = msgspec.json.Decoder(RenderingRequest).decode
 def main(most_memory_bytes: int, most_seconds: float) -> None:
     """Serve until standard input ends. A rendering that takes longer than it may ends the process."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Its end is that of its input: a drain elsewhere may still need it.
+        # It ends when its input ends: a drain elsewhere may still need it.
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (most_memory_bytes, most_memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     _answer(sink, RenderingAnswer())
     while (question := _read(source)) is not None:
-        # No handler of Python's, which a long loop in C would not let run: the kernel ends the process. It is later
-        # than the parent would, for it is there for the child of a parent that is gone.
+        # The kernel ends the process: a long loop in C lets no handler of Python run. The parent ends it earlier; this
+        # limit is for a process whose parent is gone.
         signal.setitimer(signal.ITIMER_REAL, 2 * most_seconds)
         answer = _render(question)
         signal.setitimer(signal.ITIMER_REAL, 0)

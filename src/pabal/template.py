@@ -140,7 +140,7 @@ def read_template(name: str, source_json: bytes) -> Template:
 
 
 class _PartError(TemplateError):
-    """Which part is at fault, and the line within it (1 is its first) if that is known. `told` leaves the line out."""
+    """The part at fault, and the line within it (1 is its first) if known. `told` is the message without the line."""
 
     def __init__(self, part: str, message: str, *, line: int | None = None) -> None:
         super().__init__(f"{part}{'' if line in (None, 1) else f', line {line}'}: {message}")
@@ -200,7 +200,7 @@ def _render(part: str, compiled: Compiled, data: Mapping[str, Any], *, meter: Me
         message = "takes more work than a template may: it repeats too much, or says too much, with this data"
         raise TooMuchWork(part, message, line=_line_in_template(error)) from None
     except MemoryError:
-        # Not the template's failure alone: it depends on what else the process holds.
+        # Not the template's fault alone: it depends on what else the process holds.
         raise
     except Exception as error:  # A template is a program: it can fail in any way that its data makes it fail.
         message = str(error) or type(error).__name__

@@ -17,8 +17,8 @@ takes milliseconds."""
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 MAX_SUBJECT: Final = 998
-"""Characters of a subject: the longest line of RFC 5322 §2.1.1. A longer one can be sent folded, but who unfolds it
-has a line that nobody may pass on."""
+"""Characters of a subject: the longest line of RFC 5322 §2.1.1. A longer subject can be sent folded, but once it is
+unfolded, no server may pass its line on."""
 
 
 class EmailContent(Fact, frozen=True, kw_only=True):
@@ -87,7 +87,7 @@ def _subject(content: Content, own: EmailContent | None) -> str:
 
 @lru_cache(maxsize=4096)
 def _canonical(address: str) -> str:
-    # Checking one address costs about as much as the rest of an accept; callers repeat addresses.
+    # Checking an address costs about as much as the rest of an accept, and callers repeat addresses.
     try:
         checked = validate_email(address, check_deliverability=False)
     except EmailNotValidError as error:

@@ -117,7 +117,7 @@ def whole_model(base: type[S], parts: Mapping[str, Any]) -> type[S]:
 def with_whole_models(
     components: Mapping[str, Any], whole: Sequence[type[msgspec.Struct]], *, ref_template: str
 ) -> dict[str, Any]:
-    """JSON Schemas by name, in which the models that hold all parts stand for those of their name that hold none."""
+    """JSON Schemas by name, in which a model with every part takes the place of the model of its name without parts."""
     by_name = {model.__name__: model for model in whole}
     described: dict[str, Any] = {}
     for name, schema in components.items():

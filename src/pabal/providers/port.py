@@ -1,7 +1,7 @@
-"""Who carries a delivery to its recipient: an SMTP server, a webhook endpoint, Twilio, FCM.
+"""What carries a delivery to its recipient: an SMTP server, a webhook endpoint, Twilio, FCM.
 
 A provider *translates*: it takes what a channel rendered and answers with an `Outcome`. It does not retry, sleep,
-count or decide; that is the worker's. Third parties add one by an entry point in the group `pabal.providers`:
+count or decide: the worker does. Third parties add one by an entry point in the group `pabal.providers`:
 a callable `create(options, context) -> Provider`; `pabal.testing.ProviderContract` says what it must keep.
 """
 
@@ -45,30 +45,31 @@ class Provider(Protocol):
 
 @runtime_checkable
 class KnowsHosts(Protocol):
-    """What a provider may also be: one whose addresses are answered by different hosts, such as customers' endpoints.
+    """For a provider whose addresses are answered by different hosts, such as customers' endpoints.
 
-    The worker's guard then counts each host's failures apart; of any other provider it is the provider that fails. A
-    `Deferred` that is an answer should say `address_only`: else it counts against the host, which others may share.
+    The worker's guard counts the failures of each host apart. The failures of any other provider count against the
+    provider. A `Deferred` that is an answer should say `address_only`: otherwise it counts against the host, which
+    other addresses may share.
     """
 
     def host_of(self, address: str) -> str:
-        """Who answers for a canonical address of the channel. Pure and quick: asked before each call."""
+        """The host that answers for a canonical address of the channel. Pure and quick: asked before each call."""
         ...
 
 
 @runtime_checkable
 class ChecksConnection(Protocol):
-    """What a provider may also be: one that can tell, without a delivery, whether it could hand one over.
+    """For a provider that can tell, without a delivery, whether it could hand a delivery over.
 
-    `pabal doctor` asks it. A provider that is not one is only said to be configured.
+    `pabal doctor` asks it. Of any other provider the doctor says only that it is configured.
     """
 
     async def check(self) -> Accepted | Deferred | Misconfigured:
-        """Go as far as can be gone with nothing handed over: connect, greet, secure, log in; then take leave.
+        """Go as far as possible with nothing handed over: connect, greet, secure, log in; then take leave.
 
         `Accepted`: it would work, and `response` says what was seen. `Deferred`: the far side is not there now.
-        `Misconfigured`: it will not work until somebody changes something. Answers within `timeout_seconds`; nothing
-        arrives at the far side, and no secret stands in the answer.
+        `Misconfigured`: it will not work until a person changes something. The answer comes within `timeout_seconds`.
+        Nothing arrives at the far side, and no secret stands in the answer.
         """
         ...
 
@@ -82,7 +83,7 @@ class CallbackRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class TakesReceipts(Protocol):
-    """What a provider may also be: one whose far side reports later what became of what it took."""
+    """For a provider whose far side reports later what became of what it took."""
 
     channel: str
     """As `Provider.channel`: receipts concern deliveries of that channel alone."""
@@ -90,13 +91,13 @@ class TakesReceipts(Protocol):
     def receipts(self, request: CallbackRequest) -> Sequence[Receipt]:
         """What a callback reports; empty when it reports nothing of interest. Pure: no I/O, and the same each time.
 
-        A receipt's `id` is `receipt_id` of the provider's own id of what it reports, so that a callback that comes
-        twice is one; its `provider` is the context's `name`. It names the delivery by our key if the callback echoes
-        it, else by the provider's id (`Accepted.provider_id`). `raw` is its part of the body; None: the whole.
+        A receipt's `id` is `receipt_id` of the far side's own id of the report, so that a callback that comes twice is
+        one receipt. Its `provider` is the context's `name`. It names the delivery by our key if the callback echoes
+        the key, else by the provider's id (`Accepted.provider_id`). `raw` is its part of the body; None: the whole.
 
         Raises:
-            ReceiptRefused: nothing proves that the far side sent it (no signature, a wrong one, an old one).
-            UnreadableReceipt: it did, and it cannot be read.
+            ReceiptRefused: nothing proves that the far side sent it (no signature, a wrong signature, an old one).
+            UnreadableReceipt: the far side sent it, and it cannot be read.
         """
         ...
 

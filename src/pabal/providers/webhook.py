@@ -1,7 +1,7 @@
 """Posts to a customer's URL, signed after Standard Webhooks (https://www.standardwebhooks.com).
 
 `webhook-id` is the idempotency key: it stays the same over all attempts, and the specification has receivers
-deduplicate by it; so a call with an unknown outcome is made again.
+deduplicate by it. So a call with an unknown outcome is made again.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from pabal.webhook_secret import read_secret
 
 _PATH = "$.providers.webhook"
 _PROBE_NAME = "pabal-doctor.invalid"
-"""A name that nobody has (RFC 6761 §6.4): a resolver that is there says so."""
+"""A name that does not exist (RFC 6761 §6.4): a resolver that is there says so."""
 _MEANINGS: Final[Mapping[int | str, Meaning]] = {410: "rejected"}
 """Of every other answer than 2xx: this URL does not take it now. A 404 is not final either (docs/providers.md)."""
 
@@ -95,7 +95,7 @@ class WebhookProvider:
                 )
 
     async def check(self) -> Accepted | Deferred | Misconfigured:
-        """See `ChecksConnection.check`. There is no one far side: the resolver has to answer, whatever it says."""
+        """See `ChecksConnection.check`. Each address has a far side of its own, so only the resolver is asked."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.timeout_seconds):
@@ -103,14 +103,14 @@ class WebhookProvider:
         except TimeoutError:
             return Deferred(reason=f"the resolver does not answer within {self.timeout_seconds:g} s")
         except socket.gaierror as error:
-            # That there is no such name is an answer; EAI_AGAIN is what a resolver that is away looks like.
+            # "No such name" is an answer. EAI_AGAIN is what a resolver that is away looks like.
             if error.errno == socket.EAI_AGAIN:
                 return Deferred(reason=f"the resolver does not answer: {error.strerror}; see /etc/resolv.conf")
         allowed = f"public addresses and {', '.join(self._allow)}" if self._allow else "public addresses alone"
         return Accepted(response=f"the resolver answers; {allowed} may be called")
 
     def host_of(self, address: str) -> str:
-        """Host and port of the URL, which is in canonical form: that is who answers, whatever the path."""
+        """Host and port of the URL, which is in canonical form: they answer for it, whatever the path."""
         return address.split("/", 3)[2]
 
     async def close(self) -> None:
@@ -130,7 +130,7 @@ def create(options: Mapping[str, Any], context: ProviderContext) -> WebhookProvi
 
 def _sign(key: hmac.HMAC, signed: bytes) -> str:
     """The symmetric signature of Standard Webhooks. Their library signs the same in three times the time."""
-    # Not `hmac.digest`: it gives the interpreter up, whatever the length, and the event loop has to get it back.
+    # Not `hmac.digest`: it releases the interpreter's lock, whatever the length, and the event loop has to get it back.
     signature = key.copy()
     signature.update(signed)
     return f"v1,{base64.b64encode(signature.digest()).decode()}"

@@ -2,16 +2,16 @@
 
 Two things are its own:
 
-* **The guard.** Every address is judged when the socket to it is made, by the very address that is then connected
-  to: literal addresses, every candidate of a name, and a name that answers differently the second time (DNS
-  rebinding) pass through the same gate. Redirects are not followed and proxies of the environment are not used,
-  so there is no way around it.
+* **The guard.** Every address is judged when the socket to it is made: the very address that is then connected to.
+  Literal addresses, every candidate of a name, and a name that answers differently the second time (DNS rebinding)
+  pass through the same gate. Redirects are not followed and proxies of the environment are not used, so there is no way
+  around it.
 * **Whether the request may have left.** A failure before the message is handed to the transport is `Unsent`, whatever
-  it was; one after it and before a status is `Unanswered`.
+  it was. A failure after that and before a status is `Unanswered`.
 
-Of aiohttp it takes the connections (pool, TLS, the race between IPv4 and IPv6). The message it writes by itself: it
-always looks the same, and `ClientSession` takes longer over it than all the rest of a call (docs/why.md). What answers
-is read by `reading`, which bounds what it may cost, and names are looked up by `names`.
+The connections are aiohttp's (pool, TLS, the race between IPv4 and IPv6). The message is written here: it always looks
+the same, and `ClientSession` takes longer over it than all the rest of a call (docs/why.md). `reading` reads the answer
+and bounds what it may cost; `names` looks names up.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ _KEEPALIVE_SECONDS = 4.0
 into a connection that is being closed has an unknown outcome."""
 _TARGETS = 2048
 _CONNECTIONS_TRIED = 3
-"""For one call: of those in the pool some may have been spoken on meanwhile."""
+"""For one call: on a connection of the pool, something may have come meanwhile."""
 _NO_HEADERS: Mapping[str, str] = {}
 _BREAKS_HEAD = re.compile(r"[\r\n\0]")
 """What would end a line of the message's head early (RFC 9112 §2.2, RFC 9110 §5.5)."""
@@ -66,7 +66,7 @@ class HttpClient:
         kept_bytes: int = SNIPPET_BYTES,
         kept_headers: Sequence[str] = (),
     ) -> None:
-        """`tls`: whom to trust (None: the system's authorities). `lookup`: of host names (None: `NameServers`).
+        """`tls`: which authorities to trust (None: the system's). `lookup`: of host names (None: `NameServers`).
 
         `kept_bytes` and `kept_headers`: what an answer keeps of its body (at most 64 KiB are read) and of its head.
         Opens nothing yet.
@@ -115,7 +115,7 @@ class HttpClient:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
-                # Nobody cancelled this call: closing cancels the look-ups, and they tell those who wait for them so.
+                # This call was not cancelled: `close` cancels the look-ups, and so the calls that wait for them.
                 return Unsent(reason="the client was closed")
             raise
         try:

@@ -31,8 +31,8 @@ def form_body(fields: Mapping[str, str]) -> HttpBody:
 class HttpAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The far side answered.
 
-    `headers`: those that the client keeps, by their names in small letters; `retry-after` is always kept. `body`: its
-    beginning, as far as it came in time. How much of both is kept, the client is told (2 KiB, and no other header).
+    `headers`: the header fields that the client keeps, by their names in small letters; `retry-after` is among them.
+    `body`: its beginning, as far as it came in time. How much of both is kept, the client is told.
     """
 
     status: int

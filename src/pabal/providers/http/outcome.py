@@ -51,7 +51,7 @@ def outcome_of(
     word for it, else by its status. An answer that the table does not name is accepted at 2xx, and means `otherwise`
     at any other status. `note` reads what the table and the outcome need of the answer.
 
-    What is no answer needs no table: a request that was not sent is `Deferred`, one that was sent without an answer is
+    Without an answer the table is not asked: a request that was not sent is `Deferred`, and a request that was sent is
     `Unknown`. A URL that leads nowhere, or to a network that the guard refuses, is the configuration's fault here; a
     provider whose URLs come from callers looks at `Forbidden` and `NotAUrl` first.
     """

@@ -24,7 +24,7 @@ SNIPPET_BYTES = 2048
 HEAD_BYTES = 64 * 1024
 """Longest head, with the provisional answers before it; some send security policies far beyond the usual 8 KiB."""
 MOST_PROVISIONAL = 8
-"""Provisional answers (RFC 9110 §15.2) before the one that counts; a request that expects none gets one at most."""
+"""Provisional answers (RFC 9110 §15.2) before the answer that counts. A request that expects none gets one at most."""
 BODY_BYTES = 64 * 1024
 """How much of a body is read so that its connection can be used again; a longer one costs the connection."""
 
@@ -36,7 +36,7 @@ class NoAnswer(Exception):
 
 
 class AnswerHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What an answer's head says. `headers`: those that are kept, by their names in small letters."""
+    """What an answer's head says. `headers`: the fields that are kept, by their names in small letters."""
 
     status: int
     headers: Mapping[str, str]

@@ -1,7 +1,7 @@
 """One dialogue with an SMTP server. The only module that knows aiosmtplib.
 
-DATA and the content are sent in two steps, unlike aiosmtplib's own `data()`, because what a broken connection
-means turns on whether the content was begun.
+DATA and the content are sent in two steps, unlike in aiosmtplib's own `data()`: what a broken connection means depends
+on whether the content was begun.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _DONE, _GO_ON = 2, 3
 
 
 class Interrupted(Exception):
-    """The dialogue broke off, or the server answered with something that is no SMTP."""
+    """The dialogue broke off, or the server's answer is no SMTP."""
 
 
 class CannotConnect(Exception):
@@ -119,7 +119,7 @@ class SmtpConnection:
         try:
             await self._client.execute_command(b"QUIT", timeout=_FAREWELL_SECONDS)
         except (aiosmtplib.SMTPException, OSError):
-            # Whatever the server makes of our leaving, we are gone; no message is under way.
+            # What the server makes of our leaving is no matter: no message is under way.
             pass
         finally:
             # Not closed gracefully: a TLS connection would wait for its other end once more.

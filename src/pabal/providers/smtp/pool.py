@@ -24,12 +24,12 @@ class Lease:
         self._connection: SmtpConnection | None = None
 
     def take_idle(self) -> SmtpConnection | None:
-        """The connection that was used last, if there is one. The server may have given it up meanwhile."""
+        """The idle connection that was used last, if there is one. The server may have given it up meanwhile."""
         self._connection = self._pool._take_idle()
         return self._connection
 
     async def open(self, progress: HandOverProgress) -> SmtpConnection:
-        """A new connection. If one was taken before, it was stale, and with it all that have waited longer."""
+        """A new connection. If an idle one was taken before, it was stale, and so are all that have waited longer."""
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
@@ -47,7 +47,7 @@ class Lease:
 class Pool:
     """At most `limit` connections in use at once, and as many waiting.
 
-    A connection that nobody took for `idle_seconds`, or that has carried `transactions_per_connection` messages,
+    A connection that was not taken for `idle_seconds`, or that has carried `transactions_per_connection` messages,
     is closed. Tasks of one event loop share it; `close` is idempotent, and connections in use are closed as they
     come back.
     """
