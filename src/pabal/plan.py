@@ -122,7 +122,7 @@ RequestT = TypeVar("RequestT", bound=NotificationRequest)
 
 
 def request_type(model: type[RequestT]) -> type[RequestT]:
-    """`NotificationRequest`, or a request like it, for reading."""
+    """`NotificationRequest`, or a request like it, for a decoder: its content has every part."""
     return with_content(model, content_request_type())
 
 

@@ -44,7 +44,7 @@ def make_content(
 
 
 def requested_content_type(base: type[S], *, part_base: type[msgspec.Struct]) -> type[S]:
-    """`base`, a content's generic parts in a request, with every part; each of them is a `part_base`."""
+    """A request's content with every part. `base` holds the generic parts; each channel's part is a `part_base`."""
     models = {
         name: Annotated[
             requested_model(part, base=part_base) | None, msgspec.Meta(description=f"For {part.medium} alone.")
@@ -55,12 +55,12 @@ def requested_content_type(base: type[S], *, part_base: type[msgspec.Struct]) ->
 
 
 def with_content(model: type[S], content: type[msgspec.Struct]) -> type[S]:
-    """A model that says where a content stands, for reading: its content is a `content`."""
+    """`model` for a decoder: a content that stands in it is read as `content`. What is read is a `model`."""
     generic: Any = model
     return cast("type[S]", generic[content])
 
 
 @functools.cache
 def delivery_type() -> type[Delivery]:
-    """`Delivery` for reading. What is read is a `Delivery`."""
+    """`Delivery` for a decoder: its content has every part."""
     return with_content(Delivery, content_type())

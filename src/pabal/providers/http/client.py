@@ -31,8 +31,18 @@ from yarl import URL
 
 from pabal.deadlines import Deadlines
 from pabal.providers.addresses import AddressGuard
-from pabal.providers.http.exchange import Exchange, Forbidden, HttpAnswer, HttpBody, Method, NotAUrl, Unanswered, Unsent
-from pabal.providers.http.reading import SNIPPET_BYTES, AnswerReader, Connector, Kept, NoAnswer
+from pabal.providers.http.exchange import (
+    SNIPPET_BYTES,
+    Exchange,
+    Forbidden,
+    HttpAnswer,
+    HttpBody,
+    Method,
+    NotAUrl,
+    Unanswered,
+    Unsent,
+)
+from pabal.providers.http.reading import AnswerReader, Connector, Kept, NoAnswer
 from pabal.providers.names import Lookup, Names, NameServers
 
 _DRAIN_SECONDS = 1.0

@@ -1,12 +1,15 @@
 """What a request carries, and what came of it. Pure."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+SNIPPET_BYTES: Final = 2048
+"""How much of an answer's body is kept for the timeline."""
 
 T = TypeVar("T")
 

@@ -8,8 +8,7 @@ from typing import Final, Literal, assert_never
 import msgspec
 
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected, Unknown
-from pabal.providers.http.exchange import Exchange, Forbidden, HttpAnswer, NotAUrl, Unanswered, Unsent
-from pabal.providers.http.reading import SNIPPET_BYTES
+from pabal.providers.http.exchange import SNIPPET_BYTES, Exchange, Forbidden, HttpAnswer, NotAUrl, Unanswered, Unsent
 
 Meaning = Literal["accepted", "deferred", "address_deferred", "rejected", "misconfigured", "unknown"]
 """What an answer means, in the words of `pabal.outcome`. `address_deferred`: this address alone is refused for now."""

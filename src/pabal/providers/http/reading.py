@@ -19,8 +19,6 @@ import httptools
 import msgspec
 from aiohttp.client_proto import ResponseHandler
 
-SNIPPET_BYTES = 2048
-"""How much of an answer is kept for the timeline."""
 HEAD_BYTES = 64 * 1024
 """Longest head, with the provisional answers before it; some send security policies far beyond the usual 8 KiB."""
 MOST_PROVISIONAL = 8
