@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from typing_extensions import TypeVar
 
-from pabal.channels.content import installed_parts, make_content, requested_content_type, with_content
+from pabal.channels.content import content_type, installed_parts, requested_content_type, with_content
 from pabal.channels.port import Channel
 from pabal.errors import InvalidAddress, TemplateError
 from pabal.notification import (
@@ -283,14 +283,25 @@ def _read_content(
 
 def _read_plain(content: RequestedContent, *, flaws: list[Flaw]) -> Content:
     _check_nesting(content.data, path="$.content.data", flaws=flaws)
-    parts: dict[str, Fact] = {}
-    for channel, part in installed_parts().items():
+    said: dict[str, Any] = {"title": content.title, "body": content.body, "data": content.data}
+    model: type[Content] = Content
+    for channel, part, free_fields in _parts_to_read():
         asked = getattr(content, channel, None)
         if asked is not None:
-            for name in part.free_fields:
-                _check_nesting(getattr(asked, name), path=f"$.content.{channel}.{name}", flaws=flaws)
-            parts[channel] = part.model(**msgspec.structs.asdict(asked))
-    return make_content(title=content.title, body=content.body, data=content.data, parts=parts)
+            for name, path in free_fields:
+                _check_nesting(getattr(asked, name), path=path, flaws=flaws)
+            said[channel] = part(**msgspec.structs.asdict(asked))
+            model = content_type()
+    return model(**said)
+
+
+@functools.cache
+def _parts_to_read() -> Sequence[tuple[str, type[Fact], Sequence[tuple[str, str]]]]:
+    """For each channel's part: the channel, its model, and the fields that may be nested with their paths."""
+    return [
+        (channel, part.model, [(name, f"$.content.{channel}.{name}") for name in part.free_fields])
+        for channel, part in installed_parts().items()
+    ]
 
 
 def _read_template(
