@@ -3,8 +3,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pabal.channels import CHANNELS
-from pabal.config import DEFAULT_CHANNELS, ChannelSettings, Settings, load_settings
+from pabal.channels.registry import installed_channels
+from pabal.config import ChannelSettings, Settings, default_channels, load_settings
 from pabal.errors import ConfigError
 from pabal.notification import CLASSES, RUNGS_SECONDS
 from pabal.policy import DEFAULT_CLASSES
@@ -47,7 +47,7 @@ def test_what_the_file_says_of_a_channel_goes_over_the_defaults(tmp_path: Path) 
 
     channels = settings.channels
 
-    assert channels == {**DEFAULT_CHANNELS, "email": ChannelSettings(provider="smtp", concurrency=10)}
+    assert channels == {**default_channels(), "email": ChannelSettings(provider="smtp", concurrency=10)}
 
 
 def test_a_channel_can_be_carried_by_another_provider(tmp_path: Path) -> None:
@@ -63,11 +63,11 @@ def test_a_channel_can_be_switched_off(tmp_path: Path) -> None:
 
 
 def test_every_channel_has_default_settings() -> None:
-    assert list(DEFAULT_CHANNELS) == list(CHANNELS)
+    assert list(default_channels()) == list(installed_channels())
 
 
 def test_by_default_mail_has_as_many_calls_as_its_provider_opens_connections() -> None:
-    assert DEFAULT_CHANNELS["email"].concurrency == SmtpOptions(host="h", sender="a@example.com").max_connections
+    assert default_channels()["email"].concurrency == SmtpOptions(host="h", sender="a@example.com").max_connections
 
 
 def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> None:

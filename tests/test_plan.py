@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
 from pabal.notification import CLASSES, Address, Content, Delivery, TemplateRef, delivery_id, notification_id
 from pabal.plan import (
     MAX_DELIVERIES,
@@ -18,9 +18,10 @@ from pabal.plan import (
     MAX_TIME_TO_LIVE,
     Flaw,
     NotificationRequest,
-    Plan,
-    Rules,
+    Offer,
+    PlannedNotification,
     plan_deliveries,
+    request_type,
 )
 from pabal.policy import DEFAULT_CLASSES
 from pabal.template import parse_template
@@ -31,28 +32,28 @@ HOOK = {"channel": "webhook", "address": "https://example.com/hook"}
 TEXT = {"title": "Order 17 shipped", "body": "On its way."}
 SHIPPED = parse_template("order-shipped", 'title = "Order {{ order }}"\nbody = "{{ text }}"', path="t.toml")
 HTML_ONLY = parse_template("html-only", '[email]\nsubject = "s"\nhtml = "h"', path="t.toml")
-RULES = Rules(
-    channels=CHANNELS,
+OFFER = Offer(
+    channels=installed_channels(),
     templates={"order-shipped": SHIPPED, "html-only": HTML_ONLY},
     times_to_live={name: DEFAULT_CLASSES[name].time_to_live for name in CLASSES},
 )
 
 
-def ask(*, key: str = "key-1", tenant: str = "shop", **fields: Any) -> Plan | tuple[Flaw, ...]:
+def ask(*, key: str = "key-1", tenant: str = "shop", **fields: Any) -> PlannedNotification | tuple[Flaw, ...]:
     body: Mapping[str, Any] = {"to": [ANA], **({} if "template" in fields else {"content": TEXT}), **fields}
-    request = msgspec.json.decode(msgspec.json.encode(body), type=NotificationRequest)
-    return plan_deliveries(request, tenant=tenant, idempotency_key=key, now=NOW, rules=RULES)
+    request = msgspec.json.decode(msgspec.json.encode(body), type=request_type(NotificationRequest))
+    return plan_deliveries(request, tenant=tenant, idempotency_key=key, now=NOW, offer=OFFER)
 
 
 def deliveries(**fields: Any) -> tuple[Delivery, ...]:
     plan = ask(**fields)
-    assert isinstance(plan, Plan), plan
+    assert isinstance(plan, PlannedNotification), plan
     return plan.deliveries
 
 
 def flaws(**fields: Any) -> list[tuple[str, str]]:
     plan = ask(**fields)
-    assert not isinstance(plan, Plan)
+    assert not isinstance(plan, PlannedNotification)
     return [(flaw.path, flaw.code) for flaw in plan]
 
 
@@ -114,7 +115,7 @@ def test_all_flaws_are_reported_at_once_with_their_paths() -> None:
 def test_an_unknown_channel_is_told_the_known_ones() -> None:
     plan = ask(to=[{"channel": "p" * 1000, "address": "x"}])
 
-    assert not isinstance(plan, Plan)
+    assert not isinstance(plan, PlannedNotification)
     assert plan[0].message == f"there is no channel '{'p' * 64}…' here; there are: email, webhook"
 
 
@@ -191,7 +192,7 @@ def test_an_expiry_lies_after_the_start_and_is_capped(
     if isinstance(expected, str):
         assert plan == (Flaw(path="$.expires_at", code="invalid_expires_at", message=expected),)
     else:
-        assert isinstance(plan, Plan)
+        assert isinstance(plan, PlannedNotification)
         assert plan.deliveries[0].expires_at == NOW + expected
 
 
@@ -215,13 +216,13 @@ def test_times_of_any_zone_are_kept_in_utc() -> None:
 def test_the_ends_of_the_calendar_are_times_like_any_other(field: str, time: str) -> None:
     plan = ask(**{field: time})
 
-    assert isinstance(plan, Plan) == ((field, time[:4]) in {("send_at", "0001"), ("expires_at", "9999")})
+    assert isinstance(plan, PlannedNotification) == ((field, time[:4]) in {("send_at", "0001"), ("expires_at", "9999")})
 
 
 def test_more_recipients_than_the_cap_are_refused_without_a_look_at_them() -> None:
     plan = ask(to=[{"channel": "nope", "address": str(index)} for index in range(MAX_DELIVERIES + 1)])
 
-    assert not isinstance(plan, Plan)
+    assert not isinstance(plan, PlannedNotification)
     assert [(flaw.path, flaw.code) for flaw in plan] == [("$.to", "too_many_deliveries")]
     assert "template" in plan[0].message
 
@@ -244,7 +245,7 @@ def test_data_that_others_could_not_read_again_is_refused(path: str, fields: dic
     def codes_at_depth(depth: int) -> list[tuple[str, str]]:
         text = msgspec.json.encode(fields).decode().replace('"DEEP"', "[" * depth + "]" * depth)
         plan = ask(**msgspec.json.decode(text))
-        return [] if isinstance(plan, Plan) else [(flaw.path, flaw.code) for flaw in plan]
+        return [] if isinstance(plan, PlannedNotification) else [(flaw.path, flaw.code) for flaw in plan]
 
     assert (path, "nested_too_deeply") in codes_at_depth(MAX_NESTING)
     assert (path, "nested_too_deeply") not in codes_at_depth(MAX_NESTING - 1)
@@ -279,7 +280,8 @@ def test_no_delivery_is_planned_twice_and_no_recipient_is_left_out(to: list[dict
 
     addresses = [(delivery.channel, delivery.address) for delivery in planned]
     assert len(set(addresses)) == len(addresses) == len({delivery.id for delivery in planned})
-    assert set(addresses) == {(one["channel"], CHANNELS[one["channel"]].canonical(one["address"])) for one in to}
+    channels = installed_channels()
+    assert set(addresses) == {(one["channel"], channels[one["channel"]].canonical(one["address"])) for one in to}
 
 
 @given(first=st.tuples(st.text(), st.text()), second=st.tuples(st.text(), st.text()))
@@ -301,7 +303,7 @@ def test_whatever_the_times_a_delivery_has_time_to_be_sent_and_outlives_no_reten
 
     plan = ask(send_at=instant(send_in), expires_at=instant(expires_in))
 
-    if isinstance(plan, Plan):
+    if isinstance(plan, PlannedNotification):
         (delivery,) = plan.deliveries
         starts_at = delivery.send_at or NOW
         assert NOW <= starts_at <= NOW + MAX_SEND_AHEAD

@@ -11,7 +11,7 @@ import pytest
 from pabal.errors import RenderingUnavailable, TemplateError
 from pabal.rendering import RenderingProcess, RenderingStopped
 from pabal.sandbox.budget import WORK_HERE
-from pabal.template import EmailSource, Template, TemplateSource, TooMuchWork, WebhookSource
+from pabal.template import Template, TemplateSource, TooMuchWork, read_template
 
 ROWS = [{"name": "a lämp", "price": 1.5}] * 20_000
 
@@ -32,14 +32,12 @@ async def apart() -> AsyncIterator[RenderingProcess]:
 
 
 async def test_a_template_too_large_for_an_event_loop_is_rendered_alike_in_the_process(apart: RenderingProcess) -> None:
-    template = Template(
-        name="report",
-        source=TemplateSource(
-            title="{{ rows | length }}",
-            email=EmailSource(html="{% for row in rows %}<p>{{ row.name }}{% endfor %}"),
-            webhook=WebhookSource(payload="{{ rows | tojson }}"),
-        ),
-    )
+    source = {
+        "title": "{{ rows | length }}",
+        "email": {"html": "{% for row in rows %}<p>{{ row.name }}{% endfor %}"},
+        "webhook": {"payload": "{{ rows | tojson }}"},
+    }
+    template = read_template("report", msgspec.json.encode(source))
     with pytest.raises(TooMuchWork):
         template.render({"rows": ROWS}, work=WORK_HERE)
 

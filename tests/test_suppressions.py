@@ -10,6 +10,7 @@ import pytest
 
 from pabal.broker.port import NewRecord, TopicPartition, TopicSpec
 from pabal.broker.sqlite.broker import SqliteBroker
+from pabal.channels.suppression import suppression_key
 from pabal.clock import ManualClock
 from pabal.codec import lifting_record, read_suppression, suppression_record
 from pabal.errors import LogUnavailable, OffsetOutOfRange
@@ -24,7 +25,6 @@ from pabal.notification import (
     Suppression,
     SuppressionReason,
     event_id,
-    suppression_key,
 )
 from pabal.outcome import Suppressed
 from pabal.store.port import DeliveryView

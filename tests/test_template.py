@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pabal.channels.content import make_content
+from pabal.channels.email import EmailContent
+from pabal.channels.webhook import WebhookContent
 from pabal.errors import ConfigError, TemplateError
-from pabal.notification import Content, EmailContent, WebhookContent
+from pabal.notification import Content
 from pabal.template import MAX_RENDERED_CHARACTERS, MAX_SOURCE_BYTES, Template, parse_template, read_template
 
 ORDER_SHIPPED = dedent(
@@ -50,11 +53,13 @@ def test_every_part_is_rendered_with_the_data() -> None:
 
     content = template.render({"name": "Ana", "order": 17})
 
-    assert content == Content(
+    assert content == make_content(
         title="Order 17 shipped",
         body="Hello Ana, order 17 is on its way.",
-        email=EmailContent(subject="Ana, your order", html="<p>Hello Ana</p>"),
-        webhook=WebhookContent(payload={"order": 17, "name": "Ana"}),
+        parts={
+            "email": EmailContent(subject="Ana, your order", html="<p>Hello Ana</p>"),
+            "webhook": WebhookContent(payload={"order": 17, "name": "Ana"}),
+        },
     )
 
 
@@ -64,7 +69,7 @@ def test_only_html_is_escaped() -> None:
     content = template.render({"x": "<b>&"})
 
     assert content.title == "<b>&"
-    assert content.email == EmailContent(text="<b>&", html="&lt;b&gt;&amp;")
+    assert content.part("email") == EmailContent(text="<b>&", html="&lt;b&gt;&amp;")
 
 
 def test_a_blank_without_data_is_an_error_that_names_the_part() -> None:
@@ -177,7 +182,7 @@ def test_null_may_have_a_text_that_stands_for_it() -> None:
 
     content = template.render({"name": None})
 
-    assert content == Content(title="Hello there", webhook=WebhookContent(payload=None))
+    assert content == make_content(title="Hello there", parts={"webhook": WebhookContent(payload=None)})
 
 
 def test_an_error_names_the_line_of_a_part_that_has_several() -> None:

@@ -4,6 +4,7 @@ Within a major version new fields may appear and are ignored by older readers; a
 undecodable. Header names of dead letters follow what Kafka Connect and Spring carry, under neutral names.
 """
 
+import functools
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -11,6 +12,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from pabal.broker.port import Headers, NewRecord, Record
+from pabal.channels.content import delivery_type
+from pabal.channels.suppression import suppression_key
 from pabal.errors import DecodeError
 from pabal.notification import (
     EVENTS_TOPIC,
@@ -22,7 +25,6 @@ from pabal.notification import (
     dead_topic,
     deliveries_topic,
     is_reckoned,
-    suppression_key,
 )
 from pabal.retry import Parked, Wait
 
@@ -44,10 +46,16 @@ _MOST_SAID: Final = 500
 T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
-_decode_delivery = msgspec.json.Decoder(Delivery).decode
 _decode_event = msgspec.json.Decoder(DeliveryEvent).decode
 _decode_receipt = msgspec.json.Decoder(Receipt).decode
 _decode_suppression = msgspec.json.Decoder(Suppression).decode
+
+
+@functools.cache
+def _delivery_decoder() -> Callable[[bytes], Delivery]:
+    """Made at the first record: what a content may say follows from the channels that are installed."""
+    return msgspec.json.Decoder(delivery_type()).decode
+
 
 _DELIVERY_HEADERS: Headers = ((SCHEMA_HEADER, DELIVERY_SCHEMA),)
 _CLOUD_EVENT_HEADERS: Headers = (
@@ -91,7 +99,7 @@ def read_delivery(record: Record) -> Delivery:
         DecodeError: wrong schema, not JSON, or a field that does not fit; says which.
     """
     check_schema(record, DELIVERY_SCHEMA)
-    delivery = decoded(_decode_delivery, record.value, what="a delivery")
+    delivery = decoded(_delivery_decoder(), record.value, what="a delivery")
     _check_reckoning(delivery)
     return delivery
 
@@ -194,7 +202,7 @@ def dead_record(
     """The dead letter of a record: its value as it was (raw when it could not be read), and why, in headers.
 
     `delivery` replaces the value by the delivery as it stood at its last attempt; None keeps the raw bytes.
-    `provider` is who was to carry it, if anyone.
+    `provider` is the provider that was to carry it, if one was chosen.
     """
     failed_at = at.isoformat().encode()
     first = delivery.first_failed_at if delivery else None

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from pabal.channels.registry import installed_channels
 from pabal.choices import with_choices
 from pabal.errors import ConfigError
 from pabal.guard import DEFAULT_GUARD, GuardSettings
@@ -68,7 +69,7 @@ class WeightedProvider(_Table, frozen=True, kw_only=True):
 class ChannelOverrides(_Table, frozen=True, kw_only=True):
     """What the file may say about a channel; what it leaves out keeps the default. `enabled`: whether there is one.
 
-    `provider` names the one that carries it; `providers` several.
+    `provider` names the provider that carries it; `providers` names several.
     """
 
     enabled: bool = True
@@ -86,7 +87,7 @@ class ChannelOverrides(_Table, frozen=True, kw_only=True):
 
 
 class ChannelSettings(_Table, frozen=True, kw_only=True):
-    """One channel: who carries it and how many calls may be under way at once in one worker.
+    """One channel: what carries it, and how many calls may be under way at once in one worker.
 
     `others`: further providers; `weight` is what `provider` carries beside them.
     """
@@ -114,12 +115,12 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     options: Mapping[str, Any] = {}
 
 
-DEFAULT_CHANNELS: Mapping[str, ChannelSettings] = {
-    "email": ChannelSettings(provider="smtp", concurrency=20),
-    "webhook": ChannelSettings(provider="webhook", concurrency=128),
-}
-"""Every channel of `pabal.channels`. For e-mail, as many calls as the SMTP provider opens connections by default:
-more would only wait for one, inside their call's time."""
+def default_channels() -> Mapping[str, ChannelSettings]:
+    """Every channel that is installed, with its own defaults. Raises ConfigError: an installed channel is unusable."""
+    return {
+        name: ChannelSettings(provider=channel.default_provider, concurrency=channel.default_concurrency)
+        for name, channel in installed_channels().items()
+    }
 
 
 class TenantSettings(_Table, frozen=True, kw_only=True):
@@ -179,9 +180,10 @@ class Settings(_Table, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """What no single type can check. Raises ValueError or ConfigError naming the place."""
+        installed = installed_channels()
         for name in self.channel_overrides:
-            if name not in DEFAULT_CHANNELS:
-                known = ", ".join(DEFAULT_CHANNELS)
+            if name not in installed:
+                known = ", ".join(installed)
                 raise ValueError(f"there is no channel {name!r}; there are: {known} - at `$.channels.{name}`")
         if self.ledger is not None:
             check_database(self.ledger, setting="$.ledger")
@@ -207,10 +209,9 @@ class Settings(_Table, frozen=True, kw_only=True):
     @property
     def channels(self) -> Mapping[str, ChannelSettings]:
         """Every channel that is not switched off, the file's words over the defaults."""
-        own = {name: self.channel_overrides.get(name, ChannelOverrides()) for name in DEFAULT_CHANNELS}
-        return {
-            name: _channel(DEFAULT_CHANNELS[name], overrides) for name, overrides in own.items() if overrides.enabled
-        }
+        defaults = default_channels()
+        own = {name: self.channel_overrides.get(name, ChannelOverrides()) for name in defaults}
+        return {name: _channel(defaults[name], overrides) for name, overrides in own.items() if overrides.enabled}
 
     def provider(self, name: str) -> ProviderSettings:
         """What the file says of a provider. Raises ConfigError."""

@@ -8,9 +8,10 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Protocol, get_args
+from typing import Annotated, Any, Generic, Literal, Protocol, get_args
 
 import msgspec
+from typing_extensions import TypeVar
 
 NotificationClass = Literal["critical", "standard", "bulk"]
 """How urgent: three bells, two, one."""
@@ -46,28 +47,39 @@ class Address(Fact, frozen=True, kw_only=True):
     address: str
 
 
-class EmailContent(Fact, frozen=True, kw_only=True):
-    """What e-mail says instead of the generic parts; a part that is absent falls back to them."""
-
-    subject: str | None = None
-    text: str | None = None
-    html: str | None = None
-
-
-class WebhookContent(Fact, frozen=True, kw_only=True):
-    """What a webhook posts instead of the generic parts: any JSON value, as it is."""
-
-    payload: Any = None
-
-
-class Content(Fact, frozen=True, kw_only=True):
+class Content(Fact, frozen=True, kw_only=True, eq=False):
     """What to say: generic parts that every channel can carry, and what single channels say instead."""
+
+    # What a single channel says, the channel declares (`channels/part.py`). A content that is read, or that has such a
+    # part, is of a subclass with a field for each installed channel (`channels/content.py`).
 
     title: str | None = None
     body: str | None = None
     data: dict[str, Any] | None = None
-    email: EmailContent | None = None
-    webhook: WebhookContent | None = None
+
+    def part(self, channel: str) -> Any:
+        """What is said on this channel alone, as the struct that the channel declares; None: nothing."""
+        return getattr(self, channel, None)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same, whichever channels were installed where they were made."""
+        return _said(self) == _said(other) if isinstance(other, Content) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        """The opposite; the one of msgspec's structs compares their types."""
+        return not self == other
+
+    def __hash__(self) -> int:
+        """Equal for equal contents."""
+        return hash((self.title, self.body))
+
+
+def _said(content: Content) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(content).items() if value is not None}
+
+
+ContentT = TypeVar("ContentT", bound=Content, default=Content)
+"""What a content is read as: with the parts of the channels that are installed."""
 
 
 class TemplateRef(Fact, frozen=True, kw_only=True):
@@ -78,7 +90,7 @@ class TemplateRef(Fact, frozen=True, kw_only=True):
     data: dict[str, Any] = {}
 
 
-class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
+class Delivery(Fact, Generic[ContentT], frozen=True, kw_only=True, rename={"class_": "class"}):
     """One recipient on one channel: the value of a record in `pabal.deliveries.*` (schema `delivery/1`).
 
     `attempt` counts calls for ever, `rung` is the place on the class's ladder, `parks` counts waits that were
@@ -96,7 +108,7 @@ class Delivery(Fact, frozen=True, kw_only=True, rename={"class_": "class"}):
     class_: NotificationClass
     accepted_at: Instant
     expires_at: Instant
-    content: Content | None = None
+    content: ContentT | None = None
     template: TemplateRef | None = None
     order_key: str | None = None
     send_at: Instant | None = None
@@ -214,15 +226,6 @@ class Suppression(Fact, frozen=True, kw_only=True):
     reason: SuppressionReason
     since: Instant
     detail: str | None = None
-
-
-def suppression_key(*, tenant: str, channel: str, address: str) -> bytes:
-    """Names a suppression: the key of its record and its row in the gate.
-
-    Mailboxes that differ in capitals alone are one: servers tell them apart in theory only (RFC 5321 §2.4), and who
-    complained as `Ana@` must not be written to as `ana@`.
-    """
-    return f"{tenant}/{channel}/{address.lower() if channel == 'email' else address}".encode()
 
 
 def notification_id(*, tenant: str, idempotency_key: str) -> uuid.UUID:

@@ -19,7 +19,7 @@ class Accepted(_Value, frozen=True, kw_only=True):
 class Deferred(_Value, frozen=True, kw_only=True):
     """Known not taken: try later, not before `retry_after_seconds` if the provider named a time.
 
-    `address_only`: it is this address (a URL, a mailbox) that is refused for now; whoever answered serves others.
+    `address_only`: this address alone (a URL, a mailbox) is refused for now; the far side serves others.
     """
 
     reason: str
@@ -69,7 +69,7 @@ class RetryAt(_Value, frozen=True, kw_only=True):
 class Park(_Value, frozen=True, kw_only=True):
     """Wait without a call: attempt and rung stay as they are, the record's `parks` goes up by one.
 
-    `callee`: who would not take it, by the guard's name; should it be well again before `due`, the wait may end.
+    `callee`: what would not take it, by the guard's name; the wait may end as soon as the callee answers again.
     """
 
     due: datetime

@@ -4,23 +4,25 @@ A delivery is one recipient on one channel. Equal recipients collapse; ids are d
 and canonical address, so planning the same request twice names the same deliveries.
 """
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Generic, Literal
 from uuid import UUID
 
 import msgspec
+from typing_extensions import TypeVar
 
+from pabal.channels.content import content_type, installed_parts, requested_content_type, with_content
 from pabal.channels.port import Channel
 from pabal.errors import InvalidAddress, TemplateError
 from pabal.notification import (
     Address,
     Content,
     Delivery,
-    EmailContent,
+    Fact,
     NotificationClass,
     TemplateRef,
-    WebhookContent,
     delivery_id,
     notification_id,
 )
@@ -60,20 +62,6 @@ class Recipient(_Asked, frozen=True, kw_only=True):
     ]
 
 
-class RequestedEmail(_Asked, frozen=True, kw_only=True):
-    """What e-mail says instead of the generic parts."""
-
-    subject: Annotated[str | None, msgspec.Meta(description="Instead of `title`.")] = None
-    text: Annotated[str | None, msgspec.Meta(description="The plain text, instead of `body`.")] = None
-    html: Annotated[str | None, msgspec.Meta(description="An HTML alternative to the text.")] = None
-
-
-class RequestedWebhook(_Asked, frozen=True, kw_only=True):
-    """What a webhook posts instead of the generic document."""
-
-    payload: Annotated[Any, msgspec.Meta(description="Any JSON value; posted as it is.")]
-
-
 class RequestedContent(_Asked, frozen=True, kw_only=True):
     """What to say: generic parts that every channel can carry, and what single channels say instead."""
 
@@ -82,11 +70,13 @@ class RequestedContent(_Asked, frozen=True, kw_only=True):
     data: Annotated[
         dict[str, Any] | None, msgspec.Meta(description="Facts for machines; webhooks carry them as they are.")
     ] = None
-    email: Annotated[RequestedEmail | None, msgspec.Meta(description="For e-mail alone.")] = None
-    webhook: Annotated[RequestedWebhook | None, msgspec.Meta(description="For webhooks alone.")] = None
 
 
-class NotificationRequest(_Asked, frozen=True, kw_only=True, rename={"class_": "class"}):
+AskedT = TypeVar("AskedT", bound=RequestedContent, default=RequestedContent)
+"""What a request's content is read as: with the parts of the channels that are installed."""
+
+
+class NotificationRequest(_Asked, Generic[AskedT], frozen=True, kw_only=True, rename={"class_": "class"}):
     """Someone is to be notified: who, how urgently, and of what. Exactly one of `content` and `template` is given."""
 
     to: Annotated[
@@ -94,7 +84,7 @@ class NotificationRequest(_Asked, frozen=True, kw_only=True, rename={"class_": "
         msgspec.Meta(min_length=1, description="At most 500. One address twice on one channel is one delivery."),
     ]
     class_: Annotated[NotificationClass, msgspec.Meta(description="How urgent: three bells, two, one.")] = "standard"
-    content: Annotated[RequestedContent | None, msgspec.Meta(description="What to say, in full.")] = None
+    content: Annotated[AskedT | None, msgspec.Meta(description="What to say, in full.")] = None
     template: Annotated[
         str | None, msgspec.Meta(description="The name of a template of this installation, instead of `content`.")
     ] = None
@@ -123,6 +113,20 @@ class NotificationRequest(_Asked, frozen=True, kw_only=True, rename={"class_": "
     ] = ()
 
 
+@functools.cache
+def content_request_type() -> type[RequestedContent]:
+    """`RequestedContent` with the part of every installed channel."""
+    return requested_content_type(RequestedContent, part_base=_Asked)
+
+
+RequestT = TypeVar("RequestT", bound=NotificationRequest)
+
+
+def request_type(model: type[RequestT]) -> type[RequestT]:
+    """`NotificationRequest`, or a request like it, for a decoder: its content has every part."""
+    return with_content(model, content_request_type())
+
+
 FlawCode = Literal[
     "content_or_template",
     "data_without_template",
@@ -147,14 +151,14 @@ class Flaw(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class PlannedNotification(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a request comes to: at least one delivery, in the order asked, none twice."""
 
     notification_id: UUID
     deliveries: tuple[Delivery, ...]
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """What an installation offers: its channels and templates, and how long each class stays useful."""
 
     channels: Mapping[str, Channel]
@@ -168,28 +172,24 @@ def plan_deliveries(
     tenant: str,
     idempotency_key: str,
     now: datetime,
-    rules: Rules,
+    offer: Offer,
     traceparent: str | None = None,
     tracestate: str | None = None,
     recipients: Sequence[Address | Flaw] | None = None,
     rendered: Content | TemplateError | None = None,
-) -> Plan | tuple[Flaw, ...]:
+) -> PlannedNotification | tuple[Flaw, ...]:
     """The deliveries of a request, or everything that is wrong with it (at least one flaw).
 
-    `traceparent` and `tracestate` are the trace that the request belongs to. `recipients` are what `read_recipients`
-    made of them, for a caller that did so step by step; `rendered` is what became of its template where that was
-    rendered before.
+    `traceparent` and `tracestate` are the trace that the request belongs to. `recipients` is the result of
+    `read_recipients`, where the caller has read them step by step. `rendered` is the result of the template, where the
+    caller has rendered it.
 
-    Raises TooMuchWork when the template is too large to be rendered here: to be rendered apart, and planned again.
+    Raises TooMuchWork when the template is too large to be rendered here. It is rendered apart, and planned again.
     """
     if len(request.to) > MAX_DELIVERIES:
-        # Alone: looking at thousands of addresses to say more would cost what the cap is there to save.
-        message = (
-            f"{len(request.to)} recipients; a notification has at most {MAX_DELIVERIES}. Put what is said into a "
-            "template and spread the recipients over several requests"
-        )
-        return (Flaw(path="$.to", code="too_many_deliveries", message=message),)
-    read = read_recipients(request.to, channels=rules.channels) if recipients is None else recipients
+        # This flaw alone: to look at thousands of addresses for more would cost what the cap is there to save.
+        return (_too_many(len(request.to)),)
+    read = read_recipients(request.to, channels=offer.channels) if recipients is None else recipients
     flaws: list[Flaw] = []
     once: dict[Address, None] = {}
     for each in read:
@@ -197,8 +197,8 @@ def plan_deliveries(
             flaws.append(each)
         else:
             once[each] = None
-    said, template = _read_content(request, recipients=once, rules=rules, rendered=rendered, flaws=flaws)
-    send_at, expires_at = _read_times(request, now=now, time_to_live=rules.times_to_live[request.class_], flaws=flaws)
+    said, template = _read_content(request, recipients=once, offer=offer, rendered=rendered, flaws=flaws)
+    send_at, expires_at = _read_times(request, now=now, time_to_live=offer.times_to_live[request.class_], flaws=flaws)
     if flaws:
         return tuple(flaws)
     notification = notification_id(tenant=tenant, idempotency_key=idempotency_key)
@@ -214,7 +214,7 @@ def plan_deliveries(
             expires_at=expires_at,
             content=said if template is None else None,
             template=template,
-            order_key=request.order_key or rules.channels[to.channel].order_key(to.address),
+            order_key=request.order_key or offer.channels[to.channel].order_key(to.address),
             send_at=send_at,
             tags=request.tags,
             traceparent=traceparent,
@@ -222,7 +222,7 @@ def plan_deliveries(
         )
         for to in once
     )
-    return Plan(notification_id=notification, deliveries=deliveries)
+    return PlannedNotification(notification_id=notification, deliveries=deliveries)
 
 
 def read_recipients(to: Iterable[Recipient], *, channels: Mapping[str, Channel]) -> Iterator[Address | Flaw]:
@@ -241,11 +241,19 @@ def read_recipients(to: Iterable[Recipient], *, channels: Mapping[str, Channel])
             yield Address(channel=recipient.channel, address=address)
 
 
+def _too_many(recipients: int) -> Flaw:
+    message = (
+        f"{recipients} recipients; a notification has at most {MAX_DELIVERIES}. Put what is said into a template and "
+        "spread the recipients over several requests"
+    )
+    return Flaw(path="$.to", code="too_many_deliveries", message=message)
+
+
 def _read_content(
     request: NotificationRequest,
     *,
     recipients: Collection[Address],
-    rules: Rules,
+    offer: Offer,
     rendered: Content | TemplateError | None,
     flaws: list[Flaw],
 ) -> tuple[Content | None, TemplateRef | None]:
@@ -266,26 +274,35 @@ def _read_content(
         assert request.template is not None
         where = "$.template"
         said, template = _read_template(
-            request.template, request.data or {}, templates=rules.templates, rendered=rendered, flaws=flaws
+            request.template, request.data or {}, templates=offer.templates, rendered=rendered, flaws=flaws
         )
     if said is not None:
-        problems = (rules.channels[channel].check(said) for channel in {to.channel: None for to in recipients})
+        problems = (offer.channels[channel].check(said) for channel in {to.channel: None for to in recipients})
         flaws += [Flaw(path=where, code="unusable_content", message=problem) for problem in problems if problem]
     return said, template
 
 
 def _read_plain(content: RequestedContent, *, flaws: list[Flaw]) -> Content:
-    email, webhook = content.email, content.webhook
     _check_nesting(content.data, path="$.content.data", flaws=flaws)
-    if webhook is not None:
-        _check_nesting(webhook.payload, path="$.content.webhook.payload", flaws=flaws)
-    return Content(
-        title=content.title,
-        body=content.body,
-        data=content.data,
-        email=None if email is None else EmailContent(subject=email.subject, text=email.text, html=email.html),
-        webhook=None if webhook is None else WebhookContent(payload=webhook.payload),
-    )
+    said: dict[str, Any] = {"title": content.title, "body": content.body, "data": content.data}
+    model: type[Content] = Content
+    for channel, part, free_fields in _parts_to_read():
+        asked = getattr(content, channel, None)
+        if asked is not None:
+            for name, path in free_fields:
+                _check_nesting(getattr(asked, name), path=path, flaws=flaws)
+            said[channel] = part(**msgspec.structs.asdict(asked))
+            model = content_type()
+    return model(**said)
+
+
+@functools.cache
+def _parts_to_read() -> Sequence[tuple[str, type[Fact], Sequence[tuple[str, str]]]]:
+    """For each channel's part: the channel, its model, and the fields that may be nested with their paths."""
+    return [
+        (channel, part.model, [(name, f"$.content.{channel}.{name}") for name in part.free_fields])
+        for channel, part in installed_parts().items()
+    ]
 
 
 def _read_template(
@@ -325,7 +342,7 @@ def _read_times(
     send_at = request.send_at if request.send_at is not None and request.send_at > now else None
     starts_at = send_at or now
     if starts_at > now + MAX_SEND_AHEAD:
-        # Not to be reckoned with any further: a time near the end of the calendar overflows.
+        # No further arithmetic: a time near the end of the calendar overflows.
         message = f"is more than {MAX_SEND_AHEAD.days} days ahead"
         flaws.append(Flaw(path="$.send_at", code="invalid_send_at", message=message))
         return None, now

@@ -1,9 +1,9 @@
-"""Renders templates: what is small at once, what is large in a process of its own that cannot hurt this one.
+"""Renders templates: a small template at once, a large template in a process of its own that cannot hurt this one.
 
-An event loop serves everybody, so nothing in it may take long. Almost every template is rendered there in some
-microseconds, with a small budget (`sandbox/budget.py`). What needs more goes to a process: it may use so much memory
-and so much time and no more, by limits of the operating system that nothing in a template can argue with. When it
-runs over it ends, and the next rendering starts another.
+An event loop serves every caller, so nothing in it may take long. Almost every template is rendered there in some
+microseconds, with a small budget (`sandbox/budget.py`). A template that needs more goes to a process. The operating
+system limits that process's memory and time, and nothing in a template can change that. A process that runs over its
+limits ends, and the next rendering starts another.
 
 The process is a fresh interpreter (never a fork of this one, which has threads), knows no secrets (its environment is
 empty), and reads one request at a time from its standard input: JSON behind four bytes of length, and so is its answer.
@@ -11,15 +11,17 @@ empty), and reads one request at a time from its standard input: JSON behind fou
 
 import asyncio
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol
 
 import msgspec
 
+from pabal.channels.content import content_type, with_content
 from pabal.errors import RenderingUnavailable, TemplateError
-from pabal.notification import Content
+from pabal.notification import Content, ContentT
 from pabal.template import Template
 
 MOST_SECONDS: Final = 10.0
@@ -38,7 +40,7 @@ LENGTH_BYTES: Final = 4
 _START_SECONDS: Final = 30.0
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class RenderingRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One rendering for the process. `source` is the template's canonical JSON, in text."""
 
     name: str
@@ -46,13 +48,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: dict[str, Any]
 
 
-class Rendered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What became of it: the content, or an error; or that the process is ready.
+class RenderingAnswer(msgspec.Struct, Generic[ContentT], frozen=True, kw_only=True, gc=False):
+    """What became of a request: the content, or an error; or that the process is ready.
 
     `stopped`: the error is the process's limit, and another try may end otherwise.
     """
 
-    content: Content | None = None
+    content: ContentT | None = None
     error: str | None = None
     stopped: bool = False
 
@@ -110,8 +112,8 @@ class RenderingProcess:
         """End the process."""
         await self._end()
 
-    async def _ask(self, template: Template, data: Mapping[str, Any]) -> Rendered:
-        request = Request(name=template.name, source=template.source_json.decode(), data=dict(data))
+    async def _ask(self, template: Template, data: Mapping[str, Any]) -> RenderingAnswer:
+        request = RenderingRequest(name=template.name, source=template.source_json.decode(), data=dict(data))
         question = _encode(request)
         process = await self._running()
         assert process.stdin is not None
@@ -128,7 +130,7 @@ class RenderingProcess:
                 f"rendering was stopped: it takes more than {self._most_seconds:g} s or {most_megabytes} MB"
             ) from None
         except BaseException:
-            # Cancelled: an answer that nobody reads would be taken for the next one's.
+            # Cancelled: the answer would be taken for the answer to the next request.
             await self._end()
             raise
 
@@ -176,10 +178,14 @@ class RenderingProcess:
         await asyncio.shield(process.wait())
 
 
-async def _read(stream: asyncio.StreamReader) -> Rendered:
+async def _read(stream: asyncio.StreamReader) -> RenderingAnswer:
     length = int.from_bytes(await stream.readexactly(LENGTH_BYTES), "big")
-    return _decode(await stream.readexactly(length))
+    return _decoder().decode(await stream.readexactly(length))
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Rendered).decode
+
+
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[RenderingAnswer]:
+    return msgspec.json.Decoder(with_content(RenderingAnswer, content_type()))

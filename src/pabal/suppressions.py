@@ -25,11 +25,12 @@ from typing import Final
 import msgspec
 
 from pabal.broker.port import Producer, Reader, Record
+from pabal.channels.suppression import suppression_key
 from pabal.clock import Clock
 from pabal.codec import read_suppression, suppression_record
 from pabal.errors import DecodeError, LogError
 from pabal.ledger.port import Ledger
-from pabal.notification import SUPPRESSIONS_TOPIC, Receipt, Suppression, SuppressionReason, suppression_key
+from pabal.notification import SUPPRESSIONS_TOPIC, Receipt, Suppression, SuppressionReason
 from pabal.runtime import insist
 from pabal.store.port import DeliveryView, Store, StoredFact
 from pabal.tail import Tail

@@ -7,18 +7,21 @@ A template sees the data it is given and nothing else, a blank without data is a
 same text (no clock, no chance), and what it may cost is counted while it runs (`sandbox/`).
 """
 
+import functools
 import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import jinja2
 import msgspec
 
+from pabal.channels.content import installed_parts, make_content
+from pabal.channels.part import Text, source_model, whole_model
 from pabal.choices import with_choices
 from pabal.errors import ConfigError, TemplateError
-from pabal.notification import Content, EmailContent, WebhookContent
+from pabal.notification import Content, Fact
 from pabal.sandbox.budget import WORK_APART, Meter, OverBudget
 from pabal.sandbox.environment import Compiled, Sandbox
 
@@ -30,46 +33,40 @@ MAX_RENDERED_CHARACTERS: Final = 1024 * 1024
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
-Text = Annotated[str, msgspec.Meta(min_length=1)] | None
-
-
-class EmailSource(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """The e-mail parts. Blanks in `html` are escaped, those in `subject` and `text` are not."""
-
-    subject: Text = None
-    text: Text = None
-    html: Text = None
-
-
-class WebhookSource(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """The webhook part: `payload` renders to JSON text (`{"order": {{ order | tojson }}}`)."""
-
-    payload: Text = None
-
 
 class TemplateSource(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A template before it is compiled: the value of a `template/1` record. Parts fall back as in `Content`."""
 
     title: Text = None
     body: Text = None
-    email: EmailSource | None = None
-    webhook: WebhookSource | None = None
 
 
-class _EmailTable(EmailSource, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+class _Table(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """Base of a channel's part in a source."""
 
 
-class _WebhookTable(WebhookSource, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+class _FileTable(_Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of a channel's part in a template's file."""
 
 
 class _File(TemplateSource, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A template's file. `sample` is data to try it with when it is loaded; it is no part of the template."""
+    """A template's file, without the channels' parts."""
 
-    email: _EmailTable | None = None
-    webhook: _WebhookTable | None = None
-    sample: dict[str, Any] | None = None
+
+@functools.cache
+def source_type() -> type[TemplateSource]:
+    """`TemplateSource` with the part of every installed channel."""
+    return whole_model(TemplateSource, _tables(_Table))
+
+
+@functools.cache
+def _file_type() -> type[Any]:
+    """A template's file. `sample` is data to try it with when it is loaded; it is no part of the template."""
+    return whole_model(_File, {**_tables(_FileTable), "sample": dict[str, Any] | None})
+
+
+def _tables(base: type[msgspec.Struct]) -> Mapping[str, Any]:
+    return {name: source_model(part, base=base) | None for name, part in installed_parts().items()}
 
 
 class Template:
@@ -94,16 +91,14 @@ class Template:
         """
         meter = Meter(work)
         said = {part: _render(part, compiled, data, meter=meter) for part, compiled in self._parts.items()}
-        email = EmailContent(
-            subject=said.get("email.subject"), text=said.get("email.text"), html=said.get("email.html")
-        )
-        payload = said.get("webhook.payload")
-        return Content(
-            title=said.get("title"),
-            body=said.get("body"),
-            email=email if email != EmailContent() else None,
-            webhook=None if payload is None else WebhookContent(payload=_read_json("webhook.payload", payload)),
-        )
+        own: dict[str, dict[str, Any]] = {}
+        for part, text in said.items():
+            channel, _, field = part.rpartition(".")
+            if channel:
+                is_json = _blanks_of(part) == "json"
+                own.setdefault(channel, {})[field] = _read_json(part, text) if is_json else text
+        parts = {channel: _part_of(channel, fields) for channel, fields in own.items()}
+        return make_content(title=said.get("title"), body=said.get("body"), parts=parts)
 
 
 def parse_template(name: str, text: str, *, path: str) -> Template:
@@ -118,12 +113,12 @@ def parse_template(name: str, text: str, *, path: str) -> Template:
     if len(text.encode()) > MAX_SOURCE_BYTES:
         raise ConfigError(f"{path}: a template has at most {MAX_SOURCE_BYTES} bytes")
     try:
-        file = msgspec.convert(tomllib.loads(text), _File)
+        file = msgspec.convert(tomllib.loads(text), _file_type())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {with_choices(str(error), type_=_File)}") from error
-    source = TemplateSource(title=file.title, body=file.body, email=file.email, webhook=file.webhook)
+        raise ConfigError(f"{path}: {with_choices(str(error), type_=_file_type())}") from error
+    source = source_type()(**{part: getattr(file, part) for part in source_type().__struct_fields__})
     if not _texts(source):
         raise ConfigError(f"{path}: says nothing; write a title, a body, or a part for a channel")
     try:
@@ -138,14 +133,14 @@ def parse_template(name: str, text: str, *, path: str) -> Template:
 def read_template(name: str, source_json: bytes) -> Template:
     """The template in a `template/1` record. Raises TemplateError."""
     try:
-        source = _decode(source_json)
+        source = _decoder().decode(source_json)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TemplateError(f"not a template: {error}") from None
     return Template(name=name, source=source)
 
 
 class _PartError(TemplateError):
-    """Which part is at fault, and the line within it (1 is its first) if that is known. `told` leaves the line out."""
+    """The part at fault, and the line within it (1 is its first) if known. `told` is the message without the line."""
 
     def __init__(self, part: str, message: str, *, line: int | None = None) -> None:
         super().__init__(f"{part}{'' if line in (None, 1) else f', line {line}'}: {message}")
@@ -159,7 +154,6 @@ class TooMuchWork(_PartError):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(TemplateSource).decode
 _decode_json = msgspec.json.Decoder().decode
 
 
@@ -167,23 +161,29 @@ _PLAIN = Sandbox(autoescape=False)
 _HTML = Sandbox(autoescape=True)
 
 
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[TemplateSource]:
+    return msgspec.json.Decoder(source_type())
+
+
 def _texts(source: TemplateSource) -> dict[str, str]:
     """The parts that are there, by their name in the file."""
-    email, webhook = source.email or EmailSource(), source.webhook or WebhookSource()
-    parts = {
-        "title": source.title,
-        "body": source.body,
-        "email.subject": email.subject,
-        "email.text": email.text,
-        "email.html": email.html,
-        "webhook.payload": webhook.payload,
-    }
+    parts = {"title": source.title, "body": source.body}
+    for channel, part in installed_parts().items():
+        table = getattr(source, channel, None)
+        parts |= {f"{channel}.{field}": getattr(table, field, None) for field in part.fields}
     return {part: text for part, text in parts.items() if text is not None}
+
+
+def _blanks_of(part: str) -> str:
+    """What blanks in a part are: `text`, `html` or `json`."""
+    channel, _, field = part.rpartition(".")
+    return installed_parts()[channel].fields[field].blanks if channel else "text"
 
 
 def _compile(part: str, text: str) -> Compiled:
     try:
-        return Compiled(_HTML if part == "email.html" else _PLAIN, text)
+        return Compiled(_HTML if _blanks_of(part) == "html" else _PLAIN, text)
     except jinja2.TemplateSyntaxError as error:
         raise _PartError(part, error.message or "does not compile", line=error.lineno) from None
     except (RecursionError, SyntaxError, MemoryError):
@@ -200,7 +200,7 @@ def _render(part: str, compiled: Compiled, data: Mapping[str, Any], *, meter: Me
         message = "takes more work than a template may: it repeats too much, or says too much, with this data"
         raise TooMuchWork(part, message, line=_line_in_template(error)) from None
     except MemoryError:
-        # Not the template's failure alone: it depends on what else the process holds.
+        # Not the template's fault alone: it depends on what else the process holds.
         raise
     except Exception as error:  # A template is a program: it can fail in any way that its data makes it fail.
         message = str(error) or type(error).__name__
@@ -208,6 +208,13 @@ def _render(part: str, compiled: Compiled, data: Mapping[str, Any], *, meter: Me
     if len(said) > MAX_RENDERED_CHARACTERS:
         raise _PartError(part, f"renders to {len(said)} characters; at most {MAX_RENDERED_CHARACTERS}")
     return said
+
+
+def _part_of(channel: str, fields: Mapping[str, Any]) -> Fact:
+    try:
+        return msgspec.convert(fields, installed_parts()[channel].model)
+    except msgspec.ValidationError as error:
+        raise _PartError(channel, f"does not render to what {channel} can say: {error}") from None
 
 
 def _read_json(part: str, text: str) -> Any:

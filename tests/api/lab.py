@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from pabal.api import create_app
 from pabal.broker.port import Broker, NewRecord, Position, Record, TopicPartition, Watermarks
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery
 from pabal.config import ApiKey, ApiSettings, TenantSettings
@@ -173,7 +173,7 @@ class Lab:
             settings=settings,
             producer=broker.producer() if broker else self.log,
             admin=broker.admin() if broker else self.leaders,  # type: ignore[arg-type]  # asked for watermarks alone
-            channels=CHANNELS,
+            channels=installed_channels(),
             classes=DEFAULT_CLASSES,
             templates={"order-shipped": SHIPPED} if templates is None else templates,
             clock=self.clock,

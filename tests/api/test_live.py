@@ -20,7 +20,7 @@ import pytest
 from pabal.api import create_app
 from pabal.broker.port import Record
 from pabal.broker.sqlite.broker import SqliteBroker
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
 from pabal.clock import SystemClock
 from pabal.codec import read_delivery
 from pabal.compose.listening import listen
@@ -84,7 +84,7 @@ class Live:
         broker = await SqliteBroker.open(log, clock=clock)
         admin = broker.admin()
         if with_topics:
-            for spec in topics_for(CHANNELS, partitions=2, replication=None):
+            for spec in topics_for(installed_channels(), partitions=2, replication=None):
                 await admin.create_topic(spec)
         store = SqlStore(f"sqlite:{log.with_name('store.db')}", clock=clock)
         ledgers: list[SqliteLedger] = []
@@ -98,7 +98,7 @@ class Live:
             settings=msgspec.structs.replace(SETTINGS, append_timeout_seconds=5.0),
             producer=broker.producer(),
             admin=admin,
-            channels=CHANNELS,
+            channels=installed_channels(),
             classes=DEFAULT_CLASSES,
             templates={"order-shipped": SHIPPED},
             clock=clock,

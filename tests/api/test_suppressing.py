@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from pabal.channels.suppression import suppression_key
 from pabal.codec import read_suppression
 from pabal.errors import LogUnavailable
-from pabal.notification import SUPPRESSIONS_TOPIC, suppression_key
+from pabal.notification import SUPPRESSIONS_TOPIC
 from tests.api.lab import ADMIN_KEY, KEY, OTHER_KEY, READ_KEY, Lab, Reply
 from tests.api.test_notifications import check_problem
 from tests.api.world import World

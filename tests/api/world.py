@@ -11,7 +11,7 @@ import msgspec
 
 from pabal.broker.port import NewRecord, Record
 from pabal.broker.sqlite.broker import SqliteBroker
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
 from pabal.clock import ManualClock
 from pabal.codec import read_event
 from pabal.config import ApiSettings
@@ -51,7 +51,7 @@ class World:
     async def opened(cls, folder: Path) -> AsyncIterator[Self]:
         clock = ManualClock()
         broker = await SqliteBroker.open(folder / "log.db", clock=clock)
-        for spec in topics_for(CHANNELS, partitions=2, replication=None):
+        for spec in topics_for(installed_channels(), partitions=2, replication=None):
             await broker.admin().create_topic(spec)
         store = SqlStore(f"sqlite:{folder / 'store.db'}", clock=clock)
         ledger = await SqliteLedger.open(folder / "ledger.db", clock=clock, worker="test")
@@ -105,7 +105,7 @@ class World:
     async def catch_up(self) -> None:
         """Let the recorder have read everything."""
         admin = self.broker.admin()
-        marks = [await admin.watermarks(topic) for topic in recorded_topics(CHANNELS)]
+        marks = [await admin.watermarks(topic) for topic in recorded_topics(installed_channels())]
         await admin.reset_offsets(RECORDER_GROUP, {tp: mark.high for each in marks for tp, mark in each.items()})
         self.clock.advance(1)
 

@@ -25,7 +25,8 @@ from pabal.audit import read_audit
 from pabal.broker.kafka.broker import KafkaBroker
 from pabal.broker.port import Broker, NewRecord, Record
 from pabal.broker.sqlite.broker import SqliteBroker
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
+from pabal.channels.suppression import suppression_key
 from pabal.cli.events import read_event as read_told
 from pabal.cli.events import render_json, render_line
 from pabal.cli.letters import open_dead_letters
@@ -68,7 +69,6 @@ from pabal.notification import (
     delay_topic,
     deliveries_topic,
     event_id,
-    suppression_key,
 )
 from pabal.ops.brakes import Brakes, read_brake
 from pabal.ops.follower import OpsFollower
@@ -257,7 +257,7 @@ async def worker_sends_the_good_ones(world: World) -> None:
         broker=world.broker,
         ops=OpsFollower(world.broker.reader()),
         ledger=ledger,
-        carriers={"webhook": Carrier(channel=CHANNELS["webhook"], provider=provider, provider_name="far")},
+        carriers={"webhook": Carrier(channel=installed_channels()["webhook"], provider=provider, provider_name="far")},
         channels={"webhook": ChannelSettings(provider="far", concurrency=16)},
         classes=DEFAULT_CLASSES,
         settings=WorkerSettings(drain_seconds=5.0),

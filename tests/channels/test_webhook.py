@@ -5,23 +5,27 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from pabal.channels.webhook import Webhook
+from pabal.channels.content import make_content
+from pabal.channels.webhook import WebhookChannel, WebhookContent
 from pabal.errors import InvalidAddress
-from pabal.notification import Content, WebhookContent
+from pabal.notification import Content
 from tests.dlq.letters import NOW, a_delivery
 
 DELIVERY = a_delivery(1, accepted_at=NOW, expires_at=NOW + timedelta(hours=1))
 
 
 def test_the_generic_document_says_what_it_is() -> None:
-    document = msgspec.json.decode(Webhook().render(DELIVERY, Content(title="Order 17", data={"order": 17})).body)
+    rendered = WebhookChannel().render(DELIVERY, Content(title="Order 17", data={"order": 17}))
 
+    document = msgspec.json.decode(rendered.body)
     assert list(document) == ["type", "id", "notification_id", "timestamp", "title", "data"]
     assert (document["type"], document["id"]) == ("notification", str(DELIVERY.id))
 
 
 def test_a_payload_of_the_callers_own_is_posted_as_it_is() -> None:
-    rendered = Webhook().render(DELIVERY, Content(title="x", webhook=WebhookContent(payload={"a": [1, None]})))
+    rendered = WebhookChannel().render(
+        DELIVERY, make_content(title="x", parts={"webhook": WebhookContent(payload={"a": [1, None]})})
+    )
 
     assert rendered.body == '{"a":[1,null]}'
 
@@ -49,8 +53,8 @@ def test_a_payload_of_the_callers_own_is_posted_as_it_is() -> None:
     ],
 )
 def test_an_address_has_one_spelling(address: str, canonical: str) -> None:
-    assert Webhook().canonical(address) == canonical
-    assert Webhook().canonical(canonical) == canonical
+    assert WebhookChannel().canonical(address) == canonical
+    assert WebhookChannel().canonical(canonical) == canonical
 
 
 @pytest.mark.parametrize(
@@ -93,4 +97,4 @@ def test_an_address_has_one_spelling(address: str, canonical: str) -> None:
 )
 def test_an_address_that_cannot_be_called_is_refused_and_says_why(address: str, says: str) -> None:
     with pytest.raises(InvalidAddress, match=says):
-        Webhook().canonical(address)
+        WebhookChannel().canonical(address)

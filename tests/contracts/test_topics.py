@@ -15,6 +15,9 @@ import pabal
 from pabal.audit import AuditFact, audit_record
 from pabal.broker.port import NewRecord, Record
 from pabal.broker.sqlite.broker import SqliteBroker
+from pabal.channels.content import make_content
+from pabal.channels.email import EmailContent
+from pabal.channels.webhook import WebhookContent
 from pabal.clock import ManualClock
 from pabal.codec import (
     cut_record,
@@ -33,16 +36,13 @@ from pabal.contracts.topics import TOPICS
 from pabal.dlq.redrive.claim import TopicClaim, claim_record, release_record
 from pabal.notification import (
     EVENTS_TOPIC,
-    Content,
     Delivery,
     DeliveryEvent,
-    EmailContent,
     EventKind,
     Receipt,
     ReceiptKind,
     Suppression,
     TemplateRef,
-    WebhookContent,
 )
 from pabal.offsets.passed import PassedOver, decided_record, passed_record
 from pabal.offsets.seeks import Seek, seek_record
@@ -71,12 +71,14 @@ SPARE = Delivery(
 )
 FULL = msgspec.structs.replace(
     SPARE,
-    content=Content(
+    content=make_content(
         title="Hello",
         body="World",
         data={"order": 17},
-        email=EmailContent(subject="s", text="t", html="<p>h</p>"),
-        webhook=WebhookContent(payload=[1, None]),
+        parts={
+            "email": EmailContent(subject="s", text="t", html="<p>h</p>"),
+            "webhook": WebhookContent(payload=[1, None]),
+        },
     ),
     template=TemplateRef(name="shipped", hash="0" * 64, data={"order": 17}),
     order_key="order-17",

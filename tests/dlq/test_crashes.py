@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
 from pabal.dlq.letters.marks import REDRIVEN
 from pabal.dlq.letters.selection import Selection
 from pabal.dlq.parts import DeadLetters
@@ -28,7 +28,7 @@ def crashing(lab: Lab, *, at_append: int, is_written: bool) -> DeadLetters:
         reader=lab.desk.tails.reader,
         admin=lab.desk.tails.admin,
         producer=producer,
-        channels=CHANNELS,
+        channels=installed_channels(),
         providers={},
         clock=lab.clock,
     )

@@ -4,10 +4,10 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from pabal.channels.suppression import suppression_key
 from pabal.dlq.letters.letter import Letter
 from pabal.dlq.letters.marks import State
 from pabal.dlq.redrive.plan import FATES, MEANINGS, Fate, Rules, World, judge, redriven_delivery
-from pabal.notification import suppression_key
 from tests.dlq.letters import NOW, a_delivery, a_letter
 
 SUPPRESSED = suppression_key(tenant="shop", channel="webhook", address="https://gone.example/")

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 from pabal.broker.port import Admin, NewRecord, Position, Producer, TopicPartition, Watermarks
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
 from pabal.codec import event_record, read_event, receipt_record, suppression_record
 from pabal.dlq.letters.letter import LetterId
 from pabal.dlq.letters.marks import REDRIVEN, RESOLVED
@@ -261,7 +261,7 @@ async def test_a_log_that_cannot_be_read_for_moments_holds_a_redrive_up_and_no_m
         reader=lab.desk.tails.reader,
         admin=admin,  # type: ignore[arg-type]  # nothing else is asked of it
         producer=lab.desk.producer,
-        channels=CHANNELS,
+        channels=installed_channels(),
         providers={},
         clock=lab.clock,
     )
@@ -340,7 +340,7 @@ def desk_with(lab: Lab, producer: Producer) -> DeadLetters:
         reader=lab.desk.tails.reader,
         admin=lab.desk.tails.admin,
         producer=producer,
-        channels=CHANNELS,
+        channels=installed_channels(),
         providers={},
         clock=lab.clock,
     )

@@ -15,7 +15,8 @@ from typing import Any, cast
 import msgspec
 
 from pabal.broker import port as log
-from pabal.channels import CHANNELS
+from pabal.channels.suppression import suppression_key
+from pabal.channels.webhook import WebhookChannel
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery, read_event
 from pabal.errors import LedgerUnavailable, OwnerEnded, TemplateError
@@ -28,7 +29,6 @@ from pabal.notification import (
     NotificationClass,
     Suppression,
     TemplateRef,
-    suppression_key,
 )
 from pabal.outcome import RetryAt, Verdict
 from pabal.policy import ClassSettings
@@ -127,7 +127,7 @@ class RealWorld(World):
         worker.owner = ledger.owner
         gated = GatedLedger(self.new_token, worker, ledger)
         deliverer = Deliverer(
-            carrier=Carrier(channel=CHANNELS["webhook"], provider=GatedProvider(), provider_name="provider"),
+            carrier=Carrier(channel=WebhookChannel(), provider=GatedProvider(), provider_name="provider"),
             classes=_CLASSES,
             ledger=cast("Ledger", gated),  # a Deliverer asks for no more
             find_template=_no_template,

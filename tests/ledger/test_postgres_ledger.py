@@ -13,12 +13,13 @@ import psycopg
 import pytest
 from servers.postgres import PostgresServer
 
+from pabal.channels.suppression import suppression_key
 from pabal.errors import ConfigError, LedgerUnavailable, OwnerEnded
 from pabal.ledger.port import Ledger
 from pabal.ledger.postgres.postgres_ledger import PostgresLedger
 from pabal.ledger.protocol import GHOST, Call, Decided, Held, Resume
 from pabal.ledger.steps import Ask, GroupRows, run
-from pabal.notification import Suppression, suppression_key
+from pabal.notification import Suppression
 from pabal.outcome import Deferred, Expired, Suppressed
 from tests.ledger.laws.contract import LedgerContract, LedgerStore
 from tests.ledger.laws.lab import KEPT_UNTIL, LEASE_SECONDS, RETRY, Member

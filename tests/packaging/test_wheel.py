@@ -103,11 +103,12 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
     assert inside == {name for name in ours if "__pycache__" not in name}
 
 
-def test_its_suites_are_what_a_third_party_can_use_for_a_log_or_a_provider(wheel: Path) -> None:
+def test_its_suites_are_what_a_third_party_can_use_for_a_log_a_channel_or_a_provider(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         modules = {Path(name).stem for name in archive.namelist() if name.startswith("pabal/testing/")}
 
-    assert {name for name in modules if not name.startswith("_")} == {"broker", "broker_process", "providers"}
+    suites = {name for name in modules if not name.startswith("_")}
+    assert suites == {"broker", "broker_process", "channels", "providers"}
 
 
 def test_what_runs_is_the_wheels(environment: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,13 +13,17 @@ import standardwebhooks
 
 from pabal.clock import ManualClock
 from pabal.notification import Receipt
+from pabal.outcome import Rejected
+from pabal.providers.addresses import AddressGuard
+from pabal.providers.http import HttpClient
 from pabal.providers.port import CallbackRequest, ProviderContext, TakesReceipts
 from pabal.providers.registry import find_providers
 from pabal.providers.signatures import sign
 from pabal.providers.smtp import create as create_smtp
-from pabal.providers.smtp.receipts import Reported
+from pabal.providers.smtp.receipts import RelayReport
 from pabal.providers.webhook import WebhookOptions, WebhookProvider
 from pabal.webhook_secret import read_secret
+from tests.providers.webhook.endpoint import Endpoint, answer
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DOCS = (Path(__file__).parents[2] / "docs" / "providers.md").read_text(encoding="utf-8")
@@ -104,5 +109,21 @@ def test_the_adapter_of_the_guide_makes_what_the_provider_takes() -> None:
     assert (receipt.delivery_id, receipt.is_permanent) == (key, True)
 
 
+async def test_the_http_api_of_the_guide_is_called_and_its_table_holds() -> None:
+    [code] = [block for block in re.findall(r" {3}```python\n(.*?) {3}```", DOCS, re.DOTALL) if "MEANINGS" in block]
+    namespace: dict[str, Any] = {}
+    exec(re.sub(r"^ {3}", "", code, flags=re.MULTILINE), namespace)
+    now = datetime.now(UTC)
+    http = HttpClient(guard=AddressGuard(allow=("127.0.0.1/32",)), timeout_seconds=5.0, user_agent="test")
+
+    async with Endpoint() as endpoint:
+        endpoint.script = answer(400, body=b'{"error":"no_such_number"}')
+        outcome = await namespace["hand_over"](http, endpoint.url, to="+491", text="Hi", now=now)
+        await http.close()
+
+    assert outcome == Rejected(reason="the gateway answered 400: no_such_number", response='{"error":"no_such_number"}')
+    assert endpoint.requests[0].body == b'{"to":"+491","text":"Hi"}'
+
+
 def test_every_field_of_a_report_is_explained() -> None:
-    assert {field.name for field in msgspec.structs.fields(Reported) if f"`{field.name}`" not in DOCS} == set()
+    assert {field.name for field in msgspec.structs.fields(RelayReport) if f"`{field.name}`" not in DOCS} == set()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pabal.providers.addresses import AddressGuard
-from pabal.providers.http import Answer, Forbidden, HttpClient, Unsent
+from pabal.providers.http import Forbidden, HttpAnswer, HttpBody, HttpClient, Unsent
 from pabal.providers.names import Names, NameServers
 from tests.providers.name_server import NameServer
 from tests.providers.webhook.endpoint import Endpoint
@@ -120,7 +120,7 @@ async def test_names_that_nobody_answers_for_hold_up_nobody_else(server: NameSer
         await client.close()
         await asyncio.gather(*slow)
 
-    assert isinstance(quick, Answer)
+    assert isinstance(quick, HttpAnswer)
     assert len(still_asking) == SLOW
 
 
@@ -133,7 +133,7 @@ async def test_the_guard_judges_what_a_name_server_says(server: NameServer, name
         exchange = await _post(client, f"http://{name}:{endpoint.port}/")
 
         await client.close()
-        assert isinstance(exchange, Answer if reached else Forbidden)
+        assert isinstance(exchange, HttpAnswer if reached else Forbidden)
         assert endpoint.connections == int(reached)
 
 
@@ -222,7 +222,7 @@ async def test_closing_leaves_nothing_behind(server: NameServer) -> None:
 
 
 async def _post(client: HttpClient, url: str) -> Any:
-    return await client.post(url, body=b"{}", content_type="application/json", headers={})
+    return await client.request("POST", url, body=HttpBody(b"{}", "application/json"))
 
 
 def _own_names() -> list[tuple[str, str]]:

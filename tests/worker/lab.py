@@ -11,8 +11,8 @@ import msgspec
 
 from pabal.broker.port import Producer, Record
 from pabal.broker.sqlite.broker import SqliteBroker
-from pabal.channels import CHANNELS
 from pabal.channels.port import Rendered
+from pabal.channels.webhook import WebhookChannel
 from pabal.clock import Clock, SystemClock
 from pabal.codec import delivery_record, read_event
 from pabal.config import ChannelSettings, WorkerSettings
@@ -172,7 +172,12 @@ class WorkerLab:
     ) -> Worker:
         """A worker for webhooks alone; the providers are called `a`, `b`, …"""
         first, *others = (
-            Carrier(channel=CHANNELS["webhook"], provider=provider, provider_name=name, rate_per_second=rate_per_second)
+            Carrier(
+                channel=WebhookChannel(),
+                provider=provider,
+                provider_name=name,
+                rate_per_second=rate_per_second,
+            )
             for name, provider in zip("abc", providers, strict=False)
         )
         return Worker(

@@ -11,8 +11,8 @@ import pytest
 
 from pabal.broker.port import NewRecord, Position, Record
 from pabal.broker.sqlite.broker import SqliteBroker
-from pabal.channels import CHANNELS
 from pabal.channels.port import Rendered
+from pabal.channels.webhook import WebhookChannel
 from pabal.clock import ManualClock
 from pabal.codec import read_delivery, read_event
 from pabal.errors import RecordRefused
@@ -80,7 +80,7 @@ class Lab:
 
     def deliverer(self, provider: Scripted, ledger: SqliteLedger, *, observers: Sequence[Observer] = ()) -> Sending:
         return Sending(
-            carrier=Carrier(channel=CHANNELS["webhook"], provider=provider, provider_name="hooks"),
+            carrier=Carrier(channel=WebhookChannel(), provider=provider, provider_name="hooks"),
             ledger=ledger,
             producer=self.broker.producer(),
             clock=self.clock,
@@ -370,7 +370,7 @@ async def test_content_that_fails_to_render_in_any_way_needs_a_person(
     def fail(self: object, delivery: Delivery, content: Content) -> Rendered:
         raise error
 
-    monkeypatch.setattr(type(CHANNELS["webhook"]), "render", fail)
+    monkeypatch.setattr(WebhookChannel, "render", fail)
     provider = Scripted(Accepted)
 
     await lab.run(provider, a_delivery())

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pabal.channels import CHANNELS
+from pabal.channels.webhook import WebhookChannel
 from pabal.codec import read_delivery
 from pabal.ledger.protocol import Held
 from pabal.notification import Delivery
@@ -23,8 +23,7 @@ PARK = Park(due=NOW + timedelta(seconds=7), reason="not taken for now by hooks e
 
 async def deliverer(lab: Lab, *, worker: str = "one", **providers: Scripted) -> Sending:
     first, *others = (
-        Carrier(channel=CHANNELS["webhook"], provider=provider, provider_name=name)
-        for name, provider in providers.items()
+        Carrier(channel=WebhookChannel(), provider=provider, provider_name=name) for name, provider in providers.items()
     )
     return Sending(
         carrier=msgspec.structs.replace(first, others=tuple(others)),

@@ -31,9 +31,9 @@ from pabal.plan import (
     MAX_EXPANDED_BYTES,
     Flaw,
     NotificationRequest,
-    Plan,
+    Offer,
+    PlannedNotification,
     Recipient,
-    Rules,
     plan_deliveries,
     read_recipients,
 )
@@ -75,7 +75,7 @@ class Acceptance:
     def __init__(
         self,
         *,
-        rules: Rules,
+        offer: Offer,
         producer: Producer,
         append_timeout_seconds: float,
         quotas: Quotas,
@@ -87,7 +87,7 @@ class Acceptance:
 
         `apart` renders templates that are too large for an event loop (None: they are refused).
         """
-        self._rules = rules
+        self._offer = offer
         self._producer = producer
         self._quotas = quotas
         self._deadlines = Deadlines(append_timeout_seconds + APPEND_GRACE_SECONDS)
@@ -118,7 +118,7 @@ class Acceptance:
             tenant=tenant,
             idempotency_key=idempotency_key,
             now=self._clock.now(),
-            rules=self._rules,
+            offer=self._offer,
             traceparent=trace.traceparent,
             tracestate=trace.tracestate,
         )
@@ -126,7 +126,7 @@ class Acceptance:
             plan = plan_it()
         except TooMuchWork as error:
             plan = plan_it(rendered=await self._render_apart(request, error))
-        if not isinstance(plan, Plan):
+        if not isinstance(plan, PlannedNotification):
             raise refuse_flaws(plan, root=root)
         records, size = [], 0
         for delivery in plan.deliveries:
@@ -141,7 +141,7 @@ class Acceptance:
     async def _recipients(self, to: Sequence[Recipient]) -> Sequence[Address | Flaw]:
         """The recipients' addresses, or what is wrong with them. Other requests have their turn in between."""
         read: list[Address | Flaw] = []
-        for each in read_recipients(to, channels=self._rules.channels):
+        for each in read_recipients(to, channels=self._offer.channels):
             read.append(each)
             if len(read) % AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -156,7 +156,7 @@ class Acceptance:
             return error
         assert request.template is not None
         try:
-            return await self._apart.render(self._rules.templates[request.template], request.data or {})
+            return await self._apart.render(self._offer.templates[request.template], request.data or {})
         except TemplateError as failure:
             return failure
         except RenderingUnavailable as failure:
@@ -208,7 +208,7 @@ class Acceptance:
                 self._meter.counter("pabal_accepted_total", delivery.channel, delivery.class_).add()
 
 
-def _accepted(plan: Plan) -> AcceptedNotification:
+def _accepted(plan: PlannedNotification) -> AcceptedNotification:
     return AcceptedNotification(
         id=plan.notification_id,
         deliveries=tuple(

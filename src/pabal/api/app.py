@@ -31,7 +31,7 @@ from pabal.dlq.parts import DeadLetters
 from pabal.dlq.redrive.host import RedriveHost
 from pabal.ledger.port import Ledger
 from pabal.notification import CLASSES, EVENTS_TOPIC, NotificationClass, deliveries_topic
-from pabal.plan import Rules
+from pabal.plan import Offer
 from pabal.policy import ClassSettings
 from pabal.providers.port import TakesReceipts
 from pabal.rendering import Renders
@@ -84,7 +84,7 @@ def create_app(
     Raises ConfigError for keys that cannot be told apart.
     """
     acceptance = Acceptance(
-        rules=Rules(
+        offer=Offer(
             channels=channels,
             templates=templates,
             times_to_live={name: class_.time_to_live for name, class_ in classes.items()},

@@ -24,6 +24,7 @@ from pabal.api.problems import RequestRefused, refuse_field, refuse_record
 from pabal.api.request import ApiRequest
 from pabal.broker.port import NewRecord
 from pabal.errors import RecordRefused
+from pabal.plan import request_type
 from pabal.tracing.context import Trace
 
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -46,7 +47,7 @@ class Batches:
         """`new_key` makes idempotency keys for items that carry none."""
         self._acceptance = acceptance
         self._new_key = new_key
-        self._item_decoder = msgspec.json.Decoder(BatchItem)
+        self._item_decoder = msgspec.json.Decoder(request_type(BatchItem))
 
     def operations(self) -> Sequence[Operation[Any, Any]]:
         """What the API takes."""

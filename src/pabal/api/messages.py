@@ -1,7 +1,7 @@
 """What the API's bodies look like, beside `plan.NotificationRequest`: batches, and answers."""
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Generic, Literal
 from uuid import UUID
 
 import msgspec
@@ -9,7 +9,7 @@ import msgspec
 from pabal.api.problems import Problem
 from pabal.ledger.protocol import CancelAnswer
 from pabal.notification import NotificationClass, SuppressionReason
-from pabal.plan import NotificationRequest
+from pabal.plan import AskedT, NotificationRequest
 from pabal.store.port import DeliveryView
 
 MAX_BATCH_ITEMS: Final = 500
@@ -25,7 +25,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-class BatchItem(NotificationRequest, frozen=True, kw_only=True, rename={"class_": "class"}):
+class BatchItem(NotificationRequest[AskedT], Generic[AskedT], frozen=True, kw_only=True, rename={"class_": "class"}):
     """One notification of a batch, with a key of its own."""
 
     idempotency_key: IdempotencyKey | None = None

@@ -11,7 +11,7 @@ from pabal.api.decoding import read_idempotency_key
 from pabal.api.messages import AcceptedNotification
 from pabal.api.operation import Operation, Part, Success
 from pabal.api.request import ApiRequest
-from pabal.plan import NotificationRequest
+from pabal.plan import NotificationRequest, request_type
 
 _ABOUT: Final = """Accept one notification. The same idempotency key within a tenant gives the same ids and is
 not sent twice; of two different bodies under one key the first that is worked on wins. Without a key one is made.
@@ -53,7 +53,9 @@ class Notifications:
                     schema=_KEY_SCHEMA,
                 )
             },
-            body=JsonBody(NotificationRequest, limit=MAX_BODY_BYTES, example=EXAMPLE),
+            body=JsonBody(
+                request_type(NotificationRequest), model=NotificationRequest, limit=MAX_BODY_BYTES, example=EXAMPLE
+            ),
             answers={
                 202: Success(
                     "Every delivery stands in the log.",

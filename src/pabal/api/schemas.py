@@ -15,6 +15,9 @@ import msgspec
 from msgspec import inspect
 
 from pabal.api.operation import Json
+from pabal.channels.content import content_type
+from pabal.channels.part import with_whole_models
+from pabal.plan import content_request_type
 
 _PREFIX = "#/components/schemas/"
 
@@ -35,10 +38,13 @@ def reference(model: type[msgspec.Struct]) -> Json:
 
 def describe_models(models: Sequence[type[msgspec.Struct]], *, paths: Mapping[str, Json]) -> dict[str, Json]:
     """The schemas of `models`, and of the types that they hold, by name. `paths` say which of them are requests."""
-    _, described = msgspec.json.schema_components(models, ref_template=f"{_PREFIX}{{name}}")
+    whole = (content_type(), content_request_type())
+    ref_template = f"{_PREFIX}{{name}}"
+    _, described = msgspec.json.schema_components(models, ref_template=ref_template)
+    described = with_whole_models(described, whole, ref_template=ref_template)
     components = {PUBLIC_NAMES.get(name, name): _renamed(schema) for name, schema in described.items()}
     asked = _reached(_bodies(paths), components)
-    sparing = {name_of(model) for model in _structs(models) if model.__struct_config__.omit_defaults}
+    sparing = {name_of(model) for model in _structs([*models, *whole]) if model.__struct_config__.omit_defaults}
     _open(list(components.values()))
     for name, schema in components.items():
         if name in asked:

@@ -17,10 +17,11 @@ from pabal.api.operation import WORD, Operation, Part, Success
 from pabal.api.problems import RequestRefused, refuse_field, refuse_parameter
 from pabal.api.request import ApiRequest
 from pabal.channels.port import Channel
+from pabal.channels.suppression import suppression_key
 from pabal.clock import Clock
 from pabal.codec import lifting_record, suppression_record
 from pabal.errors import InvalidAddress
-from pabal.notification import Suppression, SuppressionReason, suppression_key
+from pabal.notification import Suppression, SuppressionReason
 from pabal.suppressions import SuppressionList
 
 MAX_PAGE: Final = 500

@@ -1,14 +1,12 @@
-"""What each medium can carry: addresses, rendering, default order keys. Pure.
+"""What each medium can carry: its addresses, its part of the content, what it hands over, what it keeps in order.
 
-A new medium is one module here and one line in `CHANNELS`.
+::
+
+    port       what a channel is, and what it hands to a provider
+    part       what a channel alone says: declared once, every model of it is made from that       pure
+    registry   which channels are installed: entry points of the group `pabal.channels`
+    content    the models that hold every installed channel's part; what is a channel's to spell    pure
+    email, webhook                                                                                  pure
+
+A new channel is one module and one entry point, here or in a package of its own: docs/channels.md.
 """
-
-from collections.abc import Mapping
-
-from pabal.channels.email import Email
-from pabal.channels.port import Channel
-from pabal.channels.webhook import Webhook
-
-CHANNELS: Mapping[str, Channel] = {channel.name: channel for channel in (Email(), Webhook())}
-
-__all__ = ["CHANNELS"]

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from pabal.channels.part import ContentPart
 from pabal.notification import Content, Delivery
 
 
@@ -25,12 +26,32 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Channel(Protocol):
-    """One medium."""
+    """One medium. Every method is pure and quick: it is called in an event loop, for each delivery.
+
+    Third parties add a channel by an entry point in the group `pabal.channels`: its name, and a callable without
+    arguments that makes it. `pabal.testing.ChannelContract` says what it must keep.
+    """
 
     name: str
+    """Its word in requests, topics and the configuration: lower-case letters and digits, the entry point's name."""
+
+    default_provider: str
+    """The provider that carries it, where the configuration names none."""
+
+    default_concurrency: int
+    """How many calls may be under way at once in one worker, where the configuration says nothing."""
+
+    @property
+    def part(self) -> ContentPart | None:
+        """What it alone says, beside the generic parts of a content; None: nothing."""
+        ...
 
     def canonical(self, address: str) -> str:
-        """The one spelling of an address that ids and suppressions use. Raises InvalidAddress saying why."""
+        """The one spelling of an address, which ids are made from. Raises InvalidAddress saying why."""
+        ...
+
+    def suppressed_as(self, address: str) -> str:
+        """What a canonical address is suppressed as. Addresses that reach one recipient have one such spelling."""
         ...
 
     def order_key(self, address: str) -> str | None:

@@ -4,15 +4,17 @@ import ipaddress
 import re
 from datetime import datetime
 from functools import lru_cache
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import idna
 import msgspec
 
+from pabal.channels.part import ContentPart, PartField
 from pabal.channels.port import Rendered
 from pabal.errors import InvalidAddress
-from pabal.notification import Content, Delivery
+from pabal.notification import Content, Delivery, Fact
 
 _MAX_URL = 2048
 _MAX_HOST = 253  # RFC 1035 §2.3.4, as text
@@ -36,10 +38,24 @@ class _Payload(
     tags: tuple[str, ...] = ()
 
 
-class Webhook:
+class WebhookContent(Fact, frozen=True, kw_only=True):
+    """What a webhook posts instead of the generic parts: any JSON value, as it is."""
+
+    payload: Annotated[Any, PartField("Any JSON value; posted as it is.", blanks="json", is_required=True)] = None
+
+
+class WebhookChannel:
     """One address is a whole system, so there is no default order."""
 
     name = "webhook"
+    default_provider = "webhook"
+    default_concurrency = 128
+    part = ContentPart(
+        model=WebhookContent,
+        medium="webhooks",
+        asked="What a webhook posts instead of the generic document.",
+        source='The webhook part: `payload` renders to JSON text (`{"order": {{ order | tojson }}}`).',
+    )
 
     def canonical(self, address: str) -> str:
         """Scheme and host in lower case, no fragment, no credentials, at most 2,048 characters.
@@ -49,6 +65,10 @@ class Webhook:
         """
         return _canonical(address)
 
+    def suppressed_as(self, address: str) -> str:
+        """The URL itself."""
+        return address
+
     def order_key(self, address: str) -> str | None:
         """None: see the class."""
         del address
@@ -56,14 +76,15 @@ class Webhook:
 
     def check(self, content: Content) -> str | None:
         """Anything with a text, data or a payload of its own can be posted."""
-        if content.webhook is not None or content.title or content.body or content.data is not None:
+        if content.part(self.name) is not None or content.title or content.body or content.data is not None:
             return None
         return "a webhook needs a title, a body, data, or webhook.payload"
 
     def render(self, delivery: Delivery, content: Content) -> Rendered:
         """The generic document, or the caller's own payload as it is."""
-        if content.webhook is not None:
-            return Rendered(body=_encode(content.webhook.payload).decode())
+        own: WebhookContent | None = content.part(self.name)
+        if own is not None:
+            return Rendered(body=_encode(own.payload).decode())
         payload = _Payload(
             id=delivery.id,
             notification_id=delivery.notification_id,

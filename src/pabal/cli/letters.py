@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from pabal.broker.port import Broker
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
 from pabal.clock import Clock
 from pabal.config import Settings
 from pabal.dlq.parts import DeadLetters
@@ -27,7 +27,7 @@ async def open_dead_letters(
             reader=reader,
             admin=admin,
             producer=producer,
-            channels={name: CHANNELS[name] for name in settings.channels},
+            channels={name: installed_channels()[name] for name in settings.channels},
             providers={name: [each.name for each in own.providers] for name, own in settings.channels.items()},
             clock=clock,
             store=store,

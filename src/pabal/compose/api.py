@@ -7,7 +7,7 @@ import socket
 
 from pabal.api import create_app
 from pabal.broker.port import Producer
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
 from pabal.compose.ledgers import check_ledger, open_ledger
 from pabal.compose.listening import url_of_socket
 from pabal.compose.parts import Parts, Ready, say_nothing
@@ -82,7 +82,7 @@ def _make_desk(parts: Parts, *, producer: Producer, store: Store) -> DeadLetters
         reader=parts.broker.reader(),
         admin=parts.broker.admin(),
         producer=producer,
-        channels={name: CHANNELS[name] for name in enabled},
+        channels={name: installed_channels()[name] for name in enabled},
         providers={name: [each.name for each in own.providers] for name, own in enabled.items()},
         clock=parts.clock,
         store=store,

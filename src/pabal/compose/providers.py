@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from pabal.channels import CHANNELS
+from pabal.channels.registry import installed_channels
 from pabal.clock import Clock, SystemClock
 from pabal.compose.stores import open_store
 from pabal.config import Settings
@@ -29,7 +29,7 @@ def make_carriers(settings: Settings, *, clock: Clock, channels: tuple[str, ...]
             raise ConfigError(f"there is no channel {name!r} here; there are: {', '.join(enabled)}")
         first, *others = (
             Carrier(
-                channel=CHANNELS[name],
+                channel=installed_channels()[name],
                 provider=_make_provider(settings, each.name, channel=name, context=context),
                 provider_name=each.name,
                 weight=each.weight,

@@ -6,7 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
+from pabal.channels.content import content_type
+from pabal.channels.part import with_whole_models
 from pabal.contracts.records import RECORDS, RecordType
+from pabal.template import source_type
 
 Json = dict[str, Any]
 
@@ -28,6 +31,7 @@ def describe_models(records: Collection[RecordType], *, ref: str) -> dict[str, J
     """Schemas of these records and of all that they contain, by name; `ref` is how they refer to each other."""
     models = [record.model for record in records]
     _, components = msgspec.json.schema_components(models, ref_template=ref)
+    components = with_whole_models(components, (content_type(), source_type()), ref_template=ref)
     for record in records:
         properties = components[record.model.__name__]["properties"]
         for name in record.open_words:

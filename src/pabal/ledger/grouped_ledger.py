@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Collection
 from datetime import datetime
 from uuid import UUID
 
+from pabal.channels.suppression import suppression_key
 from pabal.ledger.database import LedgerDatabase
 from pabal.ledger.groups import Groups, unavailable
 from pabal.ledger.protocol import CancelAnswer, Claim, ClaimAnswer, Finish, FinishAnswer
 from pabal.ledger.steps import GroupRows
-from pabal.notification import Suppression, suppression_key
+from pabal.notification import Suppression
 from pabal.outcome import Outcome
 
 

@@ -82,7 +82,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Safe to repeat with the same token while its answer is not known: a permission that was stored is given again.
     A claim whose answer is known is over: the next one needs a new token. `recipient` names the recipient of the
-    call (`notification.suppression_key`), for the gate to look up.
+    call (`channels.suppression.suppression_key`), for the gate to look up.
     """
 
     source: Source

@@ -1,1 +1,1 @@
-"""Who carries a delivery: a port and its adapters, found by entry points."""
+"""What carries a delivery: a port and its adapters, found by entry points."""

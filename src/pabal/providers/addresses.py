@@ -1,6 +1,6 @@
 """Which network addresses a request may go to: the table behind the guard against server-side request forgery.
 
-Whoever may name a URL could otherwise make Pabal call into the network it stands in: a cloud's metadata service, an
+A caller that names a URL could otherwise make Pabal call into the network it stands in: a cloud's metadata service, an
 admin page on localhost. The table is written out rather than taken from `ipaddress.is_global`, whose answers differ
 between Python releases (CPython issue 113171).
 
@@ -63,6 +63,9 @@ _REFUSED_V6 = _table(
     ("fec0::/10", "site-local"),
     ("ff00::/8", "multicast"),
 )
+EVERYWHERE: Sequence[str] = ("0.0.0.0/0", "::/0")
+"""To allow, where the URL is the operator's own and not a caller's: what it names may be called wherever it is."""
+
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -73,12 +76,12 @@ class AddressGuard:
     def __init__(self, *, allow: Iterable[str] = ()) -> None:
         """`allow`: networks (`127.0.0.1/32`, `fd12::/48`) that are fine whatever the table says.
 
-        Raises ValueError, which names the one that is not a network.
+        Raises ValueError, which names what is not a network.
         """
         self._allow = tuple(ipaddress.ip_network(network) for network in allow)
 
     def refusal(self, address: str) -> str | None:
-        """The kind of address it is and its network (`loopback address (127.0.0.0/8)`) if refused, else None.
+        """Why an address is refused: its kind and its network (`loopback address (127.0.0.0/8)`). None: it is not.
 
         What is no IP address in its full spelling is refused too: a socket might resolve it to anything.
         """

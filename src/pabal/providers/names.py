@@ -1,9 +1,9 @@
 """Host names to addresses: look-ups that end, one at a time for each name, each answer shared and remembered.
 
-c-ares asks the name servers, without a thread per question: any number of names that nobody answers for hold up
-nothing but themselves. It reads `/etc/hosts`, `/etc/resolv.conf` (servers, search domains, `ndots`) and the order of
-`/etc/nsswitch.conf`, and asks for IPv4 and IPv6. There is no share per tenant, as there is nothing to be shared: a
-look-up costs its own call's slot and a few hundred bytes.
+c-ares asks the name servers, without a thread per question. So a name without an answer holds up nothing but its own
+calls, however many such names there are. c-ares reads `/etc/hosts`, `/etc/resolv.conf` (servers, search domains and
+`ndots`) and the order of `/etc/nsswitch.conf`, and asks for IPv4 and IPv6. Tenants need no shares of it: a look-up
+costs its own call's slot and a few hundred bytes.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class Names:
     """What names stand for, as lately asked. Calls that ask for one name at the same time share one question."""
 
     def __init__(self, lookup: Lookup, *, deadline_seconds: float, now: Callable[[], float] = time.monotonic) -> None:
-        """`deadline_seconds`: of one question, however many wait for it."""
+        """`deadline_seconds`: of one question, however many calls wait for it."""
         self._lookup = lookup
         self._now = now
         self._deadline_seconds = deadline_seconds
@@ -94,11 +94,11 @@ class Names:
         if question is None:
             question = self._under_way[name] = asyncio.create_task(self._ask(name))
             question.add_done_callback(_look_at)
-        # One caller's giving up is not the others'.
+        # A call that gives up does not end the question of the others.
         return await asyncio.shield(question)
 
     async def close(self) -> None:
-        """End the questions under way: those who wait are cancelled. Idempotent."""
+        """End the questions under way: the calls that wait for them are cancelled. Idempotent."""
         questions = list(self._under_way.values())
         for question in questions:
             question.cancel()
@@ -130,6 +130,6 @@ class Names:
 
 
 def _look_at(question: asyncio.Task[Sequence[str]]) -> None:
-    """Its failure is for those who wait; when all have given up there is nobody to tell."""
+    """Looks at a failure that no call waits for any more, so that asyncio does not warn of it."""
     if not question.cancelled():
         question.exception()

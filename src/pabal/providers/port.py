@@ -1,7 +1,7 @@
-"""Who carries a delivery to its recipient: an SMTP server, a webhook endpoint, Twilio, FCM.
+"""What carries a delivery to its recipient: an SMTP server, a webhook endpoint, Twilio, FCM.
 
 A provider *translates*: it takes what a channel rendered and answers with an `Outcome`. It does not retry, sleep,
-count or decide; that is the worker's. Third parties add one by an entry point in the group `pabal.providers`:
+count or decide: the worker does. Third parties add one by an entry point in the group `pabal.providers`:
 a callable `create(options, context) -> Provider`; `pabal.testing.ProviderContract` says what it must keep.
 """
 
@@ -64,11 +64,11 @@ class ChecksConnection(Protocol):
     """
 
     async def check(self) -> Accepted | Deferred | Misconfigured:
-        """Go as far as can be gone with nothing handed over: connect, greet, secure, log in; then take leave.
+        """Go as far as possible with nothing handed over: connect, greet, secure, log in; then take leave.
 
         `Accepted`: it would work, and `response` says what was seen. `Deferred`: the far side is not there now.
-        `Misconfigured`: it will not work until somebody changes something. Answers within `timeout_seconds`; nothing
-        arrives at the far side, and no secret stands in the answer.
+        `Misconfigured`: it will not work until a person changes something. The answer comes within `timeout_seconds`.
+        Nothing arrives at the far side, and no secret stands in the answer.
         """
         ...
 
@@ -82,7 +82,7 @@ class CallbackRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class TakesReceipts(Protocol):
-    """What a provider may also be: one whose far side reports later what became of what it took."""
+    """For a provider whose far side reports later what became of what it took."""
 
     channel: str
     """As `Provider.channel`: receipts concern deliveries of that channel alone."""
@@ -90,13 +90,13 @@ class TakesReceipts(Protocol):
     def receipts(self, request: CallbackRequest) -> Sequence[Receipt]:
         """What a callback reports; empty when it reports nothing of interest. Pure: no I/O, and the same each time.
 
-        A receipt's `id` is `receipt_id` of the provider's own id of what it reports, so that a callback that comes
-        twice is one; its `provider` is the context's `name`. It names the delivery by our key if the callback echoes
-        it, else by the provider's id (`Accepted.provider_id`). `raw` is its part of the body; None: the whole.
+        A receipt's `id` is `receipt_id` of the far side's own id of the report, so that a callback that comes twice is
+        one receipt. Its `provider` is the context's `name`. It names the delivery by our key if the callback echoes
+        the key, else by the provider's id (`Accepted.provider_id`). `raw` is its part of the body; None: the whole.
 
         Raises:
-            ReceiptRefused: nothing proves that the far side sent it (no signature, a wrong one, an old one).
-            UnreadableReceipt: it did, and it cannot be read.
+            ReceiptRefused: nothing proves that the far side sent it (no signature, a wrong signature, an old one).
+            UnreadableReceipt: the far side sent it, and it cannot be read.
         """
         ...
 

@@ -1,37 +1,34 @@
 """Posts to a customer's URL, signed after Standard Webhooks (https://www.standardwebhooks.com).
 
 `webhook-id` is the idempotency key: it stays the same over all attempts, and the specification has receivers
-deduplicate by it; so a call with an unknown outcome is made again.
+deduplicate by it. So a call with an unknown outcome is made again.
 """
 
 import asyncio
 import base64
-import email.utils
 import hmac
 import socket
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, assert_never
+from datetime import timedelta
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from pabal import __version__
 from pabal.channels.port import Rendered
 from pabal.errors import ConfigError
-from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected, Unknown
+from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected
 from pabal.providers.addresses import AddressGuard
-from pabal.providers.http import Answer, Forbidden, HttpClient, NotAUrl, Unanswered, Unsent
-from pabal.providers.http_answer import SNIPPET_BYTES
+from pabal.providers.http import Forbidden, HttpBody, HttpClient, Meaning, NotAUrl, outcome_of
 from pabal.providers.options import Options, read_options
 from pabal.providers.port import ProviderContext
 from pabal.webhook_secret import read_secret
 
 _PATH = "$.providers.webhook"
-_MAX_RETRY_AFTER_SECONDS = 86_400.0
-"""A longer wait is not believed: beyond it a typing error is likelier than a plan."""
 _PROBE_NAME = "pabal-doctor.invalid"
-"""A name that nobody has (RFC 6761 §6.4): a resolver that is there says so."""
-_RETRY_AFTER_STATUSES = frozenset({429, 503})
+"""A name that does not exist (RFC 6761 §6.4): a resolver that is there says so."""
+_MEANINGS: Final[Mapping[int | str, Meaning]] = {410: "rejected"}
+"""Of every other answer than 2xx: this URL does not take it now. A 404 is not final either (docs/providers.md)."""
 
 
 class WebhookOptions(Options, frozen=True, kw_only=True):
@@ -86,28 +83,19 @@ class WebhookProvider:
             headers["traceparent"] = rendered.traceparent
             if rendered.tracestate is not None:
                 headers["tracestate"] = rendered.tracestate
-        exchange = await self._http.post(
-            to,
-            body=body,
-            content_type="application/json",
-            headers=headers,
-        )
+        exchange = await self._http.request("POST", to, body=HttpBody(body, "application/json"), headers=headers)
         match exchange:
-            case Answer():
-                return _judge(exchange, now=now)
-            case Unsent(reason=reason):
-                return Deferred(reason=reason)
-            case Unanswered(reason=reason):
-                return Unknown(reason=reason)
             case Forbidden(kind=kind):
                 return Rejected(reason=f"{kind}: refused, as {_PATH}.allow does not name it")
             case NotAUrl():
                 return Rejected(reason="the address is not an http or https URL")
             case _:
-                assert_never(exchange)
+                return outcome_of(
+                    exchange, by="the endpoint", now=now, meanings=_MEANINGS, otherwise="address_deferred"
+                )
 
     async def check(self) -> Accepted | Deferred | Misconfigured:
-        """See `ChecksConnection.check`. There is no one far side: the resolver has to answer, whatever it says."""
+        """See `ChecksConnection.check`. Each address has a far side of its own, so only the resolver is asked."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.timeout_seconds):
@@ -115,14 +103,14 @@ class WebhookProvider:
         except TimeoutError:
             return Deferred(reason=f"the resolver does not answer within {self.timeout_seconds:g} s")
         except socket.gaierror as error:
-            # That there is no such name is an answer; EAI_AGAIN is what a resolver that is away looks like.
+            # "No such name" is an answer. EAI_AGAIN is what a resolver that is away looks like.
             if error.errno == socket.EAI_AGAIN:
                 return Deferred(reason=f"the resolver does not answer: {error.strerror}; see /etc/resolv.conf")
         allowed = f"public addresses and {', '.join(self._allow)}" if self._allow else "public addresses alone"
         return Accepted(response=f"the resolver answers; {allowed} may be called")
 
     def host_of(self, address: str) -> str:
-        """Host and port of the URL, which is in canonical form: that is who answers, whatever the path."""
+        """Host and port of the URL, which is in canonical form: they answer for it, whatever the path."""
         return address.split("/", 3)[2]
 
     async def close(self) -> None:
@@ -142,7 +130,7 @@ def create(options: Mapping[str, Any], context: ProviderContext) -> WebhookProvi
 
 def _sign(key: hmac.HMAC, signed: bytes) -> str:
     """The symmetric signature of Standard Webhooks. Their library signs the same in three times the time."""
-    # Not `hmac.digest`: it gives the interpreter up, whatever the length, and the event loop has to get it back.
+    # Not `hmac.digest`: it releases the interpreter's lock, whatever the length, and the event loop has to get it back.
     signature = key.copy()
     signature.update(signed)
     return f"v1,{base64.b64encode(signature.digest()).decode()}"
@@ -156,46 +144,3 @@ def _keys(tenant: str, secrets: Sequence[str]) -> Sequence[hmac.HMAC]:
         except ValueError as error:
             raise ConfigError(f"$.tenants.{tenant}.webhook_secrets[{index}]: {error}") from None
     return keys
-
-
-def _judge(answer: Answer, *, now: datetime) -> Outcome:
-    response = _readable(answer.snippet)
-    status = answer.status
-    if 200 <= status < 300:
-        return Accepted(response=response)
-    if status == 410:
-        return Rejected(reason="the endpoint answered 410 (gone)", response=response)
-    if 300 <= status < 400:
-        return Deferred(
-            reason=f"the endpoint answered {status}; redirects are not followed", response=response, address_only=True
-        )
-    return Deferred(
-        reason=f"the endpoint answered {status}",
-        retry_after_seconds=_retry_after(answer, now=now),
-        response=response,
-        address_only=True,
-    )
-
-
-def _readable(snippet: bytes) -> str | None:
-    """The body as text that any store can keep: at most 2 KiB in UTF-8, without NUL (PostgreSQL refuses it)."""
-    text = snippet.decode(errors="replace").replace("\0", "\ufffd")
-    return text.encode()[:SNIPPET_BYTES].decode(errors="ignore") or None
-
-
-def _retry_after(answer: Answer, *, now: datetime) -> float | None:
-    """RFC 9110 §10.2.3: seconds, or an HTTP-date; unreadable ones are as good as none."""
-    value = (answer.retry_after or "").strip()
-    if answer.status not in _RETRY_AFTER_STATUSES or not value:
-        return None
-    if value.isascii() and value.isdigit():
-        seconds = float(value[:10])
-    else:
-        try:
-            date = email.utils.parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            return None
-        if date.tzinfo is None:  # "-0000": RFC 5322's way to say UTC without a place
-            date = date.replace(tzinfo=UTC)
-        seconds = (date - now).total_seconds()
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)

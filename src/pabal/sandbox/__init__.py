@@ -1,10 +1,10 @@
 """What a template may do, and how much of it. Pure.
 
-A template is a program of the operator's, run with data of anybody's. Three rules keep it from costing more than it
+A template is a program of the operator's, run with data of any caller's. Three rules keep it from costing more than it
 was given:
 
 * **An allow-list.** Filters, tests, functions and methods that are not named here do not exist (`filters.py`,
-  `environment.py`). What is added by a newer Jinja2 is not there until somebody has priced it.
+  `environment.py`). What a newer Jinja2 adds is not there until it has a price here.
 * **A meter.** Whatever can grow or repeat pays *before* it does: a loop for all its rounds, a text for its characters,
   a product, a join, a format for what it will come to. So no single operation is larger than what is left
   (`budget.py`). Loops, comparisons, literals and `~` are no functions that could be wrapped; the compiler's tree is

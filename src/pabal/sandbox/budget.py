@@ -34,7 +34,7 @@ class Meter:
     def weigh(self, value: Any) -> None:
         """Pay for going through a value once, with all it holds: for what is compared, copied, sorted or written.
 
-        A value that is held twice counts twice: who writes it out writes it twice. Raises OverBudget.
+        A value that is held twice counts twice: written out, it is written twice. Raises OverBudget.
         """
         if isinstance(value, str):
             self.spend(1 + (len(value) >> 4))

@@ -20,7 +20,7 @@ _NUMBERS: Final = (int, float)
 _CALL_PRICE: Final = 20
 
 _SCOPES: Final = ("_loop_vars", "_block_vars")
-"""Not the template's arguments: Jinja2 hands them along with those."""
+"""Jinja2 hands these along with the template's arguments."""
 
 _OWN_KINDS: Final = (LoopContext, Namespace, Cycler, Joiner, Macro, BlockReference)
 """What Jinja2 itself puts into a template's hands; their public names are safe."""

@@ -21,7 +21,7 @@ _MOST_PLACES: Final = 30
 
 _CHEAP_TEXT: Final = ("capitalize", "forceescape", "lower", "safe", "trim", "truncate", "upper")
 _DEAR_TEXT: Final[Mapping[str, int]] = {"striptags": 2, "title": 2, "urlencode": 2, "wordcount": 1, "wordwrap": 8}
-"""Units for each character: those that look at each one in Python, or copy what is left for each word."""
+"""Units for each character of the filters that look at each character in Python, or copy what is left for each word."""
 
 _UNPRICED: Final = ("abs", "filesizeformat", "first", "float", "int", "last")
 """What costs the same whatever it is given."""
@@ -46,7 +46,7 @@ def meter_of(context: Context) -> Meter:
 
 
 def make_filters(plain: Environment) -> dict[str, Any]:
-    """Every filter by its name. `plain` has Jinja2's own, behind the same walls, for those that wrap them."""
+    """Every filter by its name. `plain` has Jinja2's own filters, behind the same walls, for ours that wrap them."""
     filters: dict[str, Any] = {name: JINJA_FILTERS[name] for name in _UNPRICED}
     filters |= {name: _text_filter(plain, name, price=0) for name in _CHEAP_TEXT}
     filters |= {name: _text_filter(plain, name, price=price) for name, price in _DEAR_TEXT.items()}
@@ -362,7 +362,7 @@ def operate(sign: str, left: Any, right: Any, *, meter: Meter) -> Any:
 
 
 def calculate(sign: str, left: float, right: float) -> Any:
-    """An operator between two numbers. Raises ValueError for one that is beyond all use."""
+    """An operator between two numbers. Raises ValueError for a number that is beyond all use."""
     if not (-_LARGEST < left < _LARGEST and -_LARGEST < right < _LARGEST):
         raise ValueError("a number of more than 300 digits is not calculated with")
     if sign == "**" and isinstance(left, int) and abs(right) * left.bit_length() > _MOST_BITS:

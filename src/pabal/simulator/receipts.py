@@ -13,7 +13,7 @@ import msgspec
 
 from pabal.notification import ReceiptKind
 from pabal.providers.addresses import AddressGuard
-from pabal.providers.http import Answer, HttpClient
+from pabal.providers.http import HttpAnswer, HttpBody, HttpClient
 from pabal.providers.signatures import sign
 from pabal.simulator.received import Received
 from pabal.webhook_secret import read_secret
@@ -82,8 +82,8 @@ async def post_callbacks(bodies: Sequence[bytes], order: ReceiptOrder, *, now: d
     try:
         for number, body in enumerate(bodies, start=1):
             headers = sign(body, key=key, message_id=f"sim-{now.timestamp():.6f}-{number}", at=now)
-            exchange = await client.post(order.to, body=body, content_type="application/json", headers=headers)
-            answers[str(exchange.status) if isinstance(exchange, Answer) else type(exchange).__name__] += 1
+            exchange = await client.request("POST", order.to, body=HttpBody(body, "application/json"), headers=headers)
+            answers[str(exchange.status) if isinstance(exchange, HttpAnswer) else type(exchange).__name__] += 1
     finally:
         await client.close()
     return PostedReceipts(posted=len(bodies), by_answer=dict(answers))

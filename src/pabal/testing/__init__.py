@@ -1,4 +1,4 @@
-"""The public contract suites: what a log or a provider must do, as test classes to subclass."""
+"""The public contract suites: what a log, a channel or a provider must do, as test classes to subclass."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -7,10 +7,12 @@ import pytest
 
 if TYPE_CHECKING:
     from pabal.testing.broker import BrokerContract
+    from pabal.testing.channels import ChannelContract
     from pabal.testing.providers import FarSide, ProviderContract
 
 __all__ = [
     "BrokerContract",
+    "ChannelContract",
     "FarSide",
     "ProviderContract",
 ]
@@ -24,11 +26,13 @@ pytest.register_assert_rewrite(
     "pabal.testing._broker_model",
     "pabal.testing._broker_records",
     "pabal.testing._broker_topics",
+    "pabal.testing.channels",
     "pabal.testing.providers",
 )
 
 _HOMES = {
     "BrokerContract": "pabal.testing.broker",
+    "ChannelContract": "pabal.testing.channels",
     "FarSide": "pabal.testing.providers",
     "ProviderContract": "pabal.testing.providers",
 }

@@ -10,12 +10,13 @@ import msgspec
 
 from pabal.broker.port import NewRecord, Record
 from pabal.channels.port import Rendered
+from pabal.channels.suppression import suppression_key
 from pabal.clock import Clock
 from pabal.errors import TemplateError
 from pabal.guard import Permit
 from pabal.ledger.port import Ledger
 from pabal.ledger.protocol import Call, Claim, ClaimAnswer, Decided, Finish, Ghost, Held, Late, Resume, Source
-from pabal.notification import Content, Delivery, NotificationClass, TemplateRef, suppression_key
+from pabal.notification import Content, Delivery, NotificationClass, TemplateRef
 from pabal.outcome import DeadLetter, Expired, Outcome, Park, Unknown, Verdict
 from pabal.policy import IDEMPOTENCY_HORIZON, ClassSettings
 from pabal.retry import decide, may_call_again

@@ -10,9 +10,10 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 
+from pabal.channels.suppression import suppression_key
 from pabal.ledger import protocol
 from pabal.ledger.protocol import GHOST, LATE, MAX_TAKEOVERS, Call, Claim, Decided, Finish, Held, Resume, Row, Source
-from pabal.notification import Suppression, suppression_key
+from pabal.notification import Suppression
 from pabal.outcome import (
     Accepted,
     Cancelled,

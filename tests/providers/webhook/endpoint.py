@@ -108,4 +108,5 @@ class Endpoint:
 async def _read(reader: asyncio.StreamReader) -> Request:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-    return Request(line=head[0], headers=headers, body=await reader.readexactly(int(headers["content-length"])))
+    length = int(headers.get("content-length", "0"))
+    return Request(line=head[0], headers=headers, body=await reader.readexactly(length))

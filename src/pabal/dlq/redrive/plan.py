@@ -11,10 +11,11 @@ from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
+from pabal.channels.suppression import suppression_key
 from pabal.dlq.letters.letter import UNCERTAIN, Letter
 from pabal.dlq.letters.marks import State
 from pabal.dlq.letters.selection import Selection
-from pabal.notification import Delivery, Fact, Instant, suppression_key
+from pabal.notification import Delivery, Fact, Instant
 
 Fate = Literal[
     "redrive",

@@ -1,7 +1,7 @@
 """One dialogue with an SMTP server. The only module that knows aiosmtplib.
 
-DATA and the content are sent in two steps, unlike aiosmtplib's own `data()`, because what a broken connection
-means turns on whether the content was begun.
+DATA and the content are sent in two steps, unlike in aiosmtplib's own `data()`: what a broken connection means depends
+on whether the content was begun.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _DONE, _GO_ON = 2, 3
 
 
 class Interrupted(Exception):
-    """The dialogue broke off, or the server answered with something that is no SMTP."""
+    """The dialogue broke off, or the server's answer is no SMTP."""
 
 
 class CannotConnect(Exception):
@@ -36,13 +36,13 @@ class CannotConnect(Exception):
         self.outcome = outcome
 
 
-class Progress(msgspec.Struct):
+class HandOverProgress(msgspec.Struct):
     """How far one hand-over has come: written by the dialogue, read when something breaks or takes too long."""
 
     stage: Stage = "queue"
 
 
-class Connection:
+class SmtpConnection:
     """A connection that is ready for transactions. One task at a time; `abort` it after anything but a reply."""
 
     def __init__(self, client: aiosmtplib.SMTP) -> None:
@@ -52,7 +52,9 @@ class Connection:
         """How many were begun on it."""
 
     @classmethod
-    async def open(cls, options: SmtpOptions, *, tls: ssl.SSLContext | None, progress: Progress) -> "Connection":
+    async def open(
+        cls, options: SmtpOptions, *, tls: ssl.SSLContext | None, progress: HandOverProgress
+    ) -> "SmtpConnection":
         """Connect, greet, secure, log in. Raises CannotConnect. Bounded by the caller."""
         client = aiosmtplib.SMTP(
             hostname=options.host,
@@ -83,7 +85,7 @@ class Connection:
         """Whether addresses beyond ASCII can be sent over it (RFC 6531)."""
         return self._client.supports_extension("smtputf8")
 
-    async def transact(self, message: bytes, *, sender: Mailbox, to: Mailbox, progress: Progress) -> Reply:
+    async def transact(self, message: bytes, *, sender: Mailbox, to: Mailbox, progress: HandOverProgress) -> Reply:
         """One mail transaction (RFC 5321 §3.3). The reply that decided it: the first refusal, or that to the content.
 
         Raises Interrupted when the connection broke before a reply; `progress` says at which stage.
@@ -117,7 +119,7 @@ class Connection:
         try:
             await self._client.execute_command(b"QUIT", timeout=_FAREWELL_SECONDS)
         except (aiosmtplib.SMTPException, OSError):
-            # Whatever the server makes of our leaving, we are gone; no message is under way.
+            # What the server makes of our leaving is no matter: no message is under way.
             pass
         finally:
             # Not closed gracefully: a TLS connection would wait for its other end once more.
@@ -127,7 +129,7 @@ class Connection:
         """Drop the connection at once, with whatever is not sent yet."""
         _abort(self._client)
 
-    async def _command(self, stage: Stage, *words: bytes, progress: Progress) -> Reply:
+    async def _command(self, stage: Stage, *words: bytes, progress: HandOverProgress) -> Reply:
         progress.stage = stage
         try:
             response = await self._client.execute_command(*words)
@@ -135,7 +137,7 @@ class Connection:
             raise Interrupted(str(error)) from error
         return Reply(stage=stage, code=response.code, text=response.message)
 
-    async def _send_content(self, message: bytes, *, progress: Progress) -> Reply:
+    async def _send_content(self, message: bytes, *, progress: HandOverProgress) -> Reply:
         protocol = self._client.protocol
         if protocol is None or not protocol.is_connected:
             raise Interrupted("the connection was closed before the content")
@@ -154,7 +156,7 @@ def _is_refusal(code: int) -> bool:
     return 400 <= code < 600
 
 
-async def _prepare(client: aiosmtplib.SMTP, *, options: SmtpOptions, progress: Progress) -> None:
+async def _prepare(client: aiosmtplib.SMTP, *, options: SmtpOptions, progress: HandOverProgress) -> None:
     progress.stage = "connect"
     await client.connect()
     if options.tls == "starttls":

@@ -55,7 +55,7 @@ def parse_mailbox(text: str) -> Mailbox:
     """Read `Shop <noreply@example.com>`, `"Shop, Inc." <…>` or a bare address. Raises InvalidAddress.
 
     The name is what recipients are to be shown: quotes and what they escape (RFC 5322 §3.2.4), and encoded words
-    (RFC 2047) are resolved. Parentheses stay: a person who writes them into a name wants them seen.
+    (RFC 2047) are resolved. Parentheses stay: they were written into the name to be seen.
     """
     name, bracket, rest = text.rpartition("<")
     address = rest.strip()

@@ -16,10 +16,11 @@ _DEFAULT_PORTS = {"none": 25, "starttls": 587, "tls": 465}
 class SmtpOptions(Options, frozen=True, kw_only=True):
     """The table `[providers.smtp]`.
 
-    `port` defaults to the one registered for the kind of `tls` (RFC 6409, RFC 8314): 587 for STARTTLS, 465 for TLS
-    from the first byte, 25 without. `sender` is what recipients see and what bounces go to. `local_hostname` is how
-    we greet the server (EHLO); by default the sender's domain. `ca_file` names PEM certificates that are trusted
-    *instead of* the system's, for a private CA. Whether certificates are verified is not an option: they are.
+    `port` defaults to the port that is registered for the kind of `tls` (RFC 6409, RFC 8314): 587 for STARTTLS, 465
+    for TLS from the first byte, 25 without TLS. `sender` is what recipients see and what bounces go to.
+    `local_hostname` is how we greet the server (EHLO); by default the sender's domain. `ca_file` names PEM
+    certificates that are trusted *instead of* the system's, for a private CA. Whether certificates are verified is not
+    an option: they are.
     `receipt_secrets` are Standard Webhooks secrets (`whsec_…`, two while rotating) that callbacks are signed with.
     """
 

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from pabal.providers.smtp.connection import Connection, Progress
+from pabal.providers.smtp.connection import HandOverProgress, SmtpConnection
 
 
 class Opener(Protocol):
     """Opens one connection; raises CannotConnect."""
 
-    async def __call__(self, progress: Progress) -> Connection:
+    async def __call__(self, progress: HandOverProgress) -> SmtpConnection:
         """Open it, leaving in `progress` how far that came."""
         ...
 
@@ -21,15 +21,15 @@ class Lease:
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
-        self._connection: Connection | None = None
+        self._connection: SmtpConnection | None = None
 
-    def take_idle(self) -> Connection | None:
-        """The connection that was used last, if there is one. The server may have given it up meanwhile."""
+    def take_idle(self) -> SmtpConnection | None:
+        """The idle connection that was used last, if there is one. The server may have given it up meanwhile."""
         self._connection = self._pool._take_idle()
         return self._connection
 
-    async def open(self, progress: Progress) -> Connection:
-        """A new connection. If one was taken before, it was stale, and with it all that have waited longer."""
+    async def open(self, progress: HandOverProgress) -> SmtpConnection:
+        """A new connection. If an idle one was taken before, it was stale, and so are all that have waited longer."""
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
@@ -47,7 +47,7 @@ class Lease:
 class Pool:
     """At most `limit` connections in use at once, and as many waiting.
 
-    A connection that nobody took for `idle_seconds`, or that has carried `transactions_per_connection` messages,
+    A connection that was not taken for `idle_seconds`, or that has carried `transactions_per_connection` messages,
     is closed. Tasks of one event loop share it; `close` is idempotent, and connections in use are closed as they
     come back.
     """
@@ -59,7 +59,7 @@ class Pool:
         self._slots = asyncio.Semaphore(limit)
         self._idle_seconds = idle_seconds
         self._transactions_per_connection = transactions_per_connection
-        self._idle: dict[Connection, asyncio.TimerHandle] = {}  # in the order of their return
+        self._idle: dict[SmtpConnection, asyncio.TimerHandle] = {}  # in the order of their return
         self._farewells: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -81,7 +81,7 @@ class Pool:
         self._drop_idle()
         await asyncio.gather(*self._farewells)
 
-    def _take_idle(self) -> Connection | None:
+    def _take_idle(self) -> SmtpConnection | None:
         while self._idle:
             connection, timer = self._idle.popitem()
             timer.cancel()
@@ -93,7 +93,7 @@ class Pool:
         for connection in list(self._idle):
             self._retire(connection)
 
-    def _give_back(self, connection: Connection, *, clean: bool) -> None:
+    def _give_back(self, connection: SmtpConnection, *, clean: bool) -> None:
         if not clean:
             connection.abort()
         elif self._is_closed or connection.transactions >= self._transactions_per_connection:
@@ -102,11 +102,11 @@ class Pool:
             loop = asyncio.get_running_loop()
             self._idle[connection] = loop.call_later(self._idle_seconds, self._retire, connection)
 
-    def _retire(self, connection: Connection) -> None:
+    def _retire(self, connection: SmtpConnection) -> None:
         self._idle.pop(connection).cancel()
         self._say_goodbye(connection)
 
-    def _say_goodbye(self, connection: Connection) -> None:
+    def _say_goodbye(self, connection: SmtpConnection) -> None:
         farewell = asyncio.create_task(connection.quit())
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)

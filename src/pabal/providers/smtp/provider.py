@@ -13,7 +13,7 @@ from pabal.notification import Receipt
 from pabal.outcome import Accepted, Deferred, Misconfigured, Outcome, Rejected, Unknown
 from pabal.providers.options import read_options
 from pabal.providers.port import CallbackRequest, Provider, ProviderContext
-from pabal.providers.smtp.connection import CannotConnect, Connection, Interrupted, Progress
+from pabal.providers.smtp.connection import CannotConnect, HandOverProgress, Interrupted, SmtpConnection
 from pabal.providers.smtp.mailbox import Mailbox, to_mailbox
 from pabal.providers.smtp.message import compose
 from pabal.providers.smtp.options import SmtpOptions
@@ -98,7 +98,7 @@ class SmtpProvider:
         except InvalidAddress as error:
             return Rejected(reason=str(error))
         message = compose(rendered, sender=self._sender, to=mailbox, key=idempotency_key, now=self._clock.now())
-        progress = Progress()
+        progress = HandOverProgress()
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 outcome = await self._hand_over(message, to=mailbox, progress=progress)
@@ -112,7 +112,7 @@ class SmtpProvider:
 
     async def check(self) -> Accepted | Deferred | Misconfigured:
         """See `ChecksConnection.check`: connect, EHLO, TLS and login as configured, no mail."""
-        progress = Progress()
+        progress = HandOverProgress()
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 connection = await self._open(progress)
@@ -135,7 +135,7 @@ class SmtpProvider:
         """See `Provider.close`."""
         await self._pool.close()
 
-    async def _hand_over(self, message: bytes, *, to: Mailbox, progress: Progress) -> Outcome:
+    async def _hand_over(self, message: bytes, *, to: Mailbox, progress: HandOverProgress) -> Outcome:
         async with self._pool.lease() as lease:
             kept = lease.take_idle()
             outcome = await self._try_kept(kept, message, to=to, progress=progress) if kept else None
@@ -144,7 +144,9 @@ class SmtpProvider:
                 outcome = await self._try(connection, message, to=to, progress=progress)
             return outcome
 
-    async def _try_kept(self, kept: Connection, message: bytes, *, to: Mailbox, progress: Progress) -> Outcome | None:
+    async def _try_kept(
+        self, kept: SmtpConnection, message: bytes, *, to: Mailbox, progress: HandOverProgress
+    ) -> Outcome | None:
         """As `_try`; None if the connection was stale and the message is certainly still ours."""
         try:
             outcome = await self._try(kept, message, to=to, progress=progress)
@@ -155,7 +157,9 @@ class SmtpProvider:
         # 421: the server ends this session, but may well serve the next one (RFC 5321 §3.8).
         return None if not kept.is_open and progress.stage != "content" else outcome
 
-    async def _try(self, connection: Connection, message: bytes, *, to: Mailbox, progress: Progress) -> Outcome:
+    async def _try(
+        self, connection: SmtpConnection, message: bytes, *, to: Mailbox, progress: HandOverProgress
+    ) -> Outcome:
         if not connection.offers_smtputf8:
             if self._sender.needs_smtputf8:
                 return Misconfigured(reason=f"{self._options.server} does not offer SMTPUTF8, which the sender needs")
@@ -164,10 +168,10 @@ class SmtpProvider:
         reply = await connection.transact(message, sender=self._sender, to=to, progress=progress)
         return self._suspicion.judge(reply, server=self._options.server, recipient=to.address)
 
-    def _broken_off(self, reason: str, *, progress: Progress) -> Outcome:
+    def _broken_off(self, reason: str, *, progress: HandOverProgress) -> Outcome:
         return Unknown(reason=reason) if progress.stage == "content" else Deferred(reason=reason)
 
-    def _late(self, progress: Progress) -> str:
+    def _late(self, progress: HandOverProgress) -> str:
         server, seconds = self._options.server, f"{self.timeout_seconds:g} s"
         match progress.stage:
             case "queue":
@@ -179,5 +183,5 @@ class SmtpProvider:
             case stage:
                 return f"{server} did not answer {stage} within {seconds}"
 
-    async def _open(self, progress: Progress) -> Connection:
-        return await Connection.open(self._options, tls=self._tls, progress=progress)
+    async def _open(self, progress: HandOverProgress) -> SmtpConnection:
+        return await SmtpConnection.open(self._options, tls=self._tls, progress=progress)

@@ -1,7 +1,7 @@
 """What became of mail after it was taken, in a generic signed format that any relay's reports can be put into. Pure.
 
-SMTP itself has no callbacks. A relay's own (SES, Mailgun, a bounce mailbox) is adapted by a few lines that name the
-message and the kind; docs/providers.md shows the format.
+SMTP itself has no callbacks. The reports of a relay (SES, Mailgun, a bounce mailbox) are put into this format by a few
+lines that name the message and the kind; docs/providers.md shows the format.
 """
 
 import re
@@ -27,8 +27,8 @@ _OUR_KEY = re.compile(r"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 
 
-class Reported(msgspec.Struct, frozen=True, kw_only=True):
-    """One report. `event` is the relay's own id of it: the same report again has the same.
+class RelayReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One report. `event` is the relay's own id of it: the same report, sent again, has the same id.
 
     The message is named by our delivery's id, by the Message-ID we gave it, or by what the relay calls it (the queue
     id in its reply); one of them is enough.
@@ -58,13 +58,16 @@ def read_receipts(
     callback = _decode(request.body, Callback, where="$")
     return [
         _receipt(
-            _decode(raw, Reported, where=f"$.receipts[{index}]"), raw, provider=provider, where=f"$.receipts[{index}]"
+            _decode(raw, RelayReport, where=f"$.receipts[{index}]"),
+            raw,
+            provider=provider,
+            where=f"$.receipts[{index}]",
         )
         for index, raw in enumerate(callback.receipts)
     ]
 
 
-def _receipt(reported: Reported, raw: msgspec.Raw, *, provider: str, where: str) -> Receipt:
+def _receipt(reported: RelayReport, raw: msgspec.Raw, *, provider: str, where: str) -> Receipt:
     delivery = reported.delivery_id or _delivery_of(reported.message_id)
     if delivery is None and reported.provider_id is None:
         raise UnreadableReceipt(f"{where}: names no message: give delivery_id, our Message-ID, or provider_id")
@@ -77,7 +80,7 @@ def _receipt(reported: Reported, raw: msgspec.Raw, *, provider: str, where: str)
         provider_id=reported.provider_id,
         is_permanent=reported.permanent,
         detail=reported.detail,
-        # What is in fields that we do not know nobody has looked at yet.
+        # Bytes in fields that we do not know have been checked by nothing yet.
         raw=bytes(raw).decode(errors="replace"),
     )
 

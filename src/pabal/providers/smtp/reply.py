@@ -1,9 +1,9 @@
 """What a server's reply says about the delivery. Pure; the table stands in `docs/email.md`.
 
-Two mistakes would hurt: taking *our* fault (no relaying allowed, no credentials) for the recipient's would finish
-every delivery as rejected; taking *one recipient's* refusal for ours would stop the whole channel. A server repeats
-what the recipient's own server said, in words that sound as if they were about us. So a refusal is ours at once only
-where the recipient and the content can have no part in it; `suspicion.py` says when the others are.
+Two mistakes would hurt. Our own fault (no relaying allowed, no credentials), taken for the recipient's, would end every
+delivery as rejected. One recipient's refusal, taken for our fault, would stop the whole channel. And a server repeats
+what the recipient's own server said, in words that sound as if they were about us. So a refusal counts as our fault at
+once only where the recipient and the content can have no part in it; `suspicion.py` says when another refusal does.
 """
 
 import re
@@ -35,7 +35,7 @@ _AUTHENTICATION_DETAILS = frozenset({"7.8", "7.9", "7.10", "7.11", "7.13", "7.14
 _SENDER_DETAILS = frozenset({"1.7", "1.8", "3.2", "3.5", "7.0"})
 # Not understood: syntax, not implemented, out of sequence, EHLO name refused. (501 to RCPT is a bad address.)
 _COMMAND_CODES = frozenset({500, 502, 503, 504})
-# About this message whoever sends it: too big, or addresses beyond ASCII.
+# About this message, whatever its sender: too big, or addresses beyond ASCII.
 _MESSAGE_DETAILS = frozenset({"2.3", "3.4", "6.7"})
 
 _QUEUE_IDS = (
@@ -73,14 +73,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Concern = Literal["us", "us_perhaps", "server", "recipient"]
-"""Whom a refusal concerns. `us_perhaps`: it says so, after the server knew the recipient."""
+"""What a refusal is about. `us_perhaps`: its words say us, but the server knew the recipient already."""
 
 
 def concern_of(reply: Reply, *, recipient: str = "") -> Concern:
-    """Whom a refusal (4xx or 5xx) concerns.
+    """What a refusal (4xx or 5xx) is about.
 
-    Names, the recipient's above all, are taken out of the text before its words are looked at: nobody's address can
-    talk us into suspecting ourselves.
+    Names, the recipient's above all, are taken out of the text before its words are looked at: no address can talk us
+    into suspecting ourselves.
     """
     if reply.code < 500 or _is_full(reply):
         return "recipient" if _is_recipients_for_now(reply) else "server"

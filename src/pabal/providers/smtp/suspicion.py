@@ -1,4 +1,4 @@
-"""When refusals that name the recipient's domain alone are ours after all, or the server's. Pure."""
+"""When refusals that seem to be about recipients are our fault after all, or the server's. Pure."""
 
 from typing import Final
 
@@ -7,8 +7,8 @@ from pabal.outcome import Accepted, Outcome
 from pabal.providers.smtp.reply import Reply, concern_of, to_outcome
 
 DOMAINS: Final = 3
-"""So many recipients' domains must have refused, with no acceptance between: the rules of one are its own, and two may
-belong to one company."""
+"""So many recipients' domains must have refused, with no acceptance between. One domain's rules are its own, and two
+domains may belong to one company."""
 
 
 class Suspicion:
@@ -19,7 +19,7 @@ class Suspicion:
         self._server = Evidence(enough=DOMAINS)
 
     def judge(self, reply: Reply, *, server: str, recipient: str) -> Outcome:
-        """What became of a delivery, see `to_outcome`, in the light of what was refused before."""
+        """What became of a delivery (see `to_outcome`), in the light of what was refused before."""
         outcome = to_outcome(reply, server=server, recipient=recipient)
         if isinstance(outcome, Accepted):
             self._us.accepted()

@@ -1,17 +1,17 @@
-"""HTTP for providers: posts to URLs that strangers chose, and says exactly what is known about the outcome.
+"""The HTTP client of providers: one request, also to a URL that a stranger chose, and what is known of its outcome.
 
 Two things are its own:
 
-* **The guard.** Every address is judged when the socket to it is made, by the very address that is then connected
-  to: literal addresses, every candidate of a name, and a name that answers differently the second time (DNS
-  rebinding) pass through the same gate. Redirects are not followed and proxies of the environment are not used,
-  so there is no way around it.
+* **The guard.** Every address is judged when the socket to it is made: the very address that is then connected to.
+  Literal addresses, every candidate of a name, and a name that answers differently the second time (DNS rebinding)
+  pass through the same gate. Redirects are not followed and proxies of the environment are not used, so there is no way
+  around it.
 * **Whether the request may have left.** A failure before the message is handed to the transport is `Unsent`, whatever
-  it was; one after it and before a status is `Unanswered`.
+  it was. A failure after that and before a status is `Unanswered`.
 
-Of aiohttp it takes the connections (pool, TLS, the race between IPv4 and IPv6). The message it writes by itself: it
-always looks the same, and `ClientSession` takes longer over it than all the rest of a call (docs/why.md). What answers
-is read by `http_answer`, which bounds what it may cost, and names are looked up by `names`.
+The connections are aiohttp's (pool, TLS, the race between IPv4 and IPv6). The message is written here: it always looks
+the same, and `ClientSession` takes longer over it than all the rest of a call (docs/why.md). `reading` reads the answer
+and bounds what it may cost; `names` looks names up.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -31,7 +31,18 @@ from yarl import URL
 
 from pabal.deadlines import Deadlines
 from pabal.providers.addresses import AddressGuard
-from pabal.providers.http_answer import AnswerReader, Connector, NoAnswer
+from pabal.providers.http.exchange import (
+    SNIPPET_BYTES,
+    Exchange,
+    Forbidden,
+    HttpAnswer,
+    HttpBody,
+    Method,
+    NotAUrl,
+    Unanswered,
+    Unsent,
+)
+from pabal.providers.http.reading import AnswerReader, Connector, Kept, NoAnswer
 from pabal.providers.names import Lookup, Names, NameServers
 
 _DRAIN_SECONDS = 1.0
@@ -41,46 +52,14 @@ _KEEPALIVE_SECONDS = 4.0
 into a connection that is being closed has an unknown outcome."""
 _TARGETS = 2048
 _CONNECTIONS_TRIED = 3
-"""For one call: of those in the pool some may have been spoken on meanwhile."""
+"""For one call: on a connection of the pool, something may have come meanwhile."""
+_NO_HEADERS: Mapping[str, str] = {}
 _BREAKS_HEAD = re.compile(r"[\r\n\0]")
 """What would end a line of the message's head early (RFC 9112 §2.2, RFC 9110 §5.5)."""
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The far side answered. `snippet`: the first 2 KiB of the body, as far as it came in time."""
-
-    status: int
-    retry_after: str | None
-    snippet: bytes
-
-
-class Forbidden(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Nothing was sent: the guard refuses every address of the host. `kind`: what the first of them is."""
-
-    kind: str
-
-
-class NotAUrl(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Nothing was sent, and nothing can be: this is no absolute http or https URL."""
-
-
-class Unsent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Nothing was sent: no address, no connection, no TLS, or no time left."""
-
-    reason: str
-
-
-class Unanswered(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Bytes of the request may have arrived, and no readable status came back."""
-
-    reason: str
-
-
-Exchange = Answer | Forbidden | NotAUrl | Unsent | Unanswered
-
-
 class HttpClient:
-    """Posts to any URL that the guard lets through. For one event loop; any number of concurrent calls.
+    """Calls any URL that the guard lets through. For one event loop; any number of concurrent calls.
 
     `timeout_seconds` bounds a call as a whole; connecting may take half of it, so that an endpoint that is slow to
     reach is still given time to answer. The number of connections is not bounded here: the caller bounds its calls.
@@ -94,9 +73,12 @@ class HttpClient:
         user_agent: str,
         tls: ssl.SSLContext | None = None,
         lookup: Lookup | None = None,
+        kept_bytes: int = SNIPPET_BYTES,
+        kept_headers: Sequence[str] = (),
     ) -> None:
-        """`tls`: whom to trust (None: the system's authorities). `lookup`: of host names (None: `NameServers`).
+        """`tls`: which authorities to trust (None: the system's). `lookup`: of host names (None: `NameServers`).
 
+        `kept_bytes` and `kept_headers`: what an answer keeps of its body (at most 64 KiB are read) and of its head.
         Opens nothing yet.
         """
         self._guard = guard
@@ -107,22 +89,25 @@ class HttpClient:
         self._deadlines = Deadlines(timeout_seconds)
         self._user_agent = user_agent
         self._tls = tls
+        self._kept = Kept.of(body_bytes=kept_bytes, headers=kept_headers)
         self._resolver = _GuardedResolver(guard, lookup=lookup, deadline_seconds=timeout_seconds / 2)
         self._connector: Connector | None = None
         self._closed = False
         self._target = functools.lru_cache(_TARGETS)(self._make_target)
 
-    async def post(self, url: str, *, body: bytes, content_type: str, headers: Mapping[str, str]) -> Exchange:
-        """Post once; the URL is used as it is spelt.
+    async def request(
+        self, method: Method, url: str, *, body: HttpBody | None = None, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> Exchange:
+        """Send one request; the URL is used as it is spelt.
 
         Raises only on cancellation, on use after `close`, and ValueError for a header that would break the head.
         """
         connector = self._open()
         try:
-            target = self._target(url)
+            target = self._target(method, url)
         except ValueError:
             return NotAUrl()
-        message = _message(target.head, body=body, content_type=content_type, headers=headers)
+        message = _message(target.head, body=body, headers=headers)
         may_have_left = False
         try:
             with self._deadlines.start() as deadline:
@@ -140,20 +125,18 @@ class HttpClient:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
-                # Nobody cancelled this call: closing cancels the look-ups, and they tell those who wait for them so.
+                # This call was not cancelled: `close` cancels the look-ups, and so the calls that wait for them.
                 return Unsent(reason="the client was closed")
             raise
         try:
-            snippet = await reader.read_start(
-                until=min(asyncio.get_running_loop().time() + _DRAIN_SECONDS, deadline.at)
-            )
+            start = await reader.read_start(until=min(asyncio.get_running_loop().time() + _DRAIN_SECONDS, deadline.at))
         finally:
             # A connection that still carries this exchange is of no use to another.
             if reader.is_reusable and not transport.get_write_buffer_size():
                 connection.release()
             else:
                 _drop(connection)
-        return Answer(status=head.status, retry_after=head.retry_after, snippet=snippet)
+        return HttpAnswer(status=head.status, headers=head.headers, body=start)
 
     async def close(self) -> None:
         """Let go of the connections; calls under way end as failures. Idempotent."""
@@ -169,6 +152,7 @@ class HttpClient:
                 raise RuntimeError("the HTTP client is closed")
             # Made at the first call because it belongs to the running loop.
             self._connector = Connector(
+                kept=self._kept,
                 limit=0,
                 keepalive_timeout=_KEEPALIVE_SECONDS,
                 use_dns_cache=False,  # `Names` has one, which remembers failures too
@@ -190,13 +174,13 @@ class HttpClient:
             _drop(connection)
         raise aiohttp.ClientConnectionError("closed, or spoken on, before the first byte")
 
-    def _make_target(self, url: str) -> "_Target":
+    def _make_target(self, method: Method, url: str) -> "_Target":
         """Raises ValueError: it is no absolute http or https URL."""
         parsed = URL(url, encoded=True)  # As it is spelt: requoting could break a signature in the query.
         if parsed.scheme not in ("http", "https") or _BREAKS_HEAD.search(url):
             raise ValueError(url)
-        request = aiohttp.ClientRequest("POST", parsed, loop=asyncio.get_running_loop())
-        lines = [f"POST {parsed.raw_path_qs} HTTP/1.1", f"User-Agent: {self._user_agent}"]
+        request = aiohttp.ClientRequest(method, parsed, loop=asyncio.get_running_loop())
+        lines = [f"{method} {parsed.raw_path_qs} HTTP/1.1", f"User-Agent: {self._user_agent}"]
         # Authorization: of a URL with a user name and a password.
         lines += [f"{name}: {request.headers[name]}" for name in ("Host", "Authorization") if name in request.headers]
         return _Target(request=request, head="\r\n".join(lines))
@@ -209,13 +193,16 @@ class _Target(msgspec.Struct, frozen=True, kw_only=True):
     head: str
 
 
-def _message(head: str, *, body: bytes, content_type: str, headers: Mapping[str, str]) -> bytes:
-    lines = [head, f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+def _message(head: str, *, body: HttpBody | None, headers: Mapping[str, str]) -> bytes:
+    lines = [head]
+    if body is not None:
+        lines += (f"Content-Type: {body.content_type}", f"Content-Length: {len(body.content)}")
     for name, value in headers.items():
         if _BREAKS_HEAD.search(name) or _BREAKS_HEAD.search(value):
             raise ValueError(f"header {name!r} holds a line's end: {value!r}")
         lines.append(f"{name}: {value}")
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    message = "\r\n".join(lines).encode() + b"\r\n\r\n"
+    return message if body is None else message + body.content
 
 
 def _ready(connection: aiohttp.connector.Connection) -> tuple[asyncio.Transport, AnswerReader] | None:

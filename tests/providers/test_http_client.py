@@ -13,8 +13,19 @@ import pytest
 from aiohttp import TCPConnector
 
 from pabal.providers.addresses import AddressGuard
-from pabal.providers.http import Answer, Exchange, Forbidden, HttpClient, NotAUrl, Unanswered, Unsent
-from tests.providers.webhook.endpoint import Endpoint, hang
+from pabal.providers.http import (
+    Exchange,
+    Forbidden,
+    HttpAnswer,
+    HttpBody,
+    HttpClient,
+    NotAUrl,
+    Unanswered,
+    Unsent,
+    form_body,
+    json_body,
+)
+from tests.providers.webhook.endpoint import Endpoint, hang, raw
 from tests.waiting import eventually
 
 CERTIFICATE = Path(__file__).parent / "webhook" / "hooks.example.pem"
@@ -57,7 +68,7 @@ class Lookup:
 
 
 async def post(client: HttpClient, url: str) -> Exchange:
-    return await client.post(url, body=b"{}", content_type="application/json", headers={})
+    return await client.request("POST", url, body=HttpBody(b"{}", "application/json"))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +98,7 @@ async def test_other_spellings_of_an_address_inside_are_not_connected_to(
 ) -> None:
     exchange = await post(make_client(), f"http://{host}:{endpoint.port}/")
 
-    assert not isinstance(exchange, Answer | Unanswered)
+    assert not isinstance(exchange, HttpAnswer | Unanswered)
     assert endpoint.connections == 0
 
 
@@ -102,7 +113,7 @@ async def test_an_allowed_ipv6_address_is_connected_to(make_client: MakeClient) 
         port = server.sockets[0].getsockname()[1]
         exchange = await post(make_client(allow=("::1/128",)), f"http://[::1]:{port}/")
 
-    assert isinstance(exchange, Answer)
+    assert isinstance(exchange, HttpAnswer)
 
 
 async def _answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,7 +136,7 @@ async def test_of_several_addresses_only_those_outside_are_tried(make_client: Ma
 
     exchange = await post(client, f"http://both.example:{endpoint.port}/")
 
-    assert isinstance(exchange, Answer)
+    assert isinstance(exchange, HttpAnswer)
 
 
 async def test_a_name_with_a_dead_address_outside_and_one_inside_is_not_forbidden_for_good(
@@ -145,7 +156,7 @@ async def test_the_address_that_was_judged_is_the_one_connected_to(make_client: 
 
     exchange = await post(client, f"http://rebinding.example:{endpoint.port}/")
 
-    assert isinstance(exchange, Answer)
+    assert isinstance(exchange, HttpAnswer)
     assert lookup.asked == ["rebinding.example"]
 
 
@@ -209,7 +220,7 @@ async def test_names_that_nobody_answers_for_end_in_time_and_hold_up_nobody_else
     slow = [asyncio.create_task(post(client, f"http://slow-{n}.example:{endpoint.port}/")) for n in range(500)]
     await asyncio.sleep(0)  # all of them ask before the quick one does
 
-    assert isinstance(await post(client, f"http://quick.example:{endpoint.port}/"), Answer)
+    assert isinstance(await post(client, f"http://quick.example:{endpoint.port}/"), HttpAnswer)
     assert not any(call.done() for call in slow)
     assert set(await asyncio.gather(*slow)) <= {
         Unsent(reason="no connection in time"),
@@ -249,7 +260,7 @@ async def test_tls_is_spoken_with_a_host_whose_certificate_is_trusted(make_clien
         exchange = await post(client, f"https://hooks.example:{endpoint.port}/")
         await client.close()
 
-    assert exchange == Answer(status=200, retry_after=None, snippet=b"ok")
+    assert exchange == HttpAnswer(status=200, headers={}, body=b"ok")
 
 
 async def test_a_certificate_of_another_name_is_unsent(make_client: MakeClient) -> None:
@@ -286,7 +297,7 @@ async def test_a_cancelled_call_leaves_the_client_usable(make_client: MakeClient
         await call
 
     endpoint.script = answers
-    assert isinstance(await post(client, endpoint.url), Answer)
+    assert isinstance(await post(client, endpoint.url), HttpAnswer)
 
 
 class ConnectionThatIsGone:
@@ -349,7 +360,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_the_next_deliverys(
 
         for writer in connections:
             writer.close()
-    assert exchange == Answer(status=200, retry_after=None, snippet=b"")
+    assert exchange == HttpAnswer(status=200, headers={}, body=b"")
     assert asked == [1, 2]
 
 
@@ -393,7 +404,7 @@ async def test_whoever_does_not_read_does_not_keep_the_connection(make_client: M
     async with await asyncio.start_server(read_late, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 
-        exchange = await client.post(url, body=b"x" * 50_000_000, content_type="text/plain", headers={})
+        exchange = await client.request("POST", url, body=HttpBody(b"x" * 50_000_000, "text/plain"))
 
         hung_up.set()
         # Only what the kernel had taken: the rest was not waited for.
@@ -410,7 +421,7 @@ async def test_a_header_that_would_break_the_head_is_refused(
     client = make_client(allow=("127.0.0.1/32",))
 
     with pytest.raises(ValueError, match="holds a line's end"):
-        await client.post(endpoint.url, body=b"{}", content_type="application/json", headers=headers)
+        await client.request("POST", endpoint.url, body=json_body({}), headers=headers)
 
     assert endpoint.connections == 0
 
@@ -439,8 +450,8 @@ async def test_a_connection_with_half_a_request_on_it_is_not_used_again(make_cli
     async with await asyncio.start_server(answer_unread, "127.0.0.1", 0, limit=1) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         for _ in range(2):
-            exchange = await client.post(url, body=b"x" * 50_000_000, content_type="text/plain", headers={})
-            assert exchange == Answer(status=413, retry_after=None, snippet=b"")
+            exchange = await client.request("POST", url, body=HttpBody(b"x" * 50_000_000, "text/plain"))
+            assert exchange == HttpAnswer(status=413, headers={}, body=b"")
         for writer in connections:
             writer.close()
 
@@ -453,3 +464,38 @@ async def test_closing_twice_is_fine(make_client: MakeClient, endpoint: Endpoint
 
     await client.close()
     await client.close()
+
+
+async def test_a_request_of_any_method_is_sent_with_or_without_a_body(
+    make_client: MakeClient, endpoint: Endpoint
+) -> None:
+    client = make_client(allow=("127.0.0.1/32",))
+
+    await client.request("PUT", f"{endpoint.url}/a?b=1", body=json_body({"text": "Größe"}), headers={"x-key": "1"})
+    await client.request("POST", endpoint.url, body=form_body({"to": "+49 1", "text": "a&b"}))
+    await client.request("GET", endpoint.url)
+
+    put, form, get = endpoint.requests
+    assert (put.line, put.body) == ("PUT /hook/a?b=1 HTTP/1.1", '{"text":"Größe"}'.encode())
+    assert (put.headers["content-type"], put.headers["x-key"]) == ("application/json", "1")
+    assert (form.line, form.body) == ("POST /hook HTTP/1.1", b"to=%2B49+1&text=a%26b")
+    assert form.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert (get.line, "content-length" in get.headers, "content-type" in get.headers) == (
+        "GET /hook HTTP/1.1",
+        False,
+        False,
+    )
+
+
+async def test_an_answer_keeps_as_much_as_its_client_asks_for(make_client: MakeClient, endpoint: Endpoint) -> None:
+    body = b'{"id":"m-1","text":"' + b"x" * 5000 + b'"}'
+    head = b"HTTP/1.1 201 Created\r\nLocation: /m/1\r\nLocation: /m/2\r\nServer: x\r\nContent-Length: %d\r\n\r\n"
+    endpoint.script = raw(head % len(body) + body)
+    client = make_client(allow=("127.0.0.1/32",), kept_bytes=16384, kept_headers=("Location",))
+
+    whole, start = await post(client, endpoint.url), await post(make_client(allow=("127.0.0.1/32",)), endpoint.url)
+
+    assert whole == HttpAnswer(status=201, headers={"location": "/m/1"}, body=body)
+    assert whole.read(dict[str, str]) == {"id": "m-1", "text": "x" * 5000}
+    assert start == HttpAnswer(status=201, headers={}, body=body[:2048])
+    assert start.read(dict[str, str]) is None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pabal.providers.addresses import AddressGuard
-from pabal.providers.http import Answer, Exchange, HttpClient, Unanswered
+from pabal.providers.http import Exchange, HttpAnswer, HttpBody, HttpClient, Unanswered
 from tests.providers.webhook.endpoint import Endpoint, Request, Script, raw
 from tests.waiting import eventually
 
@@ -27,7 +27,7 @@ async def client() -> AsyncIterator[HttpClient]:
 
 
 async def post(client: HttpClient, url: str) -> Exchange:
-    return await client.post(url, body=b"{}", content_type="application/json", headers={})
+    return await client.request("POST", url, body=HttpBody(b"{}", "application/json"))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,9 @@ async def test_a_complete_head_is_an_answer_whatever_comes_with_it(
 
     exchange = await post(client, endpoint.url)
 
-    status, retry_after, snippet = answer
-    assert exchange == Answer(status=status, retry_after=retry_after, snippet=snippet)
+    status, retry_after, body = answer
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    assert exchange == HttpAnswer(status=status, headers=headers, body=body)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ async def test_a_connection_that_may_carry_something_else_is_not_used_again(
 
     exchanges = [await post(client, endpoint.url) for _ in range(3)]
 
-    assert len({exchange.status for exchange in exchanges if isinstance(exchange, Answer)}) == 1
+    assert len({exchange.status for exchange in exchanges if isinstance(exchange, HttpAnswer)}) == 1
     assert endpoint.connections == 3
 
 
@@ -171,7 +172,7 @@ async def test_what_a_receiver_goes_on_sending_after_its_answer_is_not_read(
             cut.set()
 
     endpoint.script = go_on
-    assert isinstance(await post(client, endpoint.url), Answer)
+    assert isinstance(await post(client, endpoint.url), HttpAnswer)
 
     begin.set()
     await eventually(cut.is_set)
@@ -198,6 +199,6 @@ async def test_a_body_without_end_costs_its_connection_and_nothing_else(client: 
 
     exchange = await post(client, endpoint.url)
 
-    assert exchange == Answer(status=200, retry_after=None, snippet=b"x" * 2048)
+    assert exchange == HttpAnswer(status=200, headers={}, body=b"x" * 2048)
     await eventually(cut.is_set)
     assert sent < 32_000_000
