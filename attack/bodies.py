@@ -12,7 +12,7 @@ from yarl import URL
 
 from attack.examples import damaged, example_of
 from attack.size import Size
-from attack.target import Target
+from attack.target import NothingAttacked, Target
 
 _ANSWER_SECONDS = 30.0
 _AT_ONCE = 8
@@ -69,7 +69,10 @@ def _body_of(operation: Mapping[str, Any], components: Mapping[str, Any]) -> byt
 
 
 async def damaged_requests(target: Target, size: Size) -> int:
-    """On every operation: damaged bodies, queries and path segments. Raises ServerFailed for a 500 or no answer."""
+    """On every operation: damaged bodies, queries and path segments.
+
+    Raises ServerFailed for a 500 or an answer that is late, NothingAttacked where an operation answered nothing at all.
+    """
     connector = aiohttp.TCPConnector(limit=_AT_ONCE)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(_ANSWER_SECONDS)) as http:
         async with http.get(f"{target.url}/openapi.json") as answer:
@@ -77,13 +80,17 @@ async def damaged_requests(target: Target, size: Size) -> int:
         tried = 0
         for number, operation in enumerate(operations_of(document)):
             random = Random(_SEED + number)
+            answered = 0
             for _ in range(0, size.bodies_per_operation, _AT_ONCE):
-                await asyncio.gather(*(_try(http, target, operation, random) for _ in range(_AT_ONCE)))
+                answered += sum(await asyncio.gather(*(_try(http, target, operation, random) for _ in range(_AT_ONCE))))
                 tried += _AT_ONCE
+            if not answered:
+                raise NothingAttacked(f"{operation.name}: none of {size.bodies_per_operation} requests was answered")
     return tried
 
 
-async def _try(http: aiohttp.ClientSession, target: Target, operation: Operation, random: Random) -> None:
+async def _try(http: aiohttp.ClientSession, target: Target, operation: Operation, random: Random) -> bool:
+    """Whether the target answered. Raises ServerFailed for a 500, and for an answer that did not come in time."""
     key = random.choice((target.key, target.operator_key))
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     body = operation.body
@@ -106,7 +113,8 @@ async def _try(http: aiohttp.ClientSession, target: Target, operation: Operation
     except TimeoutError:
         raise ServerFailed(f"{operation.name}?{query} was not answered: {body!r:.2000}") from None
     except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
-        return  # A refused request may be answered and its connection closed before the body is sent.
+        return False  # A refused request may be answered and its connection closed before the body is sent.
+    return True
 
 
 def _wild(random: Random) -> str:

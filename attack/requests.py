@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from attack.bodies import ServerFailed
 from attack.size import Size
-from attack.target import Target
+from attack.target import NothingAttacked, Target
 
 _ANSWER_SECONDS = 60.0
 _BATCH = 500
@@ -108,18 +108,20 @@ async def _post_signed(http: aiohttp.ClientSession, target: Target, body: bytes)
 
 
 async def _ask_all(target: Target, asks: Sequence[tuple[str, str, Any]]) -> None:
-    """All at once. Raises ServerFailed."""
+    """All at once. Raises ServerFailed, and NothingAttacked where the target answered none of them."""
     async with _session(target) as http:
 
-        async def ask(method: str, path: str, body: object) -> None:
+        async def ask(method: str, path: str, body: object) -> bool:
             data = None if body is None else BytesIO(_encode(body))
             try:
                 async with http.request(method, target.url + path, data=data) as answer:
                     _check(f"{method} {path}", answer.status, await answer.read())
             except aiohttp.ClientConnectionError:
-                return  # At the cap of connections, or refused before the body was read: both are in order.
+                return False  # At the cap of connections, or refused before the body was read: both are in order.
+            return True
 
-        await asyncio.gather(*(ask(*each) for each in asks))
+        if not any(await asyncio.gather(*(ask(*each) for each in asks))):
+            raise NothingAttacked(f"none of {len(asks)} requests was answered, {asks[0][0]} {asks[0][1]} the first")
 
 
 def _encode(body: object) -> bytes:
