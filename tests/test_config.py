@@ -126,7 +126,10 @@ def test_a_providers_rate_beyond_all_bounds_is_refused(tmp_path: Path, number: s
             "[api]\nprot = 1\n",
             "unknown field `prot`; there are: host, port, append_timeout_seconds, keys - at `$.api`",
         ),
-        ("[apis]\n", "unknown field `apis`; there are: log, api, worker, store, tenants, channels, providers"),
+        (
+            "[apis]\n",
+            "unknown field `apis`; there are: log, api, worker, store, status, expected, tenants, channels, providers",
+        ),
         ("[api\n", "is not TOML"),
         ('["tenants"."shop\\n"]\n', "`key` in `$.tenants`"),
         ('[[api.keys]]\ntenant = "shop\\n"\nhash = "short"\n', "$.api.keys[0].tenant"),

@@ -14,6 +14,7 @@ import msgspec
 from pabal.channels.registry import installed_channels
 from pabal.choices import with_choices
 from pabal.errors import ConfigError
+from pabal.groups import RoleName
 from pabal.guard import DEFAULT_GUARD, GuardSettings
 from pabal.notification import CLASSES, RUNGS_SECONDS, NotificationClass
 from pabal.places import check_database
@@ -156,6 +157,13 @@ class WorkerSettings(_Table, frozen=True, kw_only=True):
     drain_seconds: Seconds = 20.0
 
 
+class StatusSettings(_Table, frozen=True, kw_only=True):
+    """Where a role without an API answers `/metrics`, `/healthz` and `/readyz`. `port` None: nowhere."""
+
+    host: str = "127.0.0.1"
+    port: Port | None = None
+
+
 class StoreSettings(_Table, frozen=True, kw_only=True):
     """The store. `url`: `sqlite:PATH` or `postgresql://…`; `retention_seconds`: how long what ended is remembered."""
 
@@ -170,6 +178,8 @@ class Settings(_Table, frozen=True, kw_only=True):
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     store: StoreSettings = StoreSettings()
+    status: StatusSettings = StatusSettings()
+    expected: Mapping[RoleName, Annotated[int, msgspec.Meta(ge=0, le=10_000)]] = {}
     tenants: Mapping[Name, TenantSettings] = {}
     channel_overrides: Mapping[str, ChannelOverrides] = msgspec.field(default_factory=dict, name="channels")
     providers: Mapping[str, Mapping[str, Any]] = {}

@@ -13,13 +13,16 @@ from pabal.notification import (
     deliveries_topic,
 )
 
-RoleName = Literal["api", "worker", "delayline", "recorder"]
-"""In the order in which a delivery meets them."""
+RoleName = Literal["api", "worker", "delayline", "recorder", "monitor"]
+"""In the order in which a delivery meets them; the monitor last, which looks on."""
 
 ROLE_NAMES: Final[tuple[RoleName, ...]] = get_args(RoleName)
 
 DELAYLINE_GROUP: Final = "pabal.delayline"
 RECORDER_GROUP: Final = "pabal.recorder"
+
+MONITOR_GROUP: Final = "pabal.monitor"
+"""The monitors. The owner of the only partition of `pabal.status` is the active one."""
 
 
 def worker_group(channel: str, class_: str) -> str:

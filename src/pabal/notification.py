@@ -348,6 +348,8 @@ EVENTS_TOPIC = "pabal.events"
 OPS_TOPIC = "pabal.ops"
 SUPPRESSIONS_TOPIC = "pabal.suppressions"
 AUDIT_TOPIC = "pabal.audit"
+STATUS_TOPIC = "pabal.status"
+HISTORY_TOPIC = "pabal.history"
 
 RUNGS_SECONDS: Sequence[int] = (5, 30, 120, 600, 1800, 7200, 21600)
 """The delays that have a topic of their own, per class. Ladders use some, longer waits use several in a row."""

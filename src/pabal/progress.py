@@ -16,6 +16,8 @@ class Progress:
         self._done: set[int] = set()
         self._next: int | None = None
         self._committed: int | None = None
+        self.ended = 0
+        """How many records have ended."""
 
     def __len__(self) -> int:
         """Records received and not yet part of the done prefix: what a crash replays."""
@@ -33,6 +35,7 @@ class Progress:
     def done(self, offset: int) -> None:
         """Note the end of a record that was received. Once per record."""
         self._done.add(offset)
+        self.ended += 1
         received = self._received
         while received and received[0] in self._done:
             first = received.popleft()
@@ -49,6 +52,13 @@ class Progress:
     def next_offset(self) -> int | None:
         """The offset to go on from: one past the done prefix; None while nothing is done."""
         return self._next
+
+    @property
+    def highest_ended(self) -> int | None:
+        """The highest offset that has ended; None: none has. Looks at all that ended behind the first that has not."""
+        if self._done:
+            return max(self._done)
+        return None if self._next is None else self._next - 1
 
     def to_commit(self) -> int | None:
         """`next_offset` if it is not committed yet."""

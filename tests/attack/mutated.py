@@ -24,8 +24,10 @@ from pabal.notification import (
     AUDIT_TOPIC,
     CLASSES,
     EVENTS_TOPIC,
+    HISTORY_TOPIC,
     OPS_TOPIC,
     RUNGS_SECONDS,
+    STATUS_TOPIC,
     SUPPRESSIONS_TOPIC,
     dead_topic,
     delay_topic,
@@ -79,6 +81,10 @@ def topics_of(schema: str, channels: Sequence[str] = ("email", "webhook")) -> li
             return [SUPPRESSIONS_TOPIC]
         case "audit":
             return [AUDIT_TOPIC]
+        case "status" | "lag-sample":
+            return [STATUS_TOPIC]
+        case "history":
+            return [HISTORY_TOPIC]
         case _:
             return [OPS_TOPIC]
 
@@ -178,6 +184,8 @@ def _of(info: inspect.Type, random: Random, name: str, *, is_extreme: bool) -> A
             return random.choice(SECONDS) if is_extreme else 1.5
         case inspect.NoneType():
             return None
+        case inspect.DictType(value_type=inspect.IntType()):
+            return {random.choice(TEXTS): random.choice(NUMBERS)}
         case inspect.DictType():
             return {random.choice(TEXTS): random.choice(TEXTS)}
         case inspect.CollectionType() | inspect.ListType() | inspect.VarTupleType() | inspect.TupleType():

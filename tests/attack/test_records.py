@@ -54,13 +54,18 @@ from pabal.dlq.redrive.host import RedriveHost
 from pabal.dlq.redrive.status import list_redrives
 from pabal.dlq.redrive.surroundings import Surroundings
 from pabal.errors import DecodeError
-from pabal.groups import RECORDER_GROUP, recorded_topics
+from pabal.groups import RECORDER_GROUP, groups_for, recorded_topics
 from pabal.guard import GuardSettings
 from pabal.ledger.sqlite.sqlite_ledger import SqliteLedger
+from pabal.monitor.history import read_minute
+from pabal.monitor.monitor import Monitor
+from pabal.monitor.watching import Watching
 from pabal.notification import (
     CLASSES,
     EVENTS_TOPIC,
+    HISTORY_TOPIC,
     OPS_TOPIC,
+    STATUS_TOPIC,
     SUPPRESSIONS_TOPIC,
     Delivery,
     DeliveryEvent,
@@ -81,6 +86,7 @@ from pabal.recorder.reading import read_fact
 from pabal.recorder.recorder import Recorder
 from pabal.rendering import RenderingProcess
 from pabal.retry import Wait
+from pabal.status.records import ProcessStatus, read_status, status_record
 from pabal.store.projection import gather
 from pabal.store.sql import SqlStore
 from pabal.suppressions import GateFollower, SuppressionList, Suppressor
@@ -123,6 +129,7 @@ def unless_undecodable() -> Iterator[None]:
         yield
 
 
+@pytest.mark.timeout(SECONDS * 4)
 @pytest.mark.parametrize("schema", RECORDS)
 @settings(max_examples=max(SIZE * 3, 100), deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 30))
@@ -140,6 +147,11 @@ def test_whatever_the_bytes_reading_raises_nothing_but_that_they_cannot_be_read(
             read_recovery(record)
     with unless_undecodable():
         gather([read_fact(record)])
+    with unless_undecodable():
+        read_status(record)
+    with unless_undecodable():
+        read_minute(record)
+    Watching(clock=CLOCK).note_record(record, is_replayed=True)
     letter = read_letter(record)
     Claims().take(record)
     Book().read(record)
@@ -152,6 +164,7 @@ def test_whatever_the_bytes_reading_raises_nothing_but_that_they_cannot_be_read(
         render_json(told)
 
 
+@pytest.mark.timeout(SECONDS * 4)
 @pytest.mark.parametrize("schema", RECORDS)
 @settings(max_examples=max(SIZE * 2, 60), deadline=None)
 @given(st.randoms(use_true_random=False))
@@ -415,6 +428,39 @@ async def redrives_go_on(world: World) -> None:
     assert total > 0
 
 
+async def monitor_watches_on(world: World) -> None:
+    good = [a_status(f"good-{number}") for number in range(SOME)]
+    await world.append(
+        world.mixed([status_record(each) for each in good], topics=[STATUS_TOPIC], schemas=list(RECORDS))
+    )
+    await world.append(mutated(schema, world.random, topic=HISTORY_TOPIC) for schema in RECORDS for _ in range(9))
+    monitor = Monitor(broker=world.broker, groups=groups_for(CHANNEL), clock=CLOCK, instance="m")
+    stopping = asyncio.Event()
+    running = asyncio.create_task(monitor.run(stopping))
+
+    await eventually(lambda: bool(monitor.groups) or running.done(), within_seconds=SECONDS)
+    later = a_status("later")
+    await world.append([mutated("status/1", world.random, topic=STATUS_TOPIC) for _ in range(9)])
+    await world.append([status_record(later)])
+    await eventually(lambda: running.done() or "later" in known_to(monitor), within_seconds=SECONDS)
+    known = known_to(monitor)
+    stopping.set()
+    await running
+
+    assert {each.instance for each in (*good, later)} <= known
+
+
+def known_to(monitor: Monitor) -> set[str]:
+    """The instances that the active monitor knows."""
+    watching = monitor.watching
+    return set() if watching is None else {each.status.instance for each in watching.fleet.processes()}
+
+
+def a_status(instance: str) -> ProcessStatus:
+    now = CLOCK.now()
+    return ProcessStatus(instance=instance, roles=("worker",), version="1", state="running", at=now, started_at=now)
+
+
 READERS: Final[Mapping[str, Callable[[World], Awaitable[None]]]] = {
     each.__name__: each
     for each in (
@@ -424,6 +470,7 @@ READERS: Final[Mapping[str, Callable[[World], Awaitable[None]]]] = {
         worker_sends_the_good_ones,
         recorder_records_the_good_ones,
         redrives_go_on,
+        monitor_watches_on,
     )
 }
 

@@ -34,6 +34,7 @@ from pabal.contracts.records import RECORDS
 from pabal.contracts.schemas import Json, describe_record
 from pabal.contracts.topics import TOPICS
 from pabal.dlq.redrive.claim import TopicClaim, claim_record, release_record
+from pabal.monitor.history import GroupMinute, Minute, history_record
 from pabal.notification import (
     EVENTS_TOPIC,
     Delivery,
@@ -51,6 +52,16 @@ from pabal.ops.ledger_binding import LedgerBinding
 from pabal.ops.recoveries import Recovery, recovery_record, relapse_record
 from pabal.ops.template_library import template_record
 from pabal.retry import Parked, Wait
+from pabal.status.records import (
+    GroupStatus,
+    LagSample,
+    PartitionStatus,
+    ProcessStatus,
+    SampleRow,
+    sample_record,
+    status_record,
+)
+from pabal.telemetry.meter import HistogramSeries, NumberSeries, Snapshot
 from pabal.template import parse_template
 from pabal.topics.spec import topics_for
 
@@ -130,6 +141,30 @@ SEEK = Seek(
 )
 BRAKE = BrakeState(state="braked", at=NOW, reason="30 of 40 records cannot be read")
 RELEASED = BrakeState(state="released", at=NOW, reason="ana: looked", until=NOW)
+FIGURES = Snapshot(
+    numbers=(NumberSeries("pabal_accepted_total", ("email", "bulk"), 3),),
+    histograms=(HistogramSeries("pabal_append_duration_seconds", (), (1, 0), 0.5),),
+)
+STATUS = ProcessStatus(
+    instance="host-1",
+    roles=("worker",),
+    version="0.1.0",
+    state="running",
+    at=NOW,
+    started_at=NOW,
+    groups=(
+        GroupStatus(
+            group="pabal.worker.email.bulk",
+            held="guard: every provider refuses",
+            partitions=(PartitionStatus("pabal.deliveries.email.bulk", 0, 3, 7),),
+        ),
+    ),
+    open=("email/smtp",),
+)
+ROW = SampleRow("g", "t", 0, 0, 5, 3, owner="o", age_seconds=1.5)
+GROUP_MINUTE = GroupMinute(
+    group="g", verdict="ok", lag=0, age_seconds=0.0, lost=0, in_per_second=1.0, out_per_second=1.0
+)
 PARKED = Parked(callee="webhook example.com", at=NOW)
 RECOVERY = Recovery(channel="webhook", callee="webhook example.com", at=NOW)
 TEMPLATE = parse_template("shipped", 'title = "Order {{ order }}"\n[email]\nsubject = "s"\n', path="t.toml")
@@ -202,6 +237,15 @@ async def examples(folder: Path) -> dict[str, Sequence[NewRecord]]:
         "recoveryTakenBack": [relapse_record(recovery_record(RECOVERY).key or b"")],
         "redriveClaim": [claim_record(CLAIM)],
         "redriveClaimEnded": [release_record(CLAIM.letters)],
+        "processStatus": [status_record(STATUS), status_record(msgspec.structs.replace(STATUS, figures=FIGURES))],
+        "lagSample": [
+            sample_record(LagSample(instance="m", at=NOW, is_whole=True)),
+            sample_record(LagSample(instance="m", at=NOW, is_whole=False, rows=(ROW,), members={"g": 1})),
+        ],
+        "minute": [
+            history_record(Minute(at=NOW, seconds=60.0, processes=1)),
+            history_record(Minute(at=NOW, seconds=60.0, processes=1, figures=FIGURES, groups=(GROUP_MINUTE,))),
+        ],
     }
 
 

@@ -19,7 +19,8 @@ from pabal.compose.api import run_api
 from pabal.compose.delayline import run_delayline
 from pabal.compose.ledgers import adopt_ledger
 from pabal.compose.listening import listen
-from pabal.compose.parts import Parts, open_parts
+from pabal.compose.monitor import run_monitor
+from pabal.compose.parts import Parts, open_parts, reporting
 from pabal.compose.recorder import run_recorder
 from pabal.compose.topics import create_topics
 from pabal.compose.worker import run_worker
@@ -93,11 +94,12 @@ class Installation:
     async def _roles(parts: Parts) -> AsyncIterator[str]:
         stopping = asyncio.Event()
         listening = listen("127.0.0.1", 0, option="--port")
-        async with asyncio.TaskGroup() as group:
+        async with reporting(parts), asyncio.TaskGroup() as group:
             group.create_task(run_api(parts, stopping, listening=listening))
             group.create_task(run_worker(parts, stopping, name="test"))
             group.create_task(run_delayline(parts, stopping, name="test"))
             group.create_task(run_recorder(parts, stopping, name="test"))
+            group.create_task(run_monitor(parts, stopping, name="test"))
             try:
                 yield "http://{}:{}".format(*listening.getsockname()[:2])
             finally:

@@ -20,6 +20,7 @@ from pabal.compose.parts import Parts, open_parts
 from pabal.errors import ConfigError
 from pabal.groups import groups_for
 from pabal.lag import LagVerdict
+from pabal.monitor.looking import RECENT, Onlooker
 from pabal.monitor.sampling import Sampler
 from pabal.monitor.windows import SAMPLE_EVERY_SECONDS, GroupView, PartitionView, Windows
 
@@ -56,8 +57,8 @@ def lag(
 ) -> None:
     """Show what each consumer group has not read yet, and what that means.
 
-    ok: nothing to do. warn: it falls behind. stall: a member is there, and nothing is done. stop: no member is there.
-    rewind: its offset was set back. docs/lag.md says what to do about each.
+    ok: nothing to do. held: its owner takes nothing on purpose. warn: it falls behind. stall: a member is there, and
+    nothing is done. stop: no member is there. rewind: its offset was set back. docs/lag.md says what to do about each.
 
     Two looks in a row tell whether anything moves; --watch tells more, the longer it runs.
     """
@@ -93,8 +94,10 @@ async def _looks(parts: Parts, names: Sequence[str], *, every_seconds: float) ->
     retention = {name: spec.retention_seconds for name, spec in specs.items()}
     groups = await _groups(admin, parts, names, specs)
     sampler = Sampler(admin=admin, reader=reader, groups=groups, clock=parts.clock)
+    onlooker = Onlooker(reader=reader, admin=admin, clock=parts.clock, look_back=RECENT)
     while True:
-        windows.note(await sampler.take())
+        watching = await onlooker.look()
+        windows.note(await sampler.take(watching.owners()))
         yield windows.groups(retention=retention)
         await asyncio.sleep(every_seconds)
 

@@ -16,6 +16,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(ROLE_NAMES, _ROLES),
     "recorder": "pabal.cli.recorder",
     "topics": "pabal.cli.topics",
+    "status": "pabal.cli.status",
     "lag": "pabal.cli.lag",
     "events": "pabal.cli.events",
     "brake": "pabal.cli.brake",

@@ -29,10 +29,17 @@ _ROLE = role_named("recorder")
 @options_of(_ROLE)
 @click.pass_context
 @with_clear_errors
-def recorder(context: click.Context, log_url: str | None, config: Path | None, data: Path, name: str | None) -> None:
+def recorder(
+    context: click.Context,
+    log_url: str | None,
+    config: Path | None,
+    data: Path,
+    name: str | None,
+    status_port: int | None,
+) -> None:
     """Run the role, unless a command below this one follows."""
     if context.invoked_subcommand is None:
-        run_alone(_ROLE, log_url=log_url, config=config, data=data, name=name)
+        run_alone(_ROLE, log_url=log_url, config=config, data=data, name=name, status_port=status_port)
 
 
 @recorder.command("rebuild")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,21 @@ import click
 from pabal.cli.key import NO_KEYS
 from pabal.cli.options import PORT, common_options, run_role, settings_of, url_of, with_clear_errors
 from pabal.cli.terminal import say
-from pabal.compose.listening import listen
-from pabal.compose.parts import open_parts
+from pabal.compose.listening import listen, url_of_socket
+from pabal.compose.parts import Parts, open_parts, reporting
 from pabal.compose.roles import Given, Role, role_named
+from pabal.compose.status_port import serve_status
 from pabal.compose.topics import check_topics
 from pabal.config import Settings
 from pabal.groups import RoleName
 
 _HOST = click.option("--host", help="Address to listen on. Default: [api] host of the configuration (127.0.0.1).")
 _PORT = click.option("--port", type=PORT, help="Port to listen on. Default: [api] port of the configuration (8080).")
+_STATUS_PORT = click.option(
+    "--status-port",
+    type=PORT,
+    help="Port for /metrics, /healthz and /readyz. Default: [status] port of the configuration (none).",
+)
 _CHANNEL = click.option(
     "--channel", "channels", multiple=True, help="Send only this channel; may be repeated. Default: all."
 )
@@ -36,6 +43,7 @@ def run_alone(
     channels: tuple[str, ...] = (),
     host: str | None = None,
     port: int | None = None,
+    status_port: int | None = None,
 ) -> None:
     """Run one role in this process, until a signal. Raises PabalError when the role cannot start or cannot go on."""
     settings = settings_of(config)
@@ -45,14 +53,33 @@ def run_alone(
         async with open_parts(settings, log_url=url, data=data, environment=os.environ) as parts:
             await check_topics(parts)
             with contextlib.ExitStack() as closing:
-                listening = None
+                listening = for_status = None
                 if "socket" in role.needs:
                     own_port = settings.api.port if port is None else port
                     listening = closing.enter_context(listen(host or settings.api.host, own_port, option="--port"))
+                elif (own_status_port := settings.status.port if status_port is None else status_port) is not None:
+                    for_status = closing.enter_context(
+                        listen(settings.status.host, own_status_port, option="--status-port")
+                    )
                 given = Given(listening=listening, name=name, channels=channels, ready=_say_ready(role, settings))
-                await role.run(parts, stopping, given)
+                async with reporting(parts):
+                    await _run_with_status(role, parts, stopping, given, for_status=for_status)
 
     run_role(main)
+
+
+async def _run_with_status(
+    role: Role, parts: Parts, stopping: asyncio.Event, given: Given, *, for_status: socket.socket | None
+) -> None:
+    """Run the role, and beside it its status port, if it has one."""
+    if for_status is None:
+        await role.run(parts, stopping, given)
+        return
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(serve_status(parts, stopping, listening=for_status))
+        say(f"status of the {role.title}: {url_of_socket(for_status)}/metrics")
+        await role.run(parts, stopping, given)
+        serving.cancel()
 
 
 def options_of(role: Role) -> Callable[[Any], Any]:
@@ -60,6 +87,8 @@ def options_of(role: Role) -> Callable[[Any], Any]:
     own: list[Callable[[Any], Any]] = []
     if "socket" in role.needs:
         own += [_HOST, _PORT]
+    else:
+        own.append(_STATUS_PORT)
     if "channels" in role.needs:
         own.append(_CHANNEL)
     if "name" in role.needs:

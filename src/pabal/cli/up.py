@@ -19,7 +19,7 @@ from pabal.cli.starter import key_beside, key_file_of, prepare_development, quic
 from pabal.cli.terminal import say
 from pabal.compose.inbox import check_inbox, inbox_if_needed, needs_inbox
 from pabal.compose.listening import SocketAddress, listen_on, url_of_socket
-from pabal.compose.parts import Parts, open_parts
+from pabal.compose.parts import Parts, open_parts, reporting
 from pabal.compose.providers import check_settings
 from pabal.compose.roles import ROLES, Given
 from pabal.compose.topics import EMBEDDED_PARTITIONS, check_topics, create_topics
@@ -116,7 +116,7 @@ async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.s
             greeting.show()
 
     given = Given(listening=listening, name=_member_name(parts.log_url), ready=ready)
-    async with asyncio.TaskGroup() as group:
+    async with reporting(parts), asyncio.TaskGroup() as group:
         for role in ROLES:
             group.create_task(role.run(parts, stopping, given))
         group.create_task(_say_stopping(stopping))

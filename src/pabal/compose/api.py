@@ -65,9 +65,10 @@ async def run_api(
             tracing=parts.tracing,
             redrives=redrives,
             apart=apart,
-            ailments=parts.broker.ailments,
+            ailments=lambda: [*parts.broker.ailments(), *parts.reporter.ailments()],
             meter=parts.meter,
         )
+        parts.reporter.enter("api")
         async with asyncio.TaskGroup() as group:
             following = group.create_task(redrives.follow())
             ready(f"api listens on {url_of_socket(listening)}")

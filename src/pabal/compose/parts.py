@@ -1,7 +1,10 @@
 """What every role of one process shares: the log, the clock, tracing. Only this module knows which logs there are."""
 
+import asyncio
 import contextlib
+import os
 import re
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from pabal.errors import ConfigError
 from pabal.extras import require_extra
 from pabal.ops.follower import OpsFollower
 from pabal.places import without_password
+from pabal.status.reporter import APPEND_SECONDS, Reporter
 from pabal.telemetry.meter import Meter
 from pabal.tracing.environment import read_exporters
 from pabal.tracing.port import Tracing
@@ -31,6 +35,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     broker: Broker
     ops: OpsFollower
     meter: Meter
+    reporter: Reporter
     tracing: Tracing | None = None
 
 
@@ -48,6 +53,13 @@ async def open_parts(
     meter, ops = Meter(), OpsFollower(broker.reader())
     meter.gauge("pabal_build_info", lambda: {(__version__,): 1})
     meter.gauge("pabal_ops_offset", lambda: {(): ops.applied_offset or 0})
+    reporter = Reporter(
+        producer=broker.producer(deadline_seconds=APPEND_SECONDS),
+        meter=meter,
+        ops=ops,
+        clock=clock,
+        instance=f"{socket.gethostname()}-{os.getpid()}",
+    )
     try:
         yield Parts(
             settings=settings,
@@ -57,12 +69,25 @@ async def open_parts(
             broker=broker,
             ops=ops,
             meter=meter,
+            reporter=reporter,
             tracing=tracing,
         )
     finally:
         await broker.close()
         if tracing is not None:
             await tracing.close()
+
+
+@contextlib.asynccontextmanager
+async def reporting(parts: Parts) -> AsyncIterator[None]:
+    """Tell the status of this process while the roles within run, and at last that it stops, if they end in order."""
+    telling = asyncio.create_task(parts.reporter.run())
+    try:
+        yield
+        await parts.reporter.say_stopped()
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 def open_tracing(environment: Mapping[str, str], *, log_url: str) -> Tracing | None:

@@ -31,6 +31,7 @@ async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | Non
             name=name,
         )
         parts.meter.gauge("pabal_unaccounted", lambda: {(): recorder.upkeep.unaccounted})
+        parts.reporter.enter("recorder", groups=recorder.status)
         store_place = without_password(store_url(settings.store.url, data=parts.data))
         ready(
             f"{named('recorder', name)} is ready for {', '.join(settings.channels)}; "

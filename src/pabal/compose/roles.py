@@ -12,6 +12,7 @@ import msgspec
 
 from pabal.compose.api import run_api
 from pabal.compose.delayline import run_delayline
+from pabal.compose.monitor import run_monitor
 from pabal.compose.parts import Parts, Ready, say_nothing
 from pabal.compose.recorder import run_recorder
 from pabal.compose.worker import run_worker
@@ -58,6 +59,10 @@ async def _recorder(parts: Parts, stopping: asyncio.Event, given: Given) -> None
     await run_recorder(parts, stopping, name=given.name, ready=given.ready)
 
 
+async def _monitor(parts: Parts, stopping: asyncio.Event, given: Given) -> None:
+    await run_monitor(parts, stopping, name=given.name, ready=given.ready)
+
+
 ROLES: tuple[Role, ...] = (
     Role(
         name="api",
@@ -92,8 +97,16 @@ ROLES: tuple[Role, ...] = (
         needs=frozenset({"name"}),
         run=_recorder,
     ),
+    Role(
+        name="monitor",
+        title="monitor",
+        summary="Watch where every consumer group stands, which role is missing, and keep the history.",
+        advice="One is active, any others wait to take over: run two.",
+        needs=frozenset({"name"}),
+        run=_monitor,
+    ),
 )
-"""In the order in which a delivery meets them."""
+"""In the order of `RoleName`."""
 
 
 def role_named(name: RoleName) -> Role:

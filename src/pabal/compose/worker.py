@@ -12,6 +12,7 @@ from pabal.ops.template_library import TemplateLibrary
 from pabal.rendering import RenderingProcess
 from pabal.suppressions import GateFollower
 from pabal.worker.metering import DeedCounter, show_channels
+from pabal.worker.telling_status import ailments_of, statuses_of
 from pabal.worker.worker import Worker
 
 
@@ -54,6 +55,10 @@ async def run_worker(
         )
         show_channels(worker.channels, parts.meter)
         gate = GateFollower(reader=parts.broker.reader(), ledger=ledger, clock=parts.clock)
+        channels_here = worker.channels.values()
+        parts.reporter.enter(
+            "worker", groups=lambda: statuses_of(channels_here), ailments=lambda: ailments_of(channels_here)
+        )
         # Before the first claim: a new ledger does not know the suppressed addresses yet.
         await gate.catch_up(stopping)
         async with asyncio.TaskGroup() as group:

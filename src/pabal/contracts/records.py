@@ -8,6 +8,7 @@ import msgspec
 from pabal.audit import AUDIT_SCHEMA, AuditFact
 from pabal.codec import DELIVERY_SCHEMA, EVENT_SCHEMA, RECEIPT_SCHEMA, SUPPRESSION_SCHEMA
 from pabal.dlq.redrive.claim import CLAIM_SCHEMA, TopicClaim
+from pabal.monitor.history import HISTORY_SCHEMA, Minute
 from pabal.notification import Delivery, DeliveryEvent, Receipt, Suppression
 from pabal.offsets.passed import PASSED_SCHEMA, PassedOver
 from pabal.offsets.seeks import SEEK_SCHEMA, Seek
@@ -15,6 +16,7 @@ from pabal.ops.brakes import BRAKE_SCHEMA, BrakeState
 from pabal.ops.ledger_identity import LEDGER_SCHEMA, LedgerRecord
 from pabal.ops.recoveries import RECOVERY_SCHEMA, Recovery
 from pabal.ops.template_library import TEMPLATE_SCHEMA
+from pabal.status.records import SAMPLE_SCHEMA, STATUS_SCHEMA, LagSample, ProcessStatus
 from pabal.template import TemplateSource
 
 
@@ -50,5 +52,8 @@ RECORDS: Final[Mapping[str, RecordType]] = {
         RecordType(schema=PASSED_SCHEMA.decode(), model=PassedOver),
         RecordType(schema=RECOVERY_SCHEMA.decode(), model=Recovery),
         RecordType(schema=AUDIT_SCHEMA.decode(), model=AuditFact),
+        RecordType(schema=STATUS_SCHEMA.decode(), model=ProcessStatus),
+        RecordType(schema=SAMPLE_SCHEMA.decode(), model=LagSample),
+        RecordType(schema=HISTORY_SCHEMA.decode(), model=Minute),
     )
 }

@@ -24,11 +24,14 @@ from pabal.plan import MAX_SEND_AHEAD, MAX_TIME_TO_LIVE
 from pabal.progress import Progress
 from pabal.retry import Wait
 from pabal.runtime import commit_progress, insist, unless_revoked
+from pabal.status.records import GroupStatus, group_status
 
 logger = logging.getLogger(__name__)
 
 COMMIT_EVERY_SECONDS = 1.0
 _POLL_SECONDS = 1.0
+_POLLING_SECONDS = 10.0
+"""The delay line polls at least every second, unless it waits for an append."""
 _GATHER_SECONDS = 0.05
 """Between two releases: what falls due meanwhile leaves in one append."""
 _BATCH = 500
@@ -73,6 +76,7 @@ class DelayLine:
         self._paused: set[TopicPartition] = set()
         self._committed_at = clock.boot_seconds()
         self._released_at = 0.0
+        self._turned_at = clock.boot_seconds()
         self._consumer = broker.consumer(DELAYLINE_GROUP, topics, self, instance=name)
         self._standstills = Standstills(
             group=DELAYLINE_GROUP, consumer=self._consumer, reader=broker.reader(), progress=self._progress, clock=clock
@@ -96,6 +100,7 @@ class DelayLine:
 
     async def _hold_and_release(self) -> None:
         """One poll, and what leaves at its end."""
+        self._turned_at = self._clock.boot_seconds()
         self._early.bring_forward(self._shelves, now=self._clock.now())
         timeout = self._until_next_release()
         self._hold(await self._poll(timeout_seconds=timeout))
@@ -134,6 +139,11 @@ class DelayLine:
             if progress is not None and (offset := progress.next_offset) is not None:
                 offsets[partition] = offset
         return offsets
+
+    def status(self) -> Sequence[GroupStatus]:
+        """How its group stands, for the status of its process."""
+        is_polling = self._clock.boot_seconds() - self._turned_at < _POLLING_SECONDS
+        return [group_status(DELAYLINE_GROUP, self._progress, is_polling=is_polling)]
 
     def standing(self) -> Mapping[NotificationClass, DelayStanding]:
         """How it stands with each class, on the partitions that it owns."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -18,6 +18,7 @@ from pabal.recorder.held_records import HeldRecords
 from pabal.recorder.holding import Holding
 from pabal.recorder.upkeep import Upkeep
 from pabal.runtime import commit_progress, unless_revoked
+from pabal.status.records import GroupStatus, group_status
 from pabal.store.port import Store
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,16 @@ class Recorder:
     def set_aside(self) -> int:
         """How many records this recorder has set aside."""
         return self._held_records.set_aside
+
+    def status(self) -> Sequence[GroupStatus]:
+        """How its group stands, for the status of its process. Partitions that are held are told apart."""
+        held = {partition: own for partition, own in self._progress.items() if partition in self._holding.held}
+        flowing = {partition: own for partition, own in self._progress.items() if partition not in held}
+        why = "the store is away" if self._outage_seconds else None
+        groups = [group_status(RECORDER_GROUP, flowing, held=why)]
+        if held:
+            groups.append(group_status(RECORDER_GROUP, held, held="brake: most of its records cannot be folded"))
+        return groups
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Record until `stopping` is set, then commit and leave."""

@@ -110,6 +110,47 @@ PANELS: Final[Sequence[tuple[str, Sequence[Panel]]]] = (
             Panel(title="Unaccounted", queries=(("sum(pabal_unaccounted)", "unaccounted"),)),
         ),
     ),
+    (
+        "Consumer groups",
+        (
+            Panel(
+                title="Lag",
+                queries=(("sum by (consumergroup) (kafka_consumergroup_lag_sum)", "{{consumergroup}}"),),
+                help="Records that wait. A number alone says little: see the verdict and the age.",
+            ),
+            Panel(
+                title="Age of what waits",
+                queries=(("max by (consumergroup) (pabal_consumergroup_lag_seconds)", "{{consumergroup}}"),),
+                unit="s",
+            ),
+            Panel(
+                title="Lag verdicts that are not ok",
+                queries=(
+                    (
+                        'max by (consumergroup, verdict) (pabal_consumergroup_verdict{verdict!="ok"})',
+                        "{{consumergroup}} {{verdict}}",
+                    ),
+                ),
+                help="1: the verdict holds. docs/lag.md says what each means and what to do.",
+            ),
+            Panel(
+                title="Drained in",
+                queries=(("max by (consumergroup) (pabal_consumergroup_drain_seconds)", "{{consumergroup}}"),),
+                unit="s",
+                help="At the rates of the last thirty seconds; infinite: never at these.",
+            ),
+            Panel(
+                title="Retention headroom",
+                queries=(("min by (topic) (pabal_topic_retention_headroom_seconds)", "{{topic}}"),),
+                unit="s",
+                help="Until the oldest unread record is deleted; infinite: none waits.",
+            ),
+            Panel(
+                title="Roles: missing",
+                queries=(("max by (role) (pabal_roles_expected - pabal_roles_running)", "{{role}}"),),
+            ),
+        ),
+    ),
 )
 """The dashboard, row by row."""
 
@@ -121,8 +162,10 @@ def metrics_page() -> str:
         "",
         "Made from the table in `src/pabal/telemetry/table.py` by `make contracts`; do not edit it by hand.",
         "",
-        "`GET /metrics` of the API exposes them, without a key; with `pabal up` they are those of every role. No label",
-        "names a tenant, a host, a recipient or a delivery: the configuration bounds its values.",
+        "`GET /metrics` exposes them, without a key: on the API's port, and on the `--status-port` of every other",
+        "role; with `pabal up` the API's are those of every role. No label names a tenant, a host, a recipient or a",
+        "delivery: the configuration bounds its values. Beside these each process exposes `process_*`: CPU, memory,",
+        "descriptors.",
         "",
         "[grafana.json](grafana.json) is a dashboard of them: in Grafana choose *Import* and give it the file.",
         "",

@@ -83,7 +83,7 @@ class Meter:
     def __init__(self) -> None:
         self._counters: dict[tuple[CounterName, LabelValues], Counter] = {}
         self._histograms: dict[tuple[HistogramName, LabelValues], Histogram] = {}
-        self._gauges: list[tuple[GaugeName, Gauge]] = []
+        self._gauges: list[tuple[GaugeName | CounterName, Gauge]] = []
 
     def counter(self, name: CounterName, *labels: str) -> Counter:
         """The series of a counter, from 0 on. Raises ValueError for label values that the table does not have."""
@@ -101,9 +101,16 @@ class Meter:
             found = self._histograms[name, labels] = Histogram(METRICS[name].buckets)
         return found
 
-    def gauge(self, name: GaugeName, read: Gauge) -> None:
-        """Call `read` whenever the meter is read. A gauge may have several, each for its own label values."""
+    def gauge(self, name: GaugeName | CounterName, read: Gauge) -> None:
+        """Call `read` whenever the meter is read. A gauge may have several, each for its own label values.
+
+        A counter whose part counts by itself is read like a gauge.
+        """
         self._gauges.append((name, read))
+
+    def read_gauge(self, name: GaugeName) -> Mapping[LabelValues, float]:
+        """What one gauge says now."""
+        return {labels: value for each, read in self._gauges if each == name for labels, value in read().items()}
 
     def snapshot(self) -> Snapshot:
         """What was counted, in the table's order."""

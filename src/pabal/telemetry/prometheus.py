@@ -3,11 +3,13 @@
 import itertools
 from collections.abc import Iterable, Iterator
 
+from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
+    UnknownMetricFamily,
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -17,9 +19,15 @@ from pabal.telemetry.table import METRICS
 
 
 def expose(snapshot: Snapshot, *, accept: str = "") -> tuple[bytes, str]:
-    """The body of an answer and its media type. `accept`: the request's `Accept`, which chooses the format."""
+    """The body of an answer and its media type. `accept`: the request's `Accept`, which chooses the format.
+
+    Beside the snapshot: this process's CPU, memory and descriptors, under the names that every client library has.
+    """
     encode, media_type = choose_encoder(accept)
     return encode(_Snapshot(snapshot)), media_type
+
+
+_PROCESS = ProcessCollector(registry=None)
 
 
 class _Snapshot(Collector):
@@ -34,14 +42,17 @@ class _Snapshot(Collector):
             yield _of_numbers(name, numbers)
         for name, histograms in itertools.groupby(self._snapshot.histograms, key=lambda each: each.name):
             yield _of_histograms(name, histograms)
+        yield from _PROCESS.collect()
 
 
 def _of_numbers(name: str, series: Iterator[NumberSeries]) -> Metric:
     metric = METRICS[name]
-    family: CounterMetricFamily | GaugeMetricFamily
+    family: CounterMetricFamily | GaugeMetricFamily | UnknownMetricFamily
     match metric.kind:
         case "counter":
             family = CounterMetricFamily(name, metric.help, labels=metric.labels)
+        case "untyped":
+            family = UnknownMetricFamily(name, metric.help, labels=metric.labels)
         case _:
             family = GaugeMetricFamily(name, metric.help, labels=metric.labels)
     for each in series:

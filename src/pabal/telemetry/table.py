@@ -18,6 +18,8 @@ CounterName = Literal[
     "pabal_retries_total",
     "pabal_parks_total",
     "pabal_dead_letters_total",
+    "pabal_consumergroup_lost_records_total",
+    "pabal_undecodable_statuses_total",
 ]
 GaugeName = Literal[
     "pabal_delay_overdue_seconds",
@@ -30,6 +32,25 @@ GaugeName = Literal[
     "pabal_unaccounted",
     "pabal_ops_offset",
     "pabal_build_info",
+    "kafka_brokers",
+    "kafka_topic_partitions",
+    "kafka_topic_partition_current_offset",
+    "kafka_topic_partition_oldest_offset",
+    "kafka_topic_partition_in_sync_replica",
+    "kafka_topic_partition_under_replicated_partition",
+    "kafka_consumergroup_members",
+    "kafka_consumergroup_current_offset",
+    "kafka_consumergroup_current_offset_sum",
+    "kafka_consumergroup_lag",
+    "kafka_consumergroup_lag_sum",
+    "pabal_consumergroup_lag_seconds",
+    "pabal_consumergroup_verdict",
+    "pabal_consumergroup_drain_seconds",
+    "pabal_topic_retention_headroom_seconds",
+    "pabal_oldest_waiting_seconds",
+    "pabal_roles_running",
+    "pabal_roles_expected",
+    "pabal_sample_age_seconds",
 ]
 HistogramName = Literal[
     "pabal_http_request_duration_seconds",
@@ -48,14 +69,14 @@ WAIT_BUCKETS: Final = (
 )
 """For a delivery's way from its acceptance to its sending, in seconds: retries make it minutes or hours."""
 
-Place = Literal["api", "worker", "delayline", "recorder", "all"]
+Place = Literal["api", "worker", "delayline", "recorder", "monitor", "all"]
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """One metric. `counted_in` are the roles that count it; `open_telemetry` is the name of the like there, if any."""
 
     name: MetricName
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Literal["counter", "gauge", "histogram", "untyped"]
     labels: tuple[str, ...] = ()
     help: str
     counted_in: tuple[Place, ...]
@@ -71,6 +92,13 @@ def _counter(
 
 def _gauge(name: GaugeName, help_: str, *labels: str, by: tuple[Place, ...]) -> Metric:
     return Metric(name=name, kind="gauge", labels=labels, help=help_, counted_in=by)
+
+
+def _of_log(name: GaugeName, help_: str, *labels: str, is_typed: bool = True) -> Metric:
+    """What the active monitor finds on the log. `is_typed`: promtool refuses a gauge whose name ends in `_sum`."""
+    return Metric(
+        name=name, kind="gauge" if is_typed else "untyped", labels=labels, help=help_, counted_in=("monitor",)
+    )
 
 
 def _histogram(
@@ -184,6 +212,71 @@ TABLE: Final[tuple[Metric, ...]] = (
         "Deliveries past their expiry of which no record says how they ended.",
         by=("recorder",),
     ),
+    # Where the groups stand, under the names of kafka_exporter where it has one: its dashboards work as they are.
+    _of_log("kafka_brokers", "Brokers of the cluster; 0 on the embedded log."),
+    _of_log("kafka_topic_partitions", "Partitions of the topic.", "topic"),
+    _of_log("kafka_topic_partition_current_offset", "The offset that the next record gets.", "topic", "partition"),
+    _of_log("kafka_topic_partition_oldest_offset", "The first offset that is still kept.", "topic", "partition"),
+    _of_log("kafka_topic_partition_in_sync_replica", "Replicas that are in sync.", "topic", "partition"),
+    _of_log(
+        "kafka_topic_partition_under_replicated_partition",
+        "1 while fewer replicas are in sync than there should be.",
+        *("topic", "partition"),
+    ),
+    _of_log("kafka_consumergroup_members", "Members of the group.", "consumergroup"),
+    _of_log("kafka_consumergroup_current_offset", "The committed offset.", "consumergroup", "topic", "partition"),
+    _of_log(
+        "kafka_consumergroup_current_offset_sum",
+        "The committed offsets of the topic, added up.",
+        *("consumergroup", "topic"),
+        is_typed=False,
+    ),
+    _of_log(
+        "kafka_consumergroup_lag",
+        "Records that the group has not read and that are still kept.",
+        *("consumergroup", "topic", "partition"),
+    ),
+    _of_log(
+        "kafka_consumergroup_lag_sum",
+        "The lags of the topic's partitions, added up.",
+        *("consumergroup", "topic"),
+        is_typed=False,
+    ),
+    _of_log(
+        "pabal_consumergroup_lag_seconds",
+        "Age of the oldest record that the group has not read; 0: none waits.",
+        *("consumergroup", "topic"),
+    ),
+    _of_log(
+        "pabal_consumergroup_verdict",
+        "1 for the lag verdict on the group, 0 for the others.",
+        *("consumergroup", "verdict"),
+    ),
+    _of_log(
+        "pabal_consumergroup_drain_seconds",
+        "Until the group has read everything, at the rates of the sample window; +Inf: never at these.",
+        "consumergroup",
+    ),
+    _counter(
+        "pabal_consumergroup_lost_records_total",
+        "Records that retention deleted before the group had read them.",
+        *("consumergroup", "topic"),
+        by=("monitor",),
+    ),
+    _of_log(
+        "pabal_topic_retention_headroom_seconds",
+        "Until retention deletes the oldest record that a group has not read; +Inf: none waits.",
+        "topic",
+    ),
+    _of_log(
+        "pabal_oldest_waiting_seconds",
+        "Age of the oldest delivery that no worker has taken; 0: none waits.",
+        *("channel", "class"),
+    ),
+    _of_log("pabal_roles_running", "Processes that report to run the role.", "role"),
+    _of_log("pabal_roles_expected", "Processes of the role that should run.", "role"),
+    _of_log("pabal_sample_age_seconds", "Age of the sample that these figures are from."),
+    _counter("pabal_undecodable_statuses_total", "Records of `pabal.status` that cannot be read.", by=("monitor",)),
     _gauge("pabal_ops_offset", "The offset of `pabal.ops` up to which the process obeys.", by=_ALL),
     _gauge("pabal_build_info", "1; the label says which version runs.", "version", by=_ALL),
 )

@@ -7,8 +7,10 @@ from pabal.notification import (
     AUDIT_TOPIC,
     CLASSES,
     EVENTS_TOPIC,
+    HISTORY_TOPIC,
     OPS_TOPIC,
     RUNGS_SECONDS,
+    STATUS_TOPIC,
     SUPPRESSIONS_TOPIC,
     UNKNOWN_CHANNEL,
     dead_topic,
@@ -23,6 +25,12 @@ DELIVERIES_RETENTION_SECONDS = 8 * _DAY
 
 AUDIT_RETENTION_SECONDS = 400 * _DAY
 """A year and a margin: who did what is asked about at the next yearly review."""
+
+STATUS_RETENTION_SECONDS = _DAY
+"""Long enough to see what a process was doing that fell silent over night."""
+
+HISTORY_RETENTION_SECONDS = 400 * _DAY
+"""A year and a margin: this week is compared with the same week a year ago."""
 
 
 def topics_for(channels: Iterable[str], *, partitions: int, replication: int | None) -> list[TopicSpec]:
@@ -42,6 +50,8 @@ def topics_for(channels: Iterable[str], *, partitions: int, replication: int | N
         *(spec(dead_topic(name), 30 * _DAY, partitions=1) for name in (*names, UNKNOWN_CHANNEL)),
         spec(EVENTS_TOPIC, 7 * _DAY),
         spec(AUDIT_TOPIC, AUDIT_RETENTION_SECONDS, partitions=1),
+        spec(STATUS_TOPIC, STATUS_RETENTION_SECONDS, partitions=1),
+        spec(HISTORY_TOPIC, HISTORY_RETENTION_SECONDS, partitions=1),
         TopicSpec(name=OPS_TOPIC, partitions=1, compacted=True, replication=replication),
         TopicSpec(name=SUPPRESSIONS_TOPIC, partitions=1, compacted=True, replication=replication),
     ]

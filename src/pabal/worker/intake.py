@@ -1,12 +1,12 @@
 """One class of one channel: takes records from its group's partitions, as far as there is room, and decodes them."""
 
 import asyncio
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Protocol
 
 import msgspec
 
-from pabal.broker.port import Broker, Record
+from pabal.broker.port import Broker, Record, TopicPartition
 from pabal.clock import Clock
 from pabal.codec import read_delivery
 from pabal.errors import DecodeError
@@ -18,6 +18,9 @@ from pabal.progress import Progress
 from pabal.worker.holds import Holds, IdleReason
 from pabal.worker.membership import PAUSED_POLL_SECONDS, POLL_SECONDS, Membership
 from pabal.worker.window import Window
+
+POLLING_SECONDS = 10.0
+"""An intake polls at least every second, whatever the log does. One that did not for so long does not poll."""
 
 COMMIT_EVERY_SECONDS = 1.0
 """How often progress is committed: what a crash replays is about that much, and the ledger answers for it."""
@@ -91,6 +94,7 @@ class Intake:
         self._put = put
         self._on_braked = on_braked
         self._clock = clock
+        self._turned_at = clock.boot_seconds()
         self._membership = Membership(
             broker=broker,
             group=self.group,
@@ -110,6 +114,7 @@ class Intake:
             LogError: the group cannot be read any more: this member was fenced.
         """
         while not stopping.is_set():
+            self._turned_at = self._clock.boot_seconds()
             if self._holds:
                 await self._sit_out(stopping)
             elif self._window.room <= 0:
@@ -119,6 +124,7 @@ class Intake:
                 self._receive(await self._membership.poll(limit=min(self._window.room, _POLL_LIMIT)))
                 await self._membership.hold_back_crowded()
         while not drained.is_set():
+            self._turned_at = self._clock.boot_seconds()
             await self._stay()
 
     async def commit(self) -> None:
@@ -150,6 +156,16 @@ class Intake:
     def holds(self) -> Collection[IdleReason]:
         """Why it takes nothing at the moment; empty: it takes what comes."""
         return self._holds.reasons
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since it last asked for records, or chose not to."""
+        return self._clock.boot_seconds() - self._turned_at
+
+    @property
+    def progress(self) -> Mapping[TopicPartition, Progress]:
+        """How far each of its partitions is done."""
+        return self._partitions.progress
 
     @property
     def partitions(self) -> int:
@@ -202,6 +218,7 @@ class Intake:
     async def _sit_out(self, stopping: asyncio.Event) -> None:
         """Stay a member and take nothing while held. All stays paused, as resuming would fetch it in vain."""
         while self._holds and not stopping.is_set():
+            self._turned_at = self._clock.boot_seconds()
             self._receive(await self._membership.pause())
             await self._holds.wait_for_change(timeout_seconds=PAUSED_POLL_SECONDS)
         await self._membership.resume()
