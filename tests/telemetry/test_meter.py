@@ -5,11 +5,12 @@ import subprocess
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from pabal.telemetry.meter import MOST_SERIES, LabelValues, Meter, NumberSeries
+from pabal.telemetry.meter import MOST_SERIES, LabelValues, Meter, NumberSeries, Snapshot
 from pabal.telemetry.prometheus import expose
 from pabal.telemetry.table import METRICS, TABLE, CounterName, GaugeName, HistogramName, Metric
 from tests.programs import needs_program
@@ -86,6 +87,15 @@ def test_a_gauge_is_asked_when_somebody_looks() -> None:
     held["email", "bulk", "guard"] = 1.0
 
     assert [each.value for each in meter.snapshot().numbers] == [1.0, 0.0]
+
+
+def test_a_gauge_that_says_yes_is_told_as_a_number() -> None:
+    meter = Meter()
+    meter.gauge("pabal_provider_open", lambda: {("email", "smtp"): True})
+
+    told = msgspec.json.decode(msgspec.json.encode(meter.snapshot()), type=Snapshot)
+
+    assert [each.value for each in told.numbers] == [1.0]
 
 
 def test_wrong_label_values_and_a_label_without_bound_are_refused() -> None:

@@ -172,7 +172,7 @@ class _Shown:
     def undecodable(self) -> Values:
         """Statuses that could not be read."""
         watching = self._monitor.watching
-        return {} if watching is None else {(): float(watching.undecodable)}
+        return {} if watching is None else {(): float(watching.unreadable.count)}
 
     def _partitions(self) -> Iterator[tuple[str, PartitionView]]:
         return ((group.group, each) for group in self._monitor.groups for each in group.partitions)

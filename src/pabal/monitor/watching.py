@@ -1,6 +1,5 @@
 """What one monitor has seen: the fleet, the sample windows, and the minute that is under way. Pure but for its logs."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -13,8 +12,7 @@ from pabal.monitor.sample_log import SampleReplay
 from pabal.monitor.samples import Owner, Place, Sampled
 from pabal.monitor.windows import GroupView, Windows
 from pabal.status.records import LagSample, ProcessStatus, read_status
-
-logger = logging.getLogger(__name__)
+from pabal.unreadable import Unreadable
 
 
 class Watching:
@@ -23,8 +21,7 @@ class Watching:
     def __init__(self, *, clock: Clock) -> None:
         self.fleet = Fleet()
         self.windows = Windows()
-        self.undecodable = 0
-        """Records of `pabal.status` that could not be read."""
+        self.unreadable = Unreadable("statuses")
 
         self.losses: dict[tuple[str, str], int] = {}
         """Records that retention deleted unread, by group and topic, since this began."""
@@ -41,8 +38,7 @@ class Watching:
         try:
             found = read_status(record)
         except DecodeError as error:
-            self.undecodable += 1
-            logger.warning("passed over %s/%d@%d: %s", *record.topic_partition, record.offset, error)
+            self.unreadable.note(record, error)
             return
         now = self._clock.boot_seconds()
         age = max(self._clock.now().timestamp() - record.timestamp, 0.0)

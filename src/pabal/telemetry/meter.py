@@ -116,7 +116,8 @@ class Meter:
         """What was counted, in the table's order."""
         numbers = [NumberSeries(name, labels, counter.value) for (name, labels), counter in self._counters.items()]
         numbers += [
-            NumberSeries(name, _checked(METRICS[name], labels), value)
+            # A gauge may say True; as JSON that is no number.
+            NumberSeries(name, _checked(METRICS[name], labels), float(value))
             for name, read in self._gauges
             for labels, value in read().items()
         ]
