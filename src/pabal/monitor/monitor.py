@@ -30,7 +30,7 @@ _HISTORY: Final = TopicPartition(HISTORY_TOPIC, 0)
 
 LATE_SECONDS: Final = 4.0
 """A monitor that did not come round for so long may have been frozen: before it goes on, it asks whether it is still
-the active one. Shorter than the shortest session after which the log would give its place away."""
+the active one. Shorter than a session (6 s by default), after which the log gives its place away."""
 
 CLUSTER_EVERY_SECONDS: Final = 10.0
 """How often the brokers and the replicas are looked at."""

@@ -1,0 +1,196 @@
+"""The role on the embedded log: what it tells, the minutes it writes, and that it asks before it tells when late."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pabal.broker.port import Admin, Assignment, Broker, Consumer, Producer, Reader, Record
+from pabal.broker.sqlite.broker import SqliteBroker
+from pabal.clock import SystemClock
+from pabal.groups import groups_for
+from pabal.monitor.history import Minute, read_minute
+from pabal.monitor.monitor import LATE_SECONDS, Monitor
+from pabal.notification import HISTORY_TOPIC, STATUS_TOPIC
+from pabal.status.records import LagSample, ProcessStatus, read_status, status_record
+from pabal.telemetry.meter import NumberSeries, Snapshot
+from pabal.topics.spec import topics_for
+from tests.waiting import eventually, eventually_told
+
+pytestmark = pytest.mark.timeout(120)
+
+CHANNELS = ("webhook",)
+COUNTED = ("pabal_retries_total", ("webhook", "critical"))
+
+
+class ShiftedClock(SystemClock):
+    """The machine's clocks, ahead by as much as a test says."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+    def boot_seconds(self) -> float:
+        return super().boot_seconds() + self.ahead.total_seconds()
+
+
+class StuckConsumer:
+    """A consumer whose polls stop to come back, as those of a process that is frozen."""
+
+    def __init__(self, inner: Consumer) -> None:
+        self._inner = inner
+        self.is_stuck = False
+        self.commit, self.seek, self.close = inner.commit, inner.seek, inner.close
+        self.pause, self.resume = inner.pause, inner.resume
+
+    async def poll(self, *, limit: int, timeout_seconds: float) -> Sequence[Record]:
+        if self.is_stuck:
+            await asyncio.Event().wait()
+        return await self._inner.poll(limit=limit, timeout_seconds=timeout_seconds)
+
+
+class StuckBroker:
+    """A log whose consumer gets stuck when a test says so."""
+
+    def __init__(self, inner: Broker) -> None:
+        self._inner = inner
+        self.consumers: list[StuckConsumer] = []
+        self.ailments, self.close = inner.ailments, inner.close
+
+    def consumer(
+        self, group: str, topics: Sequence[str], assignment: Assignment, *, instance: str | None = None
+    ) -> Consumer:
+        self.consumers.append(StuckConsumer(self._inner.consumer(group, topics, assignment, instance=instance)))
+        return self.consumers[-1]
+
+    def producer(self, *, deadline_seconds: float = 5.0) -> Producer:
+        return self._inner.producer(deadline_seconds=deadline_seconds)
+
+    def reader(self) -> Reader:
+        return self._inner.reader()
+
+    def admin(self) -> Admin:
+        return self._inner.admin()
+
+
+class World:
+    """A log with Pabal's topics, and what is told in it."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.clock = ShiftedClock()
+
+    @contextlib.asynccontextmanager
+    async def monitor(self, instance: str, *, broker: Broker | None = None) -> AsyncIterator[Monitor]:
+        """A monitor that runs within."""
+        monitor = Monitor(
+            broker=broker or self.broker, groups=groups_for(CHANNELS), clock=self.clock, instance=instance
+        )
+        stopping = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(monitor.run(stopping))
+            try:
+                yield monitor
+            finally:
+                stopping.set()
+
+    async def tell(self, instance: str, *, counted: float) -> None:
+        """A process says what it has counted since it began."""
+        status = ProcessStatus(
+            instance=instance,
+            roles=("worker",),
+            version="1",
+            state="running",
+            at=self.clock.now(),
+            started_at=self.clock.now().replace(hour=0, minute=0, second=0, microsecond=0),
+            figures=Snapshot(numbers=(NumberSeries(*COUNTED, counted),)),
+        )
+        await self.broker.producer().append([status_record(status)])
+
+    async def tellers(self) -> Sequence[str]:
+        """Which monitors told samples, in order."""
+        told = [read_status(record) for record in await self._records(STATUS_TOPIC)]
+        return [each.instance for each in told if isinstance(each, LagSample)]
+
+    async def minutes(self) -> Sequence[Minute]:
+        """The history."""
+        return [read_minute(record) for record in await self._records(HISTORY_TOPIC)]
+
+    async def _records(self, topic: str) -> list[Record]:
+        [partition] = await self.broker.admin().watermarks(topic)
+        return [record async for batch in self.broker.reader().read(partition) for record in batch]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    broker = await SqliteBroker.open(tmp_path / "log.db", clock=SystemClock(), session_seconds=LATE_SECONDS)
+    for spec in topics_for(CHANNELS, partitions=2, replication=None):
+        await broker.admin().create_topic(spec)
+    yield World(broker)
+    await broker.close()
+
+
+async def watches(monitor: Monitor) -> None:
+    await eventually(lambda: monitor.sampled is not None, within_seconds=30)
+
+
+async def test_one_of_two_monitors_is_active_and_when_it_stops_the_other_is(world: World) -> None:
+    async with world.monitor("second") as second:
+        async with world.monitor("first") as first:
+            await eventually(lambda: (first.sampled is None) != (second.sampled is None), within_seconds=30)
+            idle = first if first.sampled is None else second
+
+            assert idle.watching is None
+            assert idle.groups == ()
+
+        await watches(second)
+        assert {view.group for view in second.groups} == set(groups_for(CHANNELS))
+
+
+async def test_a_monitor_that_was_frozen_asks_whether_it_is_still_the_active_one_before_it_tells(world: World) -> None:
+    broker = StuckBroker(world.broker)
+    async with world.monitor("frozen", broker=broker) as frozen:
+        await watches(frozen)
+        [consumer] = broker.consumers
+        consumer.is_stuck = True
+        async with world.monitor("next") as following:
+            await watches(following)
+            told = len(await world.tellers())
+
+            async def some_more() -> bool:
+                await world.tell("a process", counted=1)
+                world.clock.ahead += timedelta(seconds=20)
+                return len(await world.tellers()) >= told + 3
+
+            await eventually_told(some_more, within_seconds=60)
+
+            assert set((await world.tellers())[told:]) == {"next"}
+
+
+async def test_a_minute_adds_up_what_all_processes_counted_in_it_and_a_new_monitor_counts_nothing_twice(
+    world: World,
+) -> None:
+    async with world.monitor("first") as first:
+        await watches(first)
+        for instance, counted in (("one", 3), ("two", 4), ("one", 5)):
+            await world.tell(instance, counted=counted)
+        await eventually(lambda: first.watching and len(first.watching.fleet.processes()) == 2, within_seconds=30)
+        world.clock.ahead += timedelta(seconds=60)
+        await eventually_told(world.minutes, within_seconds=30)
+    await world.tell("two", counted=10)
+    async with world.monitor("second") as second:
+        await watches(second)
+        world.clock.ahead += timedelta(seconds=60)
+
+        async def two_minutes() -> bool:
+            return len(await world.minutes()) == 2
+
+        await eventually_told(two_minutes, within_seconds=30)
+
+    before, after = [{each.name: each.value for each in minute.figures.numbers} for minute in await world.minutes()]
+    assert before == {COUNTED[0]: 9.0}
+    assert after == {COUNTED[0]: 6.0}
