@@ -65,6 +65,7 @@ CALLED = {"pabal_attempt_duration_seconds webhook hooks": 0.25}
                 **CALLED,
                 "pabal_attempts_total webhook critical hooks accepted": 1,
                 "pabal_ended_total webhook critical sent": 1,
+                "pabal_redriven_total webhook sent": 1,
             },
         ),
         (

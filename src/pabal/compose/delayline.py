@@ -15,6 +15,7 @@ async def run_delayline(parts: Parts, stopping: asyncio.Event, *, name: str | No
         "pabal_delay_overdue_seconds",
         lambda: {(class_,): each.overdue_seconds for class_, each in line.standing().items()},
     )
+    parts.meter.gauge("pabal_undecodable_total", lambda: {("delayline",): line.unreadable})
     parts.reporter.enter("delayline", groups=line.status)
     ready(f"{named('delay line', name)} is ready for {', '.join(CLASSES)}; log {parts.log_url}")
     await line.run(stopping)

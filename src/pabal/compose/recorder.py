@@ -31,6 +31,8 @@ async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | Non
             name=name,
         )
         parts.meter.gauge("pabal_unaccounted", lambda: {(): recorder.upkeep.unaccounted})
+        parts.meter.gauge("pabal_undecodable_total", lambda: {("recorder",): recorder.set_aside})
+        parts.meter.gauge("pabal_recorded_total", lambda: {(kind,): count for kind, count in recorder.recorded.items()})
         parts.reporter.enter("recorder", groups=recorder.status)
         store_place = without_password(store_url(settings.store.url, data=parts.data))
         ready(

@@ -63,6 +63,9 @@ class DelayLine:
         clock: Clock,
         name: str | None = None,
     ) -> None:
+        self.unreadable = 0
+        """Records that could not be read and were dead-lettered, since it began."""
+
         self._channels = channels
         self._clock = clock
         self._producer = broker.producer()
@@ -185,6 +188,7 @@ class DelayLine:
                 raise DecodeError(f"x-due: nothing waits until {wait.due}", error_class="undecodable")
             return Shelved(record=record, wait=wait, following=delivery)
         except DecodeError as error:
+            self.unreadable += 1
             now = self._clock.now()
             logger.warning("dead-lettered %s/%d@%d: %s", *record.topic_partition, record.offset, error)
             dead = dead_record(

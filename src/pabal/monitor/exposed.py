@@ -44,7 +44,7 @@ def expose_monitor(
     meter.gauge("pabal_roles_expected", shown.roles_expected)
     meter.gauge("pabal_sample_age_seconds", shown.sample_age)
     meter.gauge("pabal_consumergroup_lost_records_total", shown.losses)
-    meter.gauge("pabal_undecodable_statuses_total", shown.undecodable)
+    meter.gauge("pabal_undecodable_total", shown.undecodable)
 
 
 class _Shown:
@@ -172,7 +172,7 @@ class _Shown:
     def undecodable(self) -> Values:
         """Statuses that could not be read."""
         watching = self._monitor.watching
-        return {} if watching is None else {(): float(watching.unreadable.count)}
+        return {} if watching is None else {("monitor",): float(watching.unreadable.count)}
 
     def _partitions(self) -> Iterator[tuple[str, PartitionView]]:
         return ((group.group, each) for group in self._monitor.groups for each in group.partitions)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
@@ -58,6 +59,9 @@ class Recorder:
         """`follow` is called with facts that were folded, before their offsets count; it may be called again with the
         same. `retention` is how long a delivery that ended is remembered; `guard` says when a partition is held."""
         self.upkeep = Upkeep(store, retention=retention, clock=clock)
+        self.recorded: Counter[str] = Counter()
+        """Records that were taken in since it began, by the kind of their topic (`deliveries`, `dead`, `events`)."""
+
         self._folder = Folder(store, follow=follow)
         self._reader, self._producer = broker.reader(), broker.producer()
         self._holding = Holding(
@@ -191,6 +195,7 @@ class Recorder:
         for record, progress in pending:
             if place(record) not in poison:
                 progress.done(record.offset)
+                self.recorded[record.topic.split(".")[1]] += 1
         del self._pending[: len(pending)]
 
     def _is_current(self) -> bool:

@@ -19,7 +19,9 @@ CounterName = Literal[
     "pabal_parks_total",
     "pabal_dead_letters_total",
     "pabal_consumergroup_lost_records_total",
-    "pabal_undecodable_statuses_total",
+    "pabal_redriven_total",
+    "pabal_recorded_total",
+    "pabal_undecodable_total",
 ]
 GaugeName = Literal[
     "pabal_delay_overdue_seconds",
@@ -207,6 +209,25 @@ TABLE: Final[tuple[Metric, ...]] = (
     ),
     _gauge("pabal_delay_held", "Records that the delay line holds until they are due.", "class", by=("delayline",)),
     # Dead letters, records, shared state.
+    _counter(
+        "pabal_redriven_total",
+        "Redriven deliveries that ended, by how they ended.",
+        *("channel", "result"),
+        by=_WORKER,
+    ),
+    _counter(
+        "pabal_recorded_total",
+        "Records that the recorder has taken in, by the kind of their topic: deliveries, dead or events.",
+        "kind",
+        by=("recorder",),
+        open_telemetry="messaging.client.consumed.messages",
+    ),
+    _counter(
+        "pabal_undecodable_total",
+        "Records that the role could not read, and set aside, dead-lettered or passed over.",
+        "role",
+        by=("worker", "delayline", "recorder", "monitor"),
+    ),
     _gauge(
         "pabal_unaccounted",
         "Deliveries past their expiry of which no record says how they ended.",
@@ -276,7 +297,6 @@ TABLE: Final[tuple[Metric, ...]] = (
     _of_log("pabal_roles_running", "Processes that report to run the role.", "role"),
     _of_log("pabal_roles_expected", "Processes of the role that should run.", "role"),
     _of_log("pabal_sample_age_seconds", "Age of the sample that these figures are from."),
-    _counter("pabal_undecodable_statuses_total", "Records of `pabal.status` that cannot be read.", by=("monitor",)),
     _gauge("pabal_ops_offset", "The offset of `pabal.ops` up to which the process obeys.", by=_ALL),
     _gauge("pabal_build_info", "1; the label says which version runs.", "version", by=_ALL),
 )

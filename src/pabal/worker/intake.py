@@ -89,6 +89,9 @@ class Intake:
         self.group = worker_group(channel, class_)
         self.topic = deliveries_topic(channel, class_)
         self.brake = brake
+        self.unreadable = 0
+        """Records that could not be read, since it began."""
+
         self._window = Window(window)
         self._holds = Holds()
         self._put = put
@@ -209,6 +212,7 @@ class Intake:
                         tenant=delivery.tenant,
                     )
                 )
+        self.unreadable += unreadable
         self._window.take(len(items))
         is_bad = self.brake.note(read=len(items), unreadable=unreadable, now=self._clock.boot_seconds())
         if is_bad and first_error is not None and "brake" not in self.holds:

@@ -35,6 +35,8 @@ class DeedCounter:
             return  # Another worker decided, and counts it.
         if deed.kind in _ENDS:
             meter.counter("pabal_ended_total", channel, class_, deed.kind).add()
+            if deed.is_redriven:
+                meter.counter("pabal_redriven_total", channel, deed.kind).add()
         elif deed.kind == "parked":
             meter.counter("pabal_parks_total", channel, class_).add()
         else:
@@ -70,6 +72,12 @@ def show_channels(channels: Mapping[str, WorkerChannel], meter: Meter) -> None:
             for standing in channel.standings()
         }
 
+    def undecodable() -> Mapping[LabelValues, float]:
+        return {
+            ("worker",): sum(intake.unreadable for channel in channels.values() for intake in channel.intakes.values())
+        }
+
+    meter.gauge("pabal_undecodable_total", undecodable)
     meter.gauge("pabal_in_flight", in_flight)
     meter.gauge("pabal_intake_held", held)
     meter.gauge("pabal_provider_open", lambda: of_providers(lambda each: each.is_open))
