@@ -73,20 +73,22 @@ class Reporter:
     async def run(self) -> None:
         """Tell until cancelled."""
         while True:
-            if self._roles:
-                await self._tell_if_due()
+            await self.look()
             await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    async def look(self) -> None:
+        """Tell, if it is time or something has changed. Before a role has entered there is nothing to tell."""
+        if not self._roles:
+            return
+        status = self._now()
+        is_due = self._clock.boot_seconds() - self._told_at >= REPORT_EVERY_SECONDS
+        if is_due or self._told is None or _asked_about(status) != _asked_about(self._told):
+            await self._append(status, figures=self._figures())
 
     async def say_stopped(self) -> None:
         """Tell that this process stops in order. A log that is away is not waited for."""
         if self._told is not None:
             await self._append(msgspec.structs.replace(self._now(), state="stopped"), figures=self._figures())
-
-    async def _tell_if_due(self) -> None:
-        status = self._now()
-        is_due = self._clock.boot_seconds() - self._told_at >= REPORT_EVERY_SECONDS
-        if is_due or self._told is None or _asked_about(status) != _asked_about(self._told):
-            await self._append(status, figures=self._figures())
 
     async def _append(self, status: ProcessStatus, *, figures: Snapshot) -> None:
         # Most figures of an idle process do not change: the fleet keeps those that were told before.
@@ -98,7 +100,6 @@ class Reporter:
             log = logger.debug if self._is_away else logger.warning
             log("cannot tell the status of this process: %s", error)
             self._is_away = True
-            self._told_figures = None
         else:
             self._is_away = False
             self._told_figures = figures
