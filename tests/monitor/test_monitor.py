@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from pabal.broker.port import Admin, Assignment, Broker, Consumer, Producer, Reader, Record
+from pabal.broker.port import Broker, Record
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.groups import groups_for
@@ -18,63 +18,14 @@ from pabal.notification import HISTORY_TOPIC, STATUS_TOPIC
 from pabal.status.records import LagSample, ProcessStatus, read_status, status_record
 from pabal.telemetry.meter import NumberSeries, Snapshot
 from pabal.topics.spec import topics_for
+from tests.shifted_clock import ShiftedClock
+from tests.stuck_log import StuckBroker
 from tests.waiting import eventually, eventually_told
 
 pytestmark = pytest.mark.timeout(120)
 
 CHANNELS = ("webhook",)
 COUNTED = ("pabal_retries_total", ("webhook", "critical"))
-
-
-class ShiftedClock(SystemClock):
-    """The machine's clocks, ahead by as much as a test says."""
-
-    ahead = timedelta()
-
-    def now(self) -> datetime:
-        return super().now() + self.ahead
-
-    def boot_seconds(self) -> float:
-        return super().boot_seconds() + self.ahead.total_seconds()
-
-
-class StuckConsumer:
-    """A consumer whose polls stop to come back, as those of a process that is frozen."""
-
-    def __init__(self, inner: Consumer) -> None:
-        self._inner = inner
-        self.is_stuck = False
-        self.commit, self.seek, self.close = inner.commit, inner.seek, inner.close
-        self.pause, self.resume = inner.pause, inner.resume
-
-    async def poll(self, *, limit: int, timeout_seconds: float) -> Sequence[Record]:
-        if self.is_stuck:
-            await asyncio.Event().wait()
-        return await self._inner.poll(limit=limit, timeout_seconds=timeout_seconds)
-
-
-class StuckBroker:
-    """A log whose consumer gets stuck when a test says so."""
-
-    def __init__(self, inner: Broker) -> None:
-        self._inner = inner
-        self.consumers: list[StuckConsumer] = []
-        self.ailments, self.close = inner.ailments, inner.close
-
-    def consumer(
-        self, group: str, topics: Sequence[str], assignment: Assignment, *, instance: str | None = None
-    ) -> Consumer:
-        self.consumers.append(StuckConsumer(self._inner.consumer(group, topics, assignment, instance=instance)))
-        return self.consumers[-1]
-
-    def producer(self, *, deadline_seconds: float = 5.0) -> Producer:
-        return self._inner.producer(deadline_seconds=deadline_seconds)
-
-    def reader(self) -> Reader:
-        return self._inner.reader()
-
-    def admin(self) -> Admin:
-        return self._inner.admin()
 
 
 class World:

@@ -97,7 +97,7 @@ class Intake:
         self._put = put
         self._on_braked = on_braked
         self._clock = clock
-        self._turned_at = clock.boot_seconds()
+        self._turned_at: float | None = None
         self._membership = Membership(
             broker=broker,
             group=self.group,
@@ -162,8 +162,8 @@ class Intake:
 
     @property
     def idle_seconds(self) -> float:
-        """Seconds since it last asked for records, or chose not to."""
-        return self._clock.boot_seconds() - self._turned_at
+        """Seconds since it last asked for records, or chose not to. 0 before it runs: the worker waits for the log."""
+        return 0.0 if self._turned_at is None else self._clock.boot_seconds() - self._turned_at
 
     @property
     def progress(self) -> Mapping[TopicPartition, Progress]:
