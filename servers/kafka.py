@@ -131,6 +131,17 @@ class KafkaCluster:
         """The running brokers' process ids, to measure what they use."""
         return [member.process.pid for member in self._brokers if member.process is not None]
 
+    def run_tool(self, main_class: str, *arguments: str) -> str:
+        """What one of Kafka's own command-line programs prints. It is told where this cluster is.
+
+        Raises:
+            subprocess.CalledProcessError: it failed; `stderr` says why.
+        """
+        classes = ["-cp", f"{fetch_libraries()}/*", main_class]
+        command = [_find_java(), *QUICK_START, *classes, "--bootstrap-server", self.bootstrap, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)  # noqa: S603
+        return done.stdout
+
     def stop(self) -> None:
         """End every broker at once (SIGKILL: the storage is not meant to be used again). Idempotent."""
         for member in self._brokers:
