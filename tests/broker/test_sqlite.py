@@ -4,15 +4,13 @@ import asyncio
 import gc
 import sqlite3
 import stat
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
-from pabal.broker.port import Broker, NewRecord, Position, TopicPartition, TopicSpec
+from pabal.broker.port import NewRecord, Position, TopicPartition, TopicSpec
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.broker.sqlite.cleaning import claim_chore
 from pabal.broker.sqlite.storage import Storage
@@ -20,46 +18,12 @@ from pabal.clock import Clock, ManualClock, SystemClock
 from pabal.errors import LogError, LogUnavailable
 from pabal.testing import BrokerContract
 from pabal.testing._broker_lab import Lab, record, text
+from tests.broker.hooks import SqliteHooks
 
 Open = Callable[..., Awaitable[SqliteBroker]]
 
 
-class AheadClock(SystemClock):
-    """The system's clock, whose wall clock is set ahead; leases are not concerned."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ahead = timedelta()
-
-    def now(self) -> datetime:
-        return super().now() + self.ahead
-
-
-class TestSqliteBroker(BrokerContract):
-    session_seconds: ClassVar[float] = 0.6
-
-    @pytest.fixture(autouse=True)
-    def _place(self, tmp_path: Path) -> None:
-        self.path = tmp_path / "log.db"
-        self.clock = AheadClock()
-
-    async def open(self) -> Broker:
-        return await SqliteBroker.open(self.path, clock=self.clock, session_seconds=self.session_seconds)
-
-    def process_command(self) -> Sequence[str]:
-        script = Path(__file__).with_name("sqlite_process.py")
-        return [sys.executable, str(script), str(self.path), str(self.session_seconds)]
-
-    async def expire(self, broker: Broker, topic: str) -> None:
-        assert isinstance(broker, SqliteBroker)
-        self.clock.ahead += timedelta(hours=2)
-        await broker.clean()
-
-    async def compact(self, broker: Broker, topic: str) -> None:
-        assert isinstance(broker, SqliteBroker)
-        self.clock.ahead += timedelta(days=2)
-        await broker.clean()
-
+class TestSqliteBroker(SqliteHooks, BrokerContract):
     async def test_a_handover_repeats_no_record(self, lab: Lab) -> None:
         topic, group = await lab.topic(partitions=4), lab.name()
         members = [lab.member(group, topic, broker=await lab.connect()) for _ in range(3)]
