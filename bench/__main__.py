@@ -26,7 +26,7 @@ from bench.measures import MEASURES
 from bench.size import QUICK, Size
 
 _OUT = ROOT / "bench" / "out"
-_ON_KAFKA = {"parts", "whole", "recorded", "recorded-postgres", "provider", "waiting-kafka"}
+_ON_KAFKA = {"parts", "whole", "recorded", "recorded-postgres", "provider", "waiting-kafka", "watching-kafka"}
 
 
 @click.command()
@@ -47,6 +47,8 @@ def main(names: tuple[str, ...], quick: bool, rounds: int | None, keep: bool) ->
     embedded           the same with the recorder: pabal up
     isolation          another's latency beside 5,000 deliveries for a dead endpoint, or for a shared host's bad URL
     stalls             the longest stall of the loop under each attack (attack/)
+    metering           what counting costs a delivery
+    watching, watching-kafka  a sample of all groups, and `pabal lag`
     waiting-kafka, waiting-embedded  what a million waiting deliveries cost
     """
     unknown = set(names) - MEASURES.keys()

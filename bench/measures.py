@@ -15,6 +15,7 @@ from bench.load import Job, Result
 from bench.size import Size
 from bench.stalls import stalls
 from bench.systems import EmbeddedSketch, MainJob, Pabal, PabalUp, System, embedded_apart, kafka_systems
+from bench.watching import metering, watching_embedded, watching_kafka
 
 _STALLED_SECONDS = 45.0
 _LOOK_EVERY_SECONDS = 0.05
@@ -198,6 +199,9 @@ MEASURES: Mapping[str, Callable[[Lab, Size], Measured]] = {
     "embedded": embedded,
     "isolation": isolation,
     "stalls": stalls,
+    "metering": metering,
+    "watching": watching_embedded,
+    "watching-kafka": watching_kafka,
     "waiting-kafka": waiting_kafka,
     "waiting-embedded": waiting_embedded,
 }

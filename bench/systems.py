@@ -136,7 +136,7 @@ class Pabal:
         config.write_text(
             head + _CONFIG.format(key=as_toml(entry), neighbour_key=as_toml(neighbour), secret=secret) + mail
         )
-        self._log_url, self._config = log_url, config
+        self.log_url, self._config = log_url, config
         self._options = ["--log", log_url, "--config", str(config), "--data", str(data)]
         self.run_once("topics", "create")
         # On Kafka the log outlives the ledger of the Pabal before this one.
@@ -179,9 +179,13 @@ class Pabal:
         if program.wait(60) != 0:
             raise BenchFailed(f"pabal {' '.join(command)} failed:\n{program.log.read_text()[-3000:]}")
 
+    def command(self, *command: str) -> Sequence[str]:
+        """The command line of a `pabal` command on this log."""
+        return [*_PABAL, *command, *(self._options if not command[0].startswith("-") else ())]
+
     def fill(self, count: int, *, hook: str) -> None:
         """Let `count` deliveries wait in the log, as the API would have written them."""
-        command = [sys.executable, "-m", "bench.fill", self._log_url, str(count), hook]
+        command = [sys.executable, "-m", "bench.fill", self.log_url, str(count), hook]
         program = self._lab.start("fill", command)
         if program.wait(1200) != 0:
             raise BenchFailed(f"filling the log failed:\n{program.log.read_text()[-3000:]}")
@@ -209,7 +213,7 @@ class MainJob(Pabal):
 
     def start_all(self) -> Sequence[Program]:
         """See `System`."""
-        command = [sys.executable, "-m", "bench.main_job", self._log_url, str(self._config), str(self._data)]
+        command = [sys.executable, "-m", "bench.main_job", self.log_url, str(self._config), str(self._data)]
         return [self._lab.start("main-job", [*command, str(self.port)], ready_port=self.port)]
 
 

@@ -1,24 +1,25 @@
 """`pabal status` as a person calls it: what processes told in the log, what is wrong, and the exit status."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from click.testing import CliRunner, Result
 
-from pabal.broker.port import NewRecord
+from pabal.broker.port import NewRecord, TopicPartition
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.cli.main import main
 from pabal.clock import SystemClock
 from pabal.lag import Sample
 from pabal.monitor.sample_log import SampleWriter
 from pabal.monitor.samples import Place, Sampled
-from pabal.status.records import GroupStatus, ProcessStatus, sample_record, status_record
+from pabal.status.records import GroupStatus, PartitionStatus, ProcessStatus, sample_record, status_record
 from pabal.topics.spec import topics_for
+from tests.waiting import eventually_told
 
 CONFIG = "[channels.email]\nenabled = false\n"
 GROUP, TOPIC = "pabal.worker.webhook.bulk", "pabal.deliveries.webhook.bulk"
@@ -27,54 +28,84 @@ GROUP, TOPIC = "pabal.worker.webhook.bulk", "pabal.deliveries.webhook.bulk"
 class Past(SystemClock):
     """The machine's clocks, behind by as much as a test says."""
 
-    behind_seconds = 0.0
+    behind = timedelta()
 
-    def now(self) -> Any:
-        return super().now() - timedelta(seconds=self.behind_seconds)
+    def now(self) -> datetime:
+        return super().now() - self.behind
 
 
 class Log:
     """A log with Pabal's topics, in which processes and a monitor told something some time ago, the oldest first."""
 
     def __init__(self, broker: SqliteBroker, clock: Past) -> None:
-        self._broker = broker
-        self._clock = clock
+        self.broker = broker
+        self.clock = clock
 
     async def tell(self, instance: str, *, seconds_ago: float = 0.0, **changes: Any) -> None:
-        self._clock.behind_seconds = seconds_ago
+        """A process tells its status."""
+        self.clock.behind = timedelta(seconds=seconds_ago)
         values: dict[str, Any] = {"roles": ("worker",), "version": "1.2.3", "state": "running"}
-        now = self._clock.now()
-        status = ProcessStatus(instance=instance, at=now, started_at=now, **values | changes)
-        await self._append(status_record(status))
+        now = self.clock.now()
+        await self.append(status_record(ProcessStatus(instance=instance, at=now, started_at=now, **values | changes)))
 
-    async def sample(self, **changes: Any) -> None:
-        """The window of a monitor: one partition as it stood for the last half minute."""
+    async def let_wait(self, *, days_ago: float = 0.0) -> None:
+        """Nine records wait in the first partition."""
+        self.clock.behind = timedelta(days=days_ago)
+        await self.append(*(NewRecord(topic=TOPIC, key=b"k", value=b"{}", partition=0) for _ in range(9)))
+
+    async def sample(self) -> None:
+        """The window of a monitor: nine records have waited for half a minute, and no member is there."""
         writer = SampleWriter("monitor")
         for seconds_ago in range(29, 0, -2):
-            self._clock.behind_seconds = seconds_ago
-            sample = msgspec.structs.replace(Sample(at=-seconds_ago, low=0, high=9, committed=4), **changes)
-            sampled = Sampled(at=-seconds_ago, samples={Place(GROUP, TOPIC, 0): sample}, members={GROUP: 0})
-            record = writer.record_of(sampled, at=self._clock.now())
-            if record is not None:
-                await self._append(sample_record(record))
+            self.clock.behind = timedelta(seconds=seconds_ago)
+            sampled = Sampled(
+                at=-seconds_ago,
+                samples={Place(GROUP, TOPIC, 0): Sample(at=-seconds_ago, low=0, high=9)},
+                members={GROUP: 0},
+            )
+            record = writer.record_of(sampled, at=self.clock.now())
+            assert record is not None
+            await self.append(sample_record(record))
 
-    async def _append(self, record: NewRecord) -> None:
-        producer = self._broker.producer()
-        await producer.append([record])
+    async def append(self, *records: NewRecord) -> None:
+        producer = self.broker.producer()
+        await producer.append(records)
         await producer.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Log]:
+    clock = Past()
+    broker = await SqliteBroker.open(folder / "log.db", clock=clock)
+    for spec in topics_for(["webhook"], partitions=2, replication=None):
+        await broker.admin().create_topic(spec)
+    yield Log(broker, clock)
+    await broker.close()
 
 
 def with_log(folder: Path, tell: Callable[[Log], Awaitable[None]] | None = None) -> None:
     async def run() -> None:
-        clock = Past()
-        broker = await SqliteBroker.open(folder / "log.db", clock=clock)
-        for spec in topics_for(["webhook"], partitions=2, replication=None):
-            await broker.admin().create_topic(spec)
-        if tell is not None:
-            await tell(Log(broker, clock))
-        await broker.close()
+        async with opened(folder) as log:
+            if tell is not None:
+                await tell(log)
 
     asyncio.run(run())
+
+
+class Member:
+    """Keeps what it is assigned."""
+
+    def __init__(self) -> None:
+        self.owned: set[TopicPartition] = set()
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> None:
+        self.owned |= set(partitions)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        return {}
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        pass
 
 
 def status(folder: Path, *arguments: str, config: str = "") -> Result:
@@ -92,15 +123,25 @@ def test_where_nothing_runs_that_is_what_is_wrong(tmp_path: Path) -> None:
     assert "wrong: no process has told of itself within the last hour" in shown.output
 
 
-def test_what_runs_is_shown_with_what_it_holds_and_holding_is_not_wrong(tmp_path: Path) -> None:
-    async def tell(log: Log) -> None:
-        held = GroupStatus(group=GROUP, held="brake: too many of its records cannot be read")
-        await log.sample(owner="m", held="brake: too many of its records cannot be read")
-        await log.tell("host-1", groups=(held,), open=("webhook/hooks",))
+async def test_what_runs_is_shown_with_what_it_holds_and_holding_is_not_wrong(tmp_path: Path) -> None:
+    async with opened(tmp_path) as log:
+        await log.let_wait()
+        member = Member()
+        consumer = log.broker.consumer(GROUP, [TOPIC], member)
 
-    with_log(tmp_path, tell)
+        async def has_joined() -> bool:
+            await consumer.poll(limit=1, timeout_seconds=0.1)
+            return len(member.owned) == 2
 
-    shown, told = status(tmp_path), json.loads(status(tmp_path, "--json").output)
+        await eventually_told(has_joined)
+        owned = tuple(PartitionStatus(*each, 0) for each in member.owned)
+        await log.tell(
+            "host-1", groups=(GroupStatus(group=GROUP, held="brake", partitions=owned),), open=("webhook/x",)
+        )
+
+        shown = await asyncio.to_thread(status, tmp_path)
+        told = json.loads((await asyncio.to_thread(status, tmp_path, "--json")).output)
+        await consumer.close()
 
     assert shown.exit_code == 0
     assert "nothing is wrong" in shown.output
@@ -110,9 +151,9 @@ def test_what_runs_is_shown_with_what_it_holds_and_holding_is_not_wrong(tmp_path
     assert (process["instance"], process["roles"], process["version"], process["state"]) == (
         "host-1", ["worker"], "1.2.3", "running"
     )  # fmt: skip
-    assert process["holds"] == [{"group": GROUP, "reason": "brake: too many of its records cannot be read"}]
-    assert process["open"] == ["webhook/hooks"]
-    assert [(each["group"], each["verdict"]) for each in told["groups"]] == [(GROUP, "held")]
+    assert process["holds"] == [{"group": GROUP, "reason": "brake"}]
+    assert process["open"] == ["webhook/x"]
+    assert [(each["group"], each["lag"]) for each in told["groups"] if each["verdict"] == "held"] == [(GROUP, 9)]
 
 
 def test_a_process_that_fell_silent_is_a_role_that_is_missing(tmp_path: Path) -> None:
@@ -158,25 +199,40 @@ def test_more_are_missed_where_more_are_expected(tmp_path: Path) -> None:
     assert "wrong: role monitor: 0 of 1 report; none was heard of within the last hour" in shown.output
 
 
-def test_a_group_that_stands_still_or_has_no_member_is_wrong(tmp_path: Path) -> None:
+def test_a_group_without_a_member_is_wrong_once_the_window_of_the_monitor_says_so(tmp_path: Path) -> None:
     async def tell(log: Log) -> None:
+        await log.let_wait()
         await log.sample()
         await log.tell("host-1")
 
     with_log(tmp_path, tell)
-    stop = status(tmp_path)
+    shown = status(tmp_path)
 
-    assert stop.exit_code == 1
-    assert f"wrong: {GROUP}: STOP: {TOPIC}/0: 5 records wait, and no member owns the partition" in stop.output
+    assert shown.exit_code == 1
+    assert f"wrong: {GROUP}: STOP: {TOPIC}/0: 9 records wait, and no member owns the partition" in shown.output
 
 
-def test_records_that_were_deleted_unread_are_wrong_also_in_a_group_that_is_held(tmp_path: Path) -> None:
+def test_without_a_monitor_two_samples_in_a_row_do_not_tell_a_stop_from_a_rebalance(tmp_path: Path) -> None:
     async def tell(log: Log) -> None:
-        await log.sample(low=6, owner="m", held="guard")
+        await log.let_wait()
         await log.tell("host-1")
 
     with_log(tmp_path, tell)
     told = json.loads(status(tmp_path, "--json").output)
 
-    assert told["wrong"] == [f"{GROUP}: 2 records were deleted unread (pabal offsets list)"]
-    assert [(each["verdict"], each["lost"]) for each in told["groups"]] == [("held", 2)]
+    assert told["wrong"] == []
+    assert {each["group"]: each["verdict"] for each in told["groups"]}[GROUP] == "incomplete"
+
+
+def test_records_that_were_deleted_unread_are_wrong_although_nothing_waits(tmp_path: Path) -> None:
+    async def tell(log: Log) -> None:
+        await log.let_wait(days_ago=30)
+        await log.broker.admin().reset_offsets(GROUP, {TopicPartition(TOPIC, 0): 4})
+        await log.tell("host-1")
+        await log.broker.clean()
+
+    with_log(tmp_path, tell)
+    told = json.loads(status(tmp_path, "--json").output)
+
+    assert told["wrong"] == [f"{GROUP}: 5 records were deleted unread (pabal offsets list)"]
+    assert [each["lost"] for each in told["groups"] if each["lost"]] == [5]

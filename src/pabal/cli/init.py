@@ -5,9 +5,8 @@ from typing import Literal
 
 import click
 
-from pabal.cli.options import data_option, with_clear_errors
+from pabal.cli.options import DEVELOPMENT_FILE, data_option, with_clear_errors
 from pabal.cli.starter import (
-    DEVELOPMENT_FILE,
     development_pair,
     development_starter,
     key_file_of,

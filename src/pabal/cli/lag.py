@@ -22,10 +22,7 @@ from pabal.groups import groups_for
 from pabal.lag import LagVerdict
 from pabal.monitor.looking import RECENT, Onlooker
 from pabal.monitor.sampling import Sampler
-from pabal.monitor.windows import SAMPLE_EVERY_SECONDS, GroupView, PartitionView, Windows
-
-_FIRST_LOOK_SECONDS = 0.2
-"""Between the two samples of one look: enough to see whether anything moves, short enough to wait for."""
+from pabal.monitor.windows import SAMPLE_EVERY_SECONDS, GroupView, PartitionView
 
 _HISTORY = 40
 _BARS = "▁▂▃▄▅▆▇█"
@@ -60,18 +57,18 @@ def lag(
     ok: nothing to do. held: its owner takes nothing on purpose. warn: it falls behind. stall: a member is there, and
     nothing is done. stop: no member is there. rewind: its offset was set back. docs/lag.md says what to do about each.
 
-    Two looks in a row tell whether anything moves; --watch tells more, the longer it runs.
+    Judged is the last half minute, as the monitor has seen it. Where no monitor runs, two looks in a row tell whether
+    anything moves; --watch tells more, the longer it runs.
     """
     settings = settings_here(config, data)
     url = url_here(log_url, settings, data)
 
     async def run() -> None:
         async with open_parts(settings, log_url=url, data=data) as parts:
-            looks = _looks(parts, names, every_seconds=SAMPLE_EVERY_SECONDS if watch else _FIRST_LOOK_SECONDS)
+            looks = _looks(parts, names)
             if watch:
                 await (_print_lines(looks) if as_json else _show(looks, with_partitions=bool(names)))
                 return
-            await anext(looks)
             groups = await anext(looks)
             if as_json:
                 say_json(_for_json(groups))
@@ -86,20 +83,18 @@ def lag(
         say("")
 
 
-async def _looks(parts: Parts, names: Sequence[str], *, every_seconds: float) -> AsyncIterator[Sequence[GroupView]]:
-    """What each look at the log says, each from all looks so far."""
+async def _looks(parts: Parts, names: Sequence[str]) -> AsyncIterator[Sequence[GroupView]]:
+    """What each look at the log says, each from all looks so far and from the window that a monitor has kept."""
     admin, reader = parts.broker.admin(), parts.broker.reader()
-    windows = Windows()
     specs = await admin.topics()
     retention = {name: spec.retention_seconds for name, spec in specs.items()}
     groups = await _groups(admin, parts, names, specs)
     sampler = Sampler(admin=admin, reader=reader, groups=groups, clock=parts.clock)
     onlooker = Onlooker(reader=reader, admin=admin, clock=parts.clock, look_back=RECENT)
     while True:
-        watching = await onlooker.look()
-        windows.note(await sampler.take(watching.owners()))
-        yield windows.groups(retention=retention)
-        await asyncio.sleep(every_seconds)
+        watching = await onlooker.look_and_sample(sampler)
+        yield watching.windows.groups(retention=retention)
+        await asyncio.sleep(SAMPLE_EVERY_SECONDS)
 
 
 async def _groups(

@@ -8,15 +8,17 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
-from pabal.cli.starter import DEVELOPMENT_FILE
 from pabal.cli.terminal import harmless, log_to_terminal
 from pabal.config import Settings, load_settings
 from pabal.errors import ConfigError, PabalError
 from pabal.runtime import run
+
+DEVELOPMENT_FILE: Final = "development.toml"
+"""The configuration that `pabal up` makes in the data folder."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

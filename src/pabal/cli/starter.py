@@ -16,14 +16,12 @@ from typing import Final
 import msgspec
 
 from pabal.cli.key import as_toml, make_key, make_webhook_secret
+from pabal.cli.options import DEVELOPMENT_FILE
 from pabal.compose.inbox import DEVELOPMENT_SENDER
-from pabal.compose.roles import ROLES
 from pabal.config import ApiKey, ClassOverrides, Scope, Settings
 from pabal.errors import ConfigError
+from pabal.groups import ROLE_NAMES
 from pabal.notification import CLASSES, RUNGS_SECONDS
-
-DEVELOPMENT_FILE: Final = "development.toml"
-"""In the data folder."""
 
 FAST_LADDER_SECONDS: Final = (RUNGS_SECONDS[0], RUNGS_SECONDS[0])
 """For `--fast`: the shortest delay that has a topic, twice. Three calls in ten seconds, then a dead letter."""
@@ -134,7 +132,7 @@ def production_starter() -> Starter:
     """Kafka, PostgreSQL and SMTP, with every address and secret left to the environment."""
     key, entry = make_key("shop", scopes=_PRODUCTION_SCOPES)
     variables = _EXAMPLES | {"SHOP_WEBHOOK_SECRET": make_webhook_secret()}
-    roles = ", ".join(role.name for role in ROLES)
+    roles = ", ".join(ROLE_NAMES)
     return Starter(text=_PRODUCTION.format(key=as_toml(entry), roles=roles), key=key, variables=variables)
 
 

@@ -20,16 +20,10 @@ from pabal.monitor.fleet import MissingRole, Process
 from pabal.monitor.looking import Onlooker
 from pabal.monitor.sampling import Sampler
 from pabal.monitor.watching import Watching
-from pabal.monitor.windows import SAMPLE_EVERY_SECONDS, GroupView
+from pabal.monitor.windows import GroupView
 
 _WRONG: Final = ("stall", "stop")
 """Verdicts that mean that something is broken. `held` is on purpose, `warn` and `rewind` may mend themselves."""
-
-_FRESH_SECONDS: Final = 3 * SAMPLE_EVERY_SECONDS
-"""A monitor's sample that is older than this is not judged by."""
-
-_FIRST_LOOK_SECONDS: Final = 0.2
-"""Between the two samples that are taken where no monitor takes them."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,16 +65,9 @@ def status(log_url: str | None, config: Path | None, data: Path, *, as_json: boo
 
 async def _look(parts: Parts) -> Report:
     admin, reader, clock = parts.broker.admin(), parts.broker.reader(), parts.clock
-    watching = await Onlooker(reader=reader, admin=admin, clock=clock).look()
+    sampler = Sampler(admin=admin, reader=reader, groups=groups_for(parts.settings.channels), clock=clock)
+    watching = await Onlooker(reader=reader, admin=admin, clock=clock).look_and_sample(sampler)
     specs = await admin.topics()
-    sampled_at = watching.windows.sampled_at
-    if sampled_at is None or clock.boot_seconds() - sampled_at > _FRESH_SECONDS:
-        # No monitor samples: this command does, as `pabal lag` would.
-        groups = groups_for(parts.settings.channels)
-        sampler = Sampler(admin=admin, reader=reader, groups=groups, clock=clock)
-        watching.note_sample(await sampler.take(watching.owners()))
-        await asyncio.sleep(_FIRST_LOOK_SECONDS)
-        watching.note_sample(await sampler.take(watching.owners()))
     views = watching.windows.groups(retention={name: spec.retention_seconds for name, spec in specs.items()})
     now = clock.boot_seconds()
     return Report(

@@ -62,6 +62,10 @@ class Watching:
                 key = (place.group, place.topic)
                 self.losses[key] = self.losses.get(key, 0) + newly
 
+    def forget_samples(self) -> None:
+        """Begin new windows."""
+        self.windows = Windows()
+
     def owners(self) -> Mapping[Place, Owner]:
         """What the running processes tell of the partitions that they own."""
         return self.fleet.owners(self._clock.boot_seconds())
