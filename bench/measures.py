@@ -173,8 +173,8 @@ def _in_one_process(lab: Lab, size: Size, name: str, title: str, pabal: System) 
         *_steady_figures(),
         Wanted(key="steady_cpu", title="steady: CPU", unit="CPU-s/1,000"),
         Wanted(key="busy_mb", title="memory after the burst", unit="MB"),
-        Wanted(key="idle_mb", title="idle: memory", unit="MB", target=Target(at_most=150)),
-        Wanted(key="idle_percent", title="idle: CPU", unit="% of a core", target=Target(at_most=2)),
+        Wanted(key="idle_mb", title="idle: memory", unit="MB", target=Target(at_most=110)),
+        Wanted(key="idle_percent", title="idle: CPU", unit="% of a core", target=Target(at_most=1.5)),
     ]
     return measured(name, title, samples, wanted)
 
