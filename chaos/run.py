@@ -53,6 +53,8 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     storm_seconds: float = 60.0
     outage_seconds: float = 20.0
     provider_outage_seconds: float = 60.0
+    watched_rate: float = 200.0
+    watched_seconds: float = 600.0
     is_quick: bool = False
 
 
@@ -64,6 +66,8 @@ QUICK = Size(
     storm_seconds=8.0,
     outage_seconds=6.0,
     provider_outage_seconds=12.0,
+    watched_rate=100.0,
+    watched_seconds=12.0,
     is_quick=True,
 )
 """For developing and for CI: checks that nothing is lost; its times are not published."""

@@ -1,6 +1,6 @@
 """Every scenario, in the order of the table."""
 
-from chaos import brokers, callers, crashes, neighbours, providers, surroundings
+from chaos import brokers, callers, crashes, neighbours, providers, surroundings, watching
 
 SCENARIOS = (
     *crashes.SCENARIOS,
@@ -9,4 +9,5 @@ SCENARIOS = (
     *callers.SCENARIOS,
     *providers.SCENARIOS,
     *neighbours.SCENARIOS,
+    *watching.SCENARIOS,
 )

@@ -22,6 +22,7 @@ EMBEDDED = (
     "undecodable",
     "poison-records",
     "shared-host",
+    "watched",
 )
 
 
