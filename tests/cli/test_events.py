@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import uuid
 from asyncio.subprocess import PIPE, Process
@@ -97,6 +98,22 @@ async def test_what_happens_while_it_runs_is_shown_until_it_is_told_to_stop(log_
     assert "sent" in earlier
     assert "deferred" in later
     assert process.returncode == 0
+
+
+async def test_it_ends_when_nobody_reads_it_any_more_though_nothing_happens(tmp_path: Path) -> None:
+    url = f"sqlite:{tmp_path / 'log.db'}"
+    await append(url, record_of(an_event()))
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "pabal", "events", "--log", url]
+    process = await asyncio.create_subprocess_exec(*command, stdout=writing, stderr=PIPE)
+    os.close(writing)
+    line = await asyncio.to_thread(os.read, reading, 4096)
+    os.close(reading)  # As `head -1` does.
+
+    _, complaints = await process.communicate()
+
+    assert line
+    assert (process.returncode, complaints) == (0, b"")
 
 
 async def test_a_fact_that_was_appended_twice_is_shown_once(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from pabal.cli.greeting import Greeting
 from pabal.cli.main import main
-from pabal.cli.up import _member_name
+from pabal.cli.up import _how_to_change_it, _member_name
 from pabal.compose.inbox import inbox_if_needed
 from pabal.compose.listening import SocketAddress, listen_on
 from pabal.config import Settings
@@ -156,6 +156,17 @@ async def test_a_fast_ladder_is_said_at_every_start_and_kept_from_a_log_that_oth
     )
     assert "--fast" not in usual
     assert (refused.exit_code, refused.output[:49]) == (1, "Error: --fast is for trying out on the embedded l")
+
+
+def test_a_configuration_in_this_folder_is_not_taken_unasked_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    alone = _how_to_change_it()
+    (tmp_path / "pabal.toml").touch()
+
+    assert alone == "to change it, make it your own: pabal init"
+    assert _how_to_change_it() == "not pabal.toml, which is here: --config pabal.toml"
 
 
 def test_up_is_named_by_its_host_on_a_log_that_hosts_share(tmp_path: Path) -> None:

@@ -134,7 +134,12 @@ async def test_stopped_by_hand_it_marks_what_it_began_and_the_same_plan_goes_on_
         lab.stopping.clear()
         lab.steps.on_step = lambda tally, step: None
         second = await lab.redrive(plan, pace=QUICK, token="t-2")
+        third = await lab.redrive(plan, pace=QUICK, token="t-3")
 
+    assert [each.message for each in (second, third)] == [
+        "every letter of the plan has been dealt with, and answered",
+        "an earlier run has redriven all of it; nothing was left to do",
+    ]
     assert first.ended == "cancelled"
     assert first.tally.redriven < 30
     assert second.tally == Tally(redriven=30, sent=30)

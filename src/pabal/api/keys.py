@@ -52,7 +52,8 @@ class Keyring:
         if authorization is None or authorization[:7].lower() != b"bearer ":
             raise RequestRefused(
                 "missing_key",
-                "send the header `Authorization: Bearer KEY`",
+                "send the header `Authorization: Bearer KEY`; `pabal up` keeps one for development in its data folder "
+                "(.pabal/development.key)",
                 headers=[(b"www-authenticate", _CHALLENGE)],
             )
         caller = self._callers.get(hashlib.sha256(authorization[7:].strip()).digest())

@@ -13,7 +13,7 @@ import msgspec
 
 from pabal.broker.port import Record
 from pabal.cli.options import common_options, settings_here, url_here, with_clear_errors
-from pabal.cli.terminal import harmless, say, say_json_line
+from pabal.cli.terminal import harmless, is_output_read, say, say_json_line
 from pabal.codec import decoded
 from pabal.compose.parts import open_parts
 from pabal.errors import ConfigError, DecodeError, LogUnavailable
@@ -123,7 +123,8 @@ def events(
                     if once:
                         raise
                     say(f"waiting: {error}", err=True)
-                if once or stopping.is_set():
+                # Behind `| head` nobody may be left to see the next event, however long it takes to come.
+                if once or stopping.is_set() or not is_output_read():
                     return
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), _ASK_AGAIN_SECONDS)

@@ -7,6 +7,7 @@ that a person on call sees it.
 """
 
 import logging
+import select
 import sys
 from typing import Any, Final
 
@@ -72,6 +73,17 @@ def say_json(value: object) -> None:
 def say_json_line(value: object) -> None:
     """Print a value as JSON on one line."""
     click.echo(harmless_json(msgspec.json.encode(value).decode()))
+
+
+def is_output_read() -> bool:
+    """Whether somebody still reads the standard output: false once the program behind a pipe has ended (poll(2))."""
+    try:
+        output = sys.stdout.fileno()
+    except OSError:
+        return True  # No file: a test reads it.
+    poller = select.poll()
+    poller.register(output, 0)
+    return not any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
 
 
 class Terminal(Console):

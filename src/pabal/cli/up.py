@@ -80,7 +80,7 @@ def up(
             key=key,
             key_file=None if key is None else key_file,
             has_keys=bool(settings.api.keys),
-            config=f"{own}   (to change it, make it your own: pabal init)" if config is None else str(own),
+            config=f"{own}   ({_how_to_change_it()})" if config is None else str(own),
             fast=fast,
         )
         run_role(lambda stopping: _run(settings, stopping, data=data, addresses=addresses, greeting=greeting))
@@ -120,6 +120,14 @@ async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.s
         for role in ROLES:
             group.create_task(role.run(parts, stopping, given))
         group.create_task(_say_stopping(stopping))
+
+
+def _how_to_change_it() -> str:
+    """What to do about a configuration that was made for development. One of the user's own is not taken unasked."""
+    own = Path("pabal.toml")
+    return (
+        f"not {own}, which is here: --config {own}" if own.is_file() else "to change it, make it your own: pabal init"
+    )
 
 
 def _member_name(log_url: str) -> str:

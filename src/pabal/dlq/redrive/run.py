@@ -113,6 +113,9 @@ class Redrive:
         self._who = who
         self._watcher = watcher
         self._answers = Answers(recent=RECENT)
+        self._appended = 0
+        """Letters that this run has redriven itself."""
+
         self._resolved = 0
         self._refused = 0
         self._stopped = ("cancelled", "stopped by hand; the same command goes on from here")
@@ -175,6 +178,10 @@ class Redrive:
                 )
                 self._watcher.going_on(self._answers.tally(), step)
                 match step:
+                    case Stop(ended="completed") if not self._appended and self._answers.tally().redriven:
+                        return self._ending(
+                            "completed", "an earlier run has redriven all of it; nothing was left to do"
+                        )
                     case Stop(ended=ended, message=message):
                         return self._ending(ended, message)
                     case _ if stopping.is_set():
@@ -214,6 +221,7 @@ class Redrive:
         """Append, confirm, then mark."""
         at = self._clock.now()  # Before the append: a fast worker's `sent` comes after it in the timeline.
         sent = await self._append_deliveries(batch)
+        self._appended += len(sent)
         records = []
         for letter in sent:
             delivery = redriven_delivery(letter)
