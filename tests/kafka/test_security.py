@@ -1,15 +1,23 @@
 """A Kafka that wants encryption and a password: settings reach every client."""
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined] # it re-exports without saying so
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 from servers.kafka import KafkaCluster, missing
 
 from pabal.broker.kafka.broker import KafkaBroker
-from pabal.broker.port import TopicPartition
-from pabal.errors import LogUnavailable
+from pabal.broker.port import TopicPartition, TopicSpec
+from pabal.errors import LogError, LogUnavailable
 from tests.conftest import skip_without_kafka
 from tests.kafka.lab import Owner, make_topic, record, unique
 
@@ -85,3 +93,47 @@ async def test_a_certificate_that_is_not_trusted_is_told_as_such(bootstrap: str,
 async def test_speaking_plainly_to_an_encrypted_port_is_unavailable(bootstrap: str) -> None:
     with pytest.raises(LogUnavailable):
         await KafkaBroker.open(bootstrap, deadline_seconds=2)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Kafka that asks for rights, and denies everybody to describe one group and to read one topic's settings."""
+    if reason := missing():
+        skip_without_kafka(reason)
+    settings = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+    with KafkaCluster.start(tmp_path_factory.mktemp("guarded"), settings=settings) as cluster:
+        client = AdminClient({"bootstrap.servers": cluster.bootstrap})
+        group, topic = (ResourceType.GROUP, "forbidden"), (ResourceType.TOPIC, "forbidden")
+        # What has one entry is closed to everybody whom no entry lets in; an entry that denies comes first.
+        entries = [
+            (*group, AclOperation.DESCRIBE, AclPermissionType.DENY),
+            (*topic, AclOperation.DESCRIBE_CONFIGS, AclPermissionType.DENY),
+            (*topic, AclOperation.ALL, AclPermissionType.ALLOW),
+        ]
+        bindings = [
+            AclBinding(kind, name, ResourcePatternType.LITERAL, "User:*", "*", operation, permission)
+            for kind, name, operation, permission in entries
+        ]
+        for future in client.create_acls(bindings).values():
+            future.result(30)
+        yield cluster.bootstrap
+
+
+@pytest.mark.parametrize("question", ["committed", "members", "topics"])
+async def test_a_right_that_is_missing_is_named(guarded: str, question: str) -> None:
+    broker = await KafkaBroker.open(guarded)
+    admin = broker.admin()
+    await admin.create_topic(TopicSpec(name="forbidden", partitions=1))
+    questions: Mapping[str, tuple[Callable[[], Awaitable[object]], str]] = {
+        "committed": (lambda: admin.committed("forbidden"), "Describe on group 'forbidden'"),
+        "members": (lambda: admin.members(["forbidden"]), "Describe on group 'forbidden'"),
+        "topics": (admin.topics, "DescribeConfigs on topic 'forbidden'"),
+    }
+    ask, right = questions[question]
+
+    with pytest.raises(LogError, match=f"this user lacks the right {right} \\("):
+        await ask()
+    await broker.close()

@@ -68,7 +68,7 @@ class KafkaAdmin:
         specs = {}
         for resource, future in futures.items():
             try:
-                config = await self._wait(future, doing="cannot read topic settings", topic=resource.name)
+                config = await self._settings_of(resource.name, future)
             except UnknownTopic:
                 continue  # deleted since it was listed
             partitions = found[resource.name].partitions
@@ -156,7 +156,7 @@ class KafkaAdmin:
             [ConfigResource(ResourceType.TOPIC, topic)], request_timeout=_ANSWER_SECONDS
         )
         [future] = futures.values()
-        config = await self._wait(future, doing="cannot read topic settings", topic=topic)
+        config = await self._settings_of(topic, future)
         self._in_sync[topic] = now, int(config["min.insync.replicas"].value)
         return self._in_sync[topic][1]
 
@@ -169,7 +169,8 @@ class KafkaAdmin:
         except KafkaException as error:
             if cause(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return {}
-            raise log_error(cause(error), doing=f"cannot read the offsets of group {group!r}") from error
+            doing, right = f"cannot read the offsets of group {group!r}", f"Describe on group {group!r}"
+            raise log_error(cause(error), doing=doing, right=right) from error
         return {
             TopicPartition(each.topic, each.partition): each.offset
             for each in answer.topic_partitions
@@ -189,7 +190,8 @@ class KafkaAdmin:
         except KafkaException as error:
             if cause(error).code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return GroupMembers(members=0, owners={})
-            raise log_error(cause(error), doing=f"cannot describe group {group!r}") from error
+            doing, right = f"cannot describe group {group!r}", f"Describe on group {group!r}"
+            raise log_error(cause(error), doing=doing, right=right) from error
         owners = {
             TopicPartition(each.topic, each.partition): member.group_instance_id or member.member_id
             for member in described.members
@@ -203,7 +205,9 @@ class KafkaAdmin:
         try:
             found = await asyncio.to_thread(client.list_topics, None, _ANSWER_SECONDS)
         except KafkaException as error:
-            raise log_error(cause(error), doing="cannot describe the cluster") from error
+            raise log_error(
+                cause(error), doing="cannot describe the cluster", right="Describe on the cluster"
+            ) from error
         replicas = {
             TopicPartition(name, number): Replicas(in_sync=len(each.isrs), total=len(each.replicas))
             for name, topic in found.topics.items()
@@ -243,11 +247,17 @@ class KafkaAdmin:
         # The first says why; what follows is that all brokers are down.
         self._trouble = self._trouble or describe(error)
 
-    async def _wait(self, future: "Future[Any]", *, doing: str, topic: str | None = None) -> Any:
+    async def _wait(
+        self, future: "Future[Any]", *, doing: str, topic: str | None = None, right: str | None = None
+    ) -> Any:
         try:
             return await asyncio.wrap_future(future)
         except KafkaException as error:
-            raise log_error(cause(error), doing=doing, topic=topic) from error
+            raise log_error(cause(error), doing=doing, topic=topic, right=right) from error
+
+    async def _settings_of(self, topic: str, future: "Future[Any]") -> Any:
+        right = f"DescribeConfigs on topic {topic!r}"
+        return await self._wait(future, doing="cannot read topic settings", topic=topic, right=right)
 
     async def _list_topics(self, topic: str | None = None) -> Mapping[str, Any]:
         client = self._open()

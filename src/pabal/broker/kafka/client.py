@@ -263,11 +263,25 @@ def is_final(error: KafkaError) -> bool:
     return error.code() in _FINAL
 
 
-def log_error(error: KafkaError, *, doing: str, topic: str | None = None) -> LogError:
-    """`error` as the port's exception. What is not known to be final counts as "unknown, try again"."""
+_FORBIDDEN = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+
+
+def log_error(error: KafkaError, *, doing: str, topic: str | None = None, right: str | None = None) -> LogError:
+    """`error` as the port's exception. What is not known to be final counts as "unknown, try again".
+
+    `right`: what the brokers ask for (an operation of their ACLs, and on what), to be named when it is missing.
+    """
     if topic is not None and error.code() in _UNKNOWN_TOPIC:
         return UnknownTopic(topic)
     kind = LogError if is_final(error) else LogUnavailable
+    if right is not None and error.code() in _FORBIDDEN:
+        return kind(f"{doing}: this user lacks the right {right} ({error.name()})")
     return kind(f"{doing}: {describe(error)}")
 
 
