@@ -1,12 +1,13 @@
 """What the monitor says of each way in which a group can stand still, on a whole installation and both logs."""
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import pytest
+from servers.kafka import KafkaCluster, missing
 
 from pabal.broker.port import NewRecord
 from pabal.clock import SystemClock
@@ -15,6 +16,7 @@ from pabal.config import Settings
 from pabal.monitor.looking import Onlooker
 from pabal.monitor.windows import GroupView
 from pabal.simulator import HttpBehaviour, SmtpBehaviour
+from tests.conftest import skip_without_kafka
 from tests.flow.installation import Installation
 from tests.flow.processes import Commands, kill
 from tests.flow.test_guard import ask_mails, ask_webhooks
@@ -32,10 +34,15 @@ MAIL, WEBHOOK = "pabal.worker.email.critical", "pabal.worker.webhook.standard"
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
-def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "kafka":
-        return f"kafka://{request.getfixturevalue('kafka_bootstrap')}"
-    return f"sqlite:{tmp_path / 'log.db'}"
+def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A log of the test's own: what others leave behind would keep the groups busy."""
+    if request.param == "sqlite":
+        yield f"sqlite:{tmp_path / 'log.db'}"
+        return
+    if reason := missing():
+        skip_without_kafka(reason)
+    with KafkaCluster.start(tmp_path / "kafka") as cluster:
+        yield f"kafka://{cluster.bootstrap}"
 
 
 class Onlooking:

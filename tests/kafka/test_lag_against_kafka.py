@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from click.testing import CliRunner
 from servers.kafka import KafkaCluster, missing
 
 from pabal.broker.kafka.broker import KafkaBroker
-from pabal.broker.port import NewRecord, TopicPartition
+from pabal.broker.port import Admin, NewRecord, TopicPartition
 from pabal.cli.main import main
+from pabal.errors import LogUnavailable
 from pabal.groups import groups_for
 from pabal.topics.spec import topics_for
 from tests.conftest import skip_without_kafka
+from tests.waiting import eventually_told
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
@@ -57,8 +60,17 @@ async def fill(bootstrap: str) -> None:
             for partition, size in sizes.items()
             if partition.topic in topics and chance.random() < 0.9
         }
-        await admin.reset_offsets(group, offsets)
+        await eventually_told(partial(are_set, admin, group, offsets), within_seconds=60)
     await broker.close()
+
+
+async def are_set(admin: Admin, group: str, offsets: Mapping[TopicPartition, int]) -> bool:
+    """Whether the offsets are set; a coordinator that only begins to be one is asked again."""
+    try:
+        await admin.reset_offsets(group, offsets)
+    except LogUnavailable:
+        return False
+    return True
 
 
 def kafka_says(cluster: KafkaCluster) -> Mapping[Row, tuple[int | None, int | None]]:

@@ -157,11 +157,14 @@ class ProviderContract(ABC):
 
         assert isinstance(await self._send(far, provider, key="key-3"), Accepted)
 
-    async def test_concurrent_calls_are_independent(self, far: FarSide, provider: Provider) -> None:
+    async def test_concurrent_calls_are_independent(self, far: FarSide) -> None:
         """Each gets its own answer."""
+        far.timeout_seconds = 10.0
+        provider = far.connect()
         keys = [f"key-{number}" for number in range(25)]
 
         outcomes = await asyncio.gather(*(self._send(far, provider, key=key) for key in keys))
+        await provider.close()
 
         assert [type(outcome) for outcome in outcomes] == [Accepted] * len(keys)
         assert sorted(far.arrived()) == sorted(keys)
