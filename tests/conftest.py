@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 _WHOLE = {
     *("flow", "offsets", "attack"),
     *("test_starting.py", "test_up.py", "test_doctor.py", "test_events.py", "test_brake.py", "test_signals.py"),
-    *("test_third_party_provider.py",),
+    *("test_third_party_provider.py", "test_third_party_channel.py", "test_dead_letters.py", "test_monitor.py"),
 }
 """Folders and files whose tests start whole processes or a whole installation: too much for `make quick`."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -166,7 +167,8 @@ def test_a_process_that_fell_silent_is_a_role_that_is_missing(tmp_path: Path) ->
     shown, told = status(tmp_path), json.loads(status(tmp_path, "--json").output)
 
     assert shown.exit_code == 1
-    assert told["wrong"] == ["role worker: 0 of 1 report; host-1 fell silent 90 s ago"]
+    [wrong] = told["wrong"]
+    assert re.fullmatch(r"role worker: 0 of 1 report; host-1 fell silent \d+ s ago", wrong)
     assert [(each["instance"], each["state"]) for each in told["processes"]] == [
         ("host-1", "silent"),
         ("host-2", "running"),
@@ -182,7 +184,8 @@ def test_a_process_that_stopped_in_order_is_missed_when_it_stays_away(tmp_path: 
 
     told = json.loads(status(tmp_path, "--json").output)
 
-    assert told["wrong"] == ["role recorder: 0 of 1 report; host-2 stopped in order 50 s ago"]
+    [wrong] = told["wrong"]
+    assert re.fullmatch(r"role recorder: 0 of 1 report; host-2 stopped in order \d+ s ago", wrong)
     assert {each["state"] for each in told["processes"]} == {"stopped"}
 
 
