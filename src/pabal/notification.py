@@ -26,6 +26,12 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 Counter = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
+Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""An offset as a log can have it: 64 bits with a sign, and never below 0."""
+
+PartitionNumber = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""The number of a partition as a log can have it."""
+
 FIRST_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_INSTANT = datetime(9000, 12, 31, 23, 59, 59, tzinfo=UTC)
 """The instants that are reckoned with: nearer to an end of the calendar, a day more or less overflows it."""

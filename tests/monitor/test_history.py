@@ -8,7 +8,6 @@ import pytest
 
 from pabal.errors import DecodeError
 from pabal.monitor.history import (
-    MOST_COUNTED,
     MOST_SERIES,
     Minute,
     Totals,
@@ -18,7 +17,7 @@ from pabal.monitor.history import (
 )
 from pabal.monitor.windows import GroupView
 from pabal.status.records import ProcessStatus
-from pabal.telemetry.meter import HistogramSeries, NumberSeries, Snapshot
+from pabal.telemetry.meter import MOST_COUNTED, HistogramSeries, NumberSeries, Snapshot
 from pabal.telemetry.table import METRICS
 from tests.dlq.letters import in_the_log
 

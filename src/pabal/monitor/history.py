@@ -13,7 +13,7 @@ from pabal.lag import SEVERITY, LagVerdict
 from pabal.monitor.windows import GroupView
 from pabal.notification import HISTORY_TOPIC, Fact, Instant, is_reckoned
 from pabal.status.records import ProcessStatus
-from pabal.telemetry.meter import HistogramSeries, NumberSeries, Snapshot
+from pabal.telemetry.meter import MOST_COUNTED, HistogramSeries, NumberSeries, Snapshot
 from pabal.telemetry.table import METRICS
 
 HISTORY_SCHEMA: Final = b"history/1"
@@ -22,9 +22,6 @@ MINUTE_SECONDS: Final = 60.0
 
 MOST_SERIES: Final = 5_000
 """Of one minute. Figures come from the log, and the minute must fit into one record."""
-
-MOST_COUNTED: Final = 2.0**53
-"""A figure beyond this is no count: a floating-point number counts no further."""
 
 MOST_INSTANCES: Final = 2_000
 """Whose figures are remembered, so that the next ones can be compared; the oldest are forgotten."""
@@ -180,5 +177,5 @@ def _difference(after: HistogramSeries, before: HistogramSeries | None) -> Histo
 def _sum(one: HistogramSeries, other: HistogramSeries | None) -> HistogramSeries:
     if other is None or len(other.counts) != len(one.counts):
         return one
-    counts = tuple(a + b for a, b in zip(one.counts, other.counts, strict=True))
+    counts = tuple(min(a + b, MOST_COUNTED) for a, b in zip(one.counts, other.counts, strict=True))
     return HistogramSeries(one.name, one.labels, counts, min(one.sum + other.sum, MOST_COUNTED))

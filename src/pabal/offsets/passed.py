@@ -16,8 +16,8 @@ import msgspec
 from pabal.broker.port import NewRecord, Reader, Record, TopicPartition
 from pabal.codec import SCHEMA_HEADER, check_schema, decoded, read_delivery
 from pabal.errors import DecodeError
-from pabal.notification import OPS_TOPIC, Instant, deliveries_topic
-from pabal.offsets.ranges import Offset, OffsetRange, check_place, key_of
+from pabal.notification import OPS_TOPIC, Instant, Offset, deliveries_topic
+from pabal.offsets.ranges import OffsetRange, check_place, key_of
 from pabal.offsets.seeks import Seek
 
 PASSED_SCHEMA: Final = b"passed-over/1"

@@ -4,19 +4,10 @@ Such a record of `pabal.ops` has a key that names the group and the partition, a
 """
 
 from datetime import datetime
-from typing import Annotated
-
-import msgspec
 
 from pabal.broker.port import TopicPartition
 from pabal.errors import DecodeError
-from pabal.notification import Fact, is_reckoned
-
-Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""An offset as a log can have it: 64 bits with a sign, and never below 0."""
-
-PartitionNumber = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-"""The number of a partition as a log can have it."""
+from pabal.notification import Fact, Offset, PartitionNumber, is_reckoned
 
 
 class OffsetRange(Fact, frozen=True, kw_only=True, rename={"from_": "from"}):

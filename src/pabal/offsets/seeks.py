@@ -11,8 +11,8 @@ import msgspec
 from pabal.audit import AuditFact, audit_id
 from pabal.broker.port import NewRecord, Record
 from pabal.codec import SCHEMA_HEADER, decoded
-from pabal.notification import OPS_TOPIC, Instant
-from pabal.offsets.ranges import Offset, OffsetRange, check_place, key_of
+from pabal.notification import OPS_TOPIC, Instant, Offset
+from pabal.offsets.ranges import OffsetRange, check_place, key_of
 
 SEEK_SCHEMA: Final = b"seek/1"
 

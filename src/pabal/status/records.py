@@ -9,7 +9,7 @@ from pabal.broker.port import NewRecord, Record, TopicPartition
 from pabal.codec import SCHEMA_HEADER, check_schema, decoded
 from pabal.errors import DecodeError
 from pabal.groups import RoleName
-from pabal.notification import STATUS_TOPIC, Fact, Instant, is_reckoned
+from pabal.notification import STATUS_TOPIC, Counter, Fact, Instant, Offset, PartitionNumber, is_reckoned
 from pabal.progress import Progress
 from pabal.telemetry.meter import Snapshot
 
@@ -22,9 +22,9 @@ class PartitionStatus(msgspec.Struct, frozen=True, array_like=True, gc=False):
     among them (None: none ended)."""
 
     topic: str
-    partition: int
-    ended: int
-    highest_ended: int | None = None
+    partition: PartitionNumber
+    ended: Offset
+    highest_ended: Offset | None = None
 
 
 class GroupStatus(Fact, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class ProcessStatus(Fact, frozen=True, kw_only=True):
     started_at: Instant
     groups: tuple[GroupStatus, ...] = ()
     open: tuple[str, ...] = ()
-    ops_offset: int = 0
+    ops_offset: Offset = 0
     figures: Snapshot | None = None
 
 
@@ -62,15 +62,15 @@ class SampleRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     group: str
     topic: str
-    partition: int
-    low: int
-    high: int
-    committed: int | None = None
+    partition: PartitionNumber
+    low: Offset
+    high: Offset
+    committed: Offset | None = None
     owner: str | None = None
     is_polling: bool | None = None
     held: str | None = None
-    ended: int | None = None
-    highest_ended: int | None = None
+    ended: Offset | None = None
+    highest_ended: Offset | None = None
     overdue_seconds: float | None = None
     age_seconds: float | None = None
 
@@ -86,7 +86,7 @@ class LagSample(Fact, frozen=True, kw_only=True):
     at: Instant
     is_whole: bool
     rows: tuple[SampleRow, ...] = ()
-    members: Mapping[str, int] = {}
+    members: Mapping[str, Counter] = {}
 
 
 _decode_status = msgspec.json.Decoder(ProcessStatus).decode

@@ -8,7 +8,7 @@ A gauge is a function that is called when the meter is read: what a role knows o
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -18,6 +18,9 @@ LabelValues = tuple[str, ...]
 
 MOST_SERIES = 2_000
 """Of one metric. Labels are bounded by the configuration; a defect of ours must not fill the memory."""
+
+MOST_COUNTED: Final = 2**53
+"""A figure beyond this is no count: a floating-point number counts no further."""
 
 
 class Counter:
@@ -62,7 +65,7 @@ class HistogramSeries(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     name: str
     labels: LabelValues
-    counts: tuple[int, ...]
+    counts: tuple[Annotated[int, msgspec.Meta(ge=0, le=MOST_COUNTED)], ...]
     sum: float
 
 
