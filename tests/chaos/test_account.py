@@ -133,11 +133,14 @@ def test_a_line_begins_with_the_fields_that_are_documented() -> None:
     ]
 
 
+EMPTY_PAGE = "before\n<!-- chaos table: python -m chaos.report --write -->\n<!-- end of the chaos table -->\nafter\n"
+
+
 def test_the_table_is_put_between_its_marks_with_a_command_for_each_row() -> None:
     row = Row(failure="x y", log="kafka", accepted=2000, lost=0, duplicated=3, duplicates_allowed=128)
-    page = "before\n<!-- chaos table: python -m chaos.report --write -->\nold\n<!-- end of the chaos table -->\nafter\n"
+    page = EMPTY_PAGE.replace("-->\n<!--", "-->\nold\n<!--")
 
-    written = written_into(page, table([row], names={"x y": "xy"}))
+    written = written_into(page, table(page, [row], names={"x y": "xy"}))
 
     assert "| x y | kafka | 2,000 | – | 0 | 3 (128) |" in written
     assert "`xy --log kafka`" in written
@@ -148,7 +151,26 @@ def test_the_table_is_put_between_its_marks_with_a_command_for_each_row() -> Non
 
 
 def test_a_broken_promise_shows_in_the_table() -> None:
-    assert "| x **(a promise was broken)** |" in table([Row(failure="x", log="kafka", problems=("…",))], names={})
+    row = Row(failure="x", log="kafka", problems=("…",))
+
+    assert "| x **(a promise was broken)** |" in table("", [row], names={"x": "x"})
+
+
+def test_a_row_of_the_page_that_was_not_run_stays_until_its_scenario_is_gone() -> None:
+    names = {"first": "one", "second": "two"}
+    rows = [Row(failure=failure, log=log, accepted=1) for failure in names for log in ("embedded", "kafka")]
+    page = written_into(EMPTY_PAGE, table(EMPTY_PAGE, rows, names=names))
+
+    anew = table(page, [Row(failure="second", log="kafka", accepted=2)], names=names)
+    without = table(page, [], names={"second": "two"})
+
+    assert [line.split(" | ")[:3] for line in anew.splitlines()[2:]] == [
+        ["| first", "embedded", "1"],
+        ["| first", "kafka", "1"],
+        ["| second", "embedded", "1"],
+        ["| second", "kafka", "2"],
+    ]
+    assert [line.split(" | ")[0] for line in without.splitlines()[2:]] == ["| second"] * 2
 
 
 def test_the_backlog_is_seen_in_steps_of_half_a_second() -> None:
