@@ -20,6 +20,7 @@ from pabal.compose.status_port import serve_status
 from pabal.compose.topics import check_topics
 from pabal.config import Settings
 from pabal.groups import RoleName
+from pabal.runtime import keep_what_is_loaded
 
 _HOST = click.option("--host", help="Address to listen on. Default: [api] host of the configuration (127.0.0.1).")
 _PORT = click.option("--port", type=PORT, help="Port to listen on. Default: [api] port of the configuration (8080).")
@@ -122,6 +123,7 @@ def command_of(name: RoleName) -> click.Command:
 
 def _say_ready(role: Role, settings: Settings) -> Callable[[str], None]:
     def ready(line: str) -> None:
+        keep_what_is_loaded()
         say(line)
         if "socket" in role.needs and not settings.api.keys:
             say(NO_KEYS)

@@ -26,6 +26,7 @@ from pabal.compose.topics import EMBEDDED_PARTITIONS, check_topics, create_topic
 from pabal.config import Settings
 from pabal.errors import ConfigError
 from pabal.private_files import make_private_folder
+from pabal.runtime import keep_what_is_loaded
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ async def _run_all(parts: Parts, stopping: asyncio.Event, *, listening: socket.s
         logger.debug("%s", line)
         waited_for -= 1
         if waited_for == 0:
+            keep_what_is_loaded()
             greeting.show()
 
     given = Given(listening=listening, name=_member_name(parts.log_url), ready=ready)
