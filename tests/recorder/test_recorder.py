@@ -164,6 +164,18 @@ async def test_what_a_crash_left_uncommitted_is_recorded_once(lab: Lab) -> None:
     assert [entry.kind for entry in view.timeline] == ["sent"]
 
 
+async def test_dead_letters_that_nobody_has_dealt_with_are_counted(lab: Lab) -> None:
+    dead = lab.a_delivery()
+    await lab.append(delivery_record(dead), event_record(lab.event(dead, "dead_lettered")))
+
+    async with lab.recording() as recorder:
+        await until(lambda: has_status(lab, dead, "dead_lettered"))
+        assert recorder.upkeep.dead_letters_open == {}
+        await recorder.upkeep.count_dead_letters()
+
+        assert recorder.upkeep.dead_letters_open == {dead.channel: 1}
+
+
 async def test_what_is_unaccounted_is_an_alarm_raised_once_per_change(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:

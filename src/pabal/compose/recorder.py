@@ -30,6 +30,11 @@ async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | Non
             guard=settings.guard,
             name=name,
         )
+        channels = settings.channels
+        parts.meter.gauge(
+            "pabal_dead_letters_open",
+            lambda: {(channel,): recorder.upkeep.dead_letters_open.get(channel, 0) for channel in channels},
+        )
         parts.meter.gauge("pabal_unaccounted", lambda: {(): recorder.upkeep.unaccounted})
         parts.meter.gauge("pabal_undecodable_total", lambda: {("recorder",): recorder.set_aside})
         parts.meter.gauge("pabal_recorded_total", lambda: {(kind,): count for kind, count in recorder.recorded.items()})

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -21,11 +21,13 @@ _MOST_COUNTED = 10_000
 
 
 class Upkeep:
-    """The upkeep of one store. `unaccounted` is how many deliveries were unaccounted at the last look."""
+    """The upkeep of one store. `unaccounted` is how many deliveries were unaccounted at the last look, and
+    `dead_letters_open` how many of each channel were dead letters that nobody has dealt with."""
 
     def __init__(self, store: Store, *, retention: timedelta, clock: Clock) -> None:
         """`retention` is how long a delivery that ended is remembered."""
         self.unaccounted = 0
+        self.dead_letters_open: Mapping[str, int] = {}
         self._store = store
         self._retention = retention
         self._clock = clock
@@ -50,6 +52,14 @@ class Upkeep:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
             if is_current():
                 await self.look_for_unaccounted()
+                await self.count_dead_letters()
+
+    async def count_dead_letters(self) -> None:
+        """Count the dead letters that nobody has dealt with."""
+        try:
+            self.dead_letters_open = await self._store.dead_letters_open()
+        except StoreUnavailable as error:
+            logger.warning("cannot count dead letters yet: %s", error)
 
     async def look_for_unaccounted(self) -> None:
         """Count the unaccounted deliveries, and raise an alarm if there is one."""

@@ -70,6 +70,10 @@ class ConnectedStore:
         """See `Store.unaccounted`."""
         return self._database.read(lambda connection: queries.unaccounted(connection, limit=limit, cutoff=cutoff))
 
+    def dead_letters_open(self) -> dict[str, int]:
+        """See `Store.dead_letters_open`."""
+        return self._database.read(queries.dead_letters_open)
+
     def reprocessed(self, *, since: datetime, until: datetime) -> list[Reprocessed]:
         """See `ReprocessingSource.reprocessed`."""
         return self._database.read(lambda connection: reprocessing.reprocessed(connection, since=since, until=until))

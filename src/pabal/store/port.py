@@ -4,7 +4,7 @@ The recorder folds records into it; every other role only reads. It can be delet
 still holds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 from uuid import UUID
@@ -192,6 +192,10 @@ class Store(Protocol):
 
     async def unaccounted(self, *, now: datetime, limit: int) -> Sequence[DeliveryView]:
         """Deliveries past their expiry without a final fact, oldest expiry first."""
+        ...
+
+    async def dead_letters_open(self) -> Mapping[str, int]:
+        """How many deliveries of each channel are dead-lettered, neither redriven nor discarded; 0 is left out."""
         ...
 
     async def prune(self, *, before: datetime) -> int:

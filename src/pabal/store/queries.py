@@ -77,6 +77,13 @@ def unaccounted(connection: sa.Connection, *, limit: int, cutoff: float) -> list
     return _views(connection, query.order_by(_COLUMNS.ends_by, _COLUMNS.id).limit(limit), cutoff=cutoff)
 
 
+def dead_letters_open(connection: sa.Connection) -> dict[str, int]:
+    """By channel."""
+    is_open = sa.and_(_COLUMNS.first_dead_lettered_at.is_not(None), _COLUMNS.status == "dead_lettered")
+    counted = sa.select(_COLUMNS.channel, sa.func.count()).where(is_open).group_by(_COLUMNS.channel)
+    return {row[0]: row[1] for row in connection.execute(counted)}
+
+
 def reported(
     connection: sa.Connection, facts: Sequence[StoredFact], *, cutoff: float
 ) -> list[tuple[Receipt, DeliveryView]]:

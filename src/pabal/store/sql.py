@@ -7,7 +7,7 @@ writers do not wait for each other.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -97,6 +97,10 @@ class SqlStore:
         """See `Store.unaccounted`."""
         cutoff = now.timestamp() - UNACCOUNTED_GRACE_SECONDS
         return await self._run(lambda store: store.unaccounted(limit=limit, cutoff=cutoff))
+
+    async def dead_letters_open(self) -> Mapping[str, int]:
+        """See `Store.dead_letters_open`."""
+        return await self._run(lambda store: store.dead_letters_open())
 
     async def reprocessed(self, *, since: datetime, until: datetime) -> Sequence[Reprocessed]:
         """See `ReprocessingSource.reprocessed`."""

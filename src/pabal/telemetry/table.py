@@ -32,6 +32,7 @@ GaugeName = Literal[
     "pabal_hosts_open",
     "pabal_concurrency_limit",
     "pabal_unaccounted",
+    "pabal_dead_letters_open",
     "pabal_ops_offset",
     "pabal_build_info",
     "kafka_brokers",
@@ -227,6 +228,12 @@ TABLE: Final[tuple[Metric, ...]] = (
         "Records that the role could not read, and set aside, dead-lettered or passed over.",
         "role",
         by=("worker", "delayline", "recorder", "monitor"),
+    ),
+    _gauge(
+        "pabal_dead_letters_open",
+        "Dead-lettered deliveries, neither redriven nor discarded, as the store has them; counted each minute.",
+        "channel",
+        by=("recorder",),
     ),
     _gauge(
         "pabal_unaccounted",

@@ -256,6 +256,27 @@ class UnaccountedLaws(StoreHarness):
         assert list(early) == []
         assert [view.id for view in await store.unaccounted(now=clock.now(), limit=1)] == [delivery.id]
 
+    async def test_dead_letters_are_open_until_they_are_redriven_or_discarded(self, store: Store) -> None:
+        ends: list[list[tuple[EventKind, int]]] = [
+            [("dead_lettered", 1)],
+            [("dead_lettered", 1), ("redriven", 2)],
+            [("dead_lettered", 1), ("discarded", 1)],
+            [("dead_lettered", 1), ("redriven", 2), ("sent", 2)],
+            [("dead_lettered", 1), ("redriven", 2), ("dead_lettered", 2)],
+            [("sent", 1)],
+        ]
+        assert await store.dead_letters_open() == {}
+        for channel, times in (("email", 1), ("webhook", 2)):
+            for told in ends * times:
+                delivery = a_delivery(channel=channel)
+                events = [
+                    an_event(delivery, kind, attempt=attempt, seconds=seconds)
+                    for seconds, (kind, attempt) in enumerate(told)
+                ]
+                await store.fold([delivery, *events])
+
+        assert await store.dead_letters_open() == {"email": 2, "webhook": 4}
+
     async def test_a_dead_letter_alone_accounts_for_its_delivery(self, store: Store, clock: ManualClock) -> None:
         delivery = a_delivery()
         await store.fold([a_dead_letter(delivery), a_dead_letter(None, offset=1)])
