@@ -1,6 +1,8 @@
 """When a process tells its status, and what is in it. The log is a real one, or one that is away."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from pabal.broker.port import NewRecord, Position, TopicPartition, TopicSpec
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import ManualClock, SystemClock
+from pabal.compose.parts import Parts, reporting
+from pabal.config import Settings
 from pabal.errors import LogUnavailable
 from pabal.notification import STATUS_TOPIC
 from pabal.ops.follower import OpsFollower
@@ -15,6 +19,7 @@ from pabal.progress import Progress
 from pabal.status.records import GroupStatus, ProcessStatus, group_status, read_status
 from pabal.status.reporter import REPORT_EVERY_SECONDS, WHOLE_EVERY_SECONDS, Reporter
 from pabal.telemetry.meter import LabelValues, Meter
+from tests.waiting import eventually_told
 
 
 class AtTimesAway:
@@ -23,12 +28,18 @@ class AtTimesAway:
     def __init__(self, broker: SqliteBroker) -> None:
         self._inner = broker.producer()
         self.is_away = False
+        self.before_append: Callable[[], Awaitable[None]] = _at_once
         self.close = self._inner.close
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
         if self.is_away:
             raise LogUnavailable("the log is away")
+        await self.before_append()
         return await self._inner.append(records)
+
+
+async def _at_once() -> None:
+    pass
 
 
 class Lab:
@@ -39,14 +50,24 @@ class Lab:
         self.meter = Meter()
         self.producer = AtTimesAway(broker)
         self.groups: Sequence[GroupStatus] = ()
+        self.ops = OpsFollower(broker.reader())
         self.reporter = Reporter(
-            producer=self.producer,
-            meter=self.meter,
-            ops=OpsFollower(broker.reader()),
-            clock=self.clock,
-            instance="one",
+            producer=self.producer, meter=self.meter, ops=self.ops, clock=self.clock, instance="one"
         )
         self._broker = broker
+
+    def parts(self, folder: Path) -> Parts:
+        """The parts of a process that has this reporter."""
+        return Parts(
+            settings=Settings(),
+            log_url="",
+            data=folder,
+            clock=self.clock,
+            broker=self._broker,
+            ops=self.ops,
+            meter=self.meter,
+            reporter=self.reporter,
+        )
 
     async def look(self, *, after_seconds: float = 0.0) -> int:
         """Let it look; how many statuses there are then."""
@@ -127,14 +148,16 @@ async def test_figures_are_told_when_they_changed_and_once_a_minute(lab: Lab) ->
     await lab.look()
     await lab.look(after_seconds=REPORT_EVERY_SECONDS)
     counter.add()
-    await lab.look(after_seconds=REPORT_EVERY_SECONDS)
-    await lab.look(after_seconds=WHOLE_EVERY_SECONDS)
+    steps = int(WHOLE_EVERY_SECONDS / REPORT_EVERY_SECONDS)
+    for _ in range(1 + steps):
+        await lab.look(after_seconds=REPORT_EVERY_SECONDS)
 
     figures = [each.figures for each in await lab.told()]
     assert [None if each is None else [series.value for series in each.numbers] for each in figures] == [
         [1.0],
         None,
         [2.0],
+        *[None] * (steps - 1),
         [2.0],
     ]
 
@@ -154,3 +177,66 @@ async def test_a_log_that_is_away_costs_one_warning_and_what_was_not_told_is_tol
     assert status.figures is not None
     warnings = [each.message for each in caplog.records if each.levelname == "WARNING"]
     assert warnings == ["cannot tell the status of this process: the log is away"]
+
+
+async def test_a_log_that_goes_away_again_is_another_warning(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    lab.reporter.enter("worker")
+    for is_away in (True, True, False, True):
+        lab.producer.is_away = is_away
+        await lab.look(after_seconds=REPORT_EVERY_SECONDS)
+
+    assert [each.levelname for each in caplog.records if "cannot tell" in each.message].count("WARNING") == 2
+
+
+async def test_figures_are_those_that_the_process_counted_itself(lab: Lab) -> None:
+    lab.reporter.enter("worker")
+    lab.meter.counter("pabal_retries_total", "webhook", "critical")
+    lab.meter.gauge("pabal_in_flight", lambda: {("webhook", "bulk"): 7.0, ("webhook", "critical"): 0.0})
+    lab.meter.gauge("pabal_consumergroup_drain_seconds", lambda: {("g",): 5.0})
+    lab.meter.gauge("pabal_delay_overdue_seconds", lambda: {("bulk",): math.inf})
+    lab.meter.histogram("pabal_append_duration_seconds").observe(0.5)
+    await lab.look()
+
+    [status] = await lab.told()
+    assert status.figures is not None
+    assert [(each.name, each.value) for each in status.figures.numbers] == [("pabal_in_flight", 7.0)]
+    assert [each.sum for each in status.figures.histograms] == [0.5]
+
+
+def test_what_ails_a_process_is_what_ails_any_of_its_roles(lab: Lab) -> None:
+    lab.reporter.enter("worker", ailments=lambda: ["one", "two"])
+    lab.reporter.enter("recorder")
+    lab.reporter.enter("delayline", ailments=lambda: ["three"])
+
+    assert lab.reporter.ailments() == ["one", "two", "three"]
+
+
+async def test_a_process_tells_while_its_roles_run_and_nothing_after_it_said_that_it_stops(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pabal.status.reporter.LOOK_EVERY_SECONDS", 0.0)
+
+    async def becomes_due() -> None:
+        lab.clock.advance(REPORT_EVERY_SECONDS)
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    async with reporting(lab.parts(tmp_path)):
+        lab.reporter.enter("worker")
+        assert await eventually_told(lab.told)
+        lab.producer.before_append = becomes_due
+
+    assert [each.state for each in await lab.told()] == ["running", "stopped"]
+
+
+async def test_a_process_that_ends_by_an_error_does_not_say_that_it_stopped_in_order(lab: Lab, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with reporting(lab.parts(tmp_path)):
+            lab.reporter.enter("worker")
+            await eventually_told(lab.told)
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await run()
+
+    assert [each.state for each in await lab.told()] == ["running"]

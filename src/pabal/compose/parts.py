@@ -84,10 +84,11 @@ async def reporting(parts: Parts) -> AsyncIterator[None]:
     telling = asyncio.create_task(parts.reporter.run())
     try:
         yield
-        await parts.reporter.say_stopped()
     finally:
+        # Before the last word: whatever came after it would say that the process runs.
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
+    await parts.reporter.say_stopped()
 
 
 def open_tracing(environment: Mapping[str, str], *, log_url: str) -> Tracing | None:
