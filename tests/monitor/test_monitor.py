@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pabal.broker.port import Broker, Record
+from pabal.broker.port import Broker, NewRecord, Position, Producer, Record
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
+from pabal.errors import LogUnavailable
 from pabal.groups import groups_for
 from pabal.monitor.history import Minute, read_minute
 from pabal.monitor.monitor import LATE_SECONDS, Monitor
@@ -62,10 +63,19 @@ class World:
         )
         await self.broker.producer().append([status_record(status)])
 
+    async def let_wait(self) -> None:
+        """A record waits, so that each sample is worth to be kept."""
+        record = NewRecord(topic="pabal.deliveries.webhook.bulk", key=b"k", value=b"{}", partition=0)
+        await self.broker.producer().append([record])
+
+    async def samples(self) -> Sequence[LagSample]:
+        """What monitors told, in order."""
+        told = [read_status(record) for record in await self._records(STATUS_TOPIC)]
+        return [each for each in told if isinstance(each, LagSample)]
+
     async def tellers(self) -> Sequence[str]:
         """Which monitors told samples, in order."""
-        told = [read_status(record) for record in await self._records(STATUS_TOPIC)]
-        return [each.instance for each in told if isinstance(each, LagSample)]
+        return [each.instance for each in await self.samples()]
 
     async def minutes(self) -> Sequence[Minute]:
         """The history."""
@@ -74,6 +84,33 @@ class World:
     async def _records(self, topic: str) -> list[Record]:
         [partition] = await self.broker.admin().watermarks(topic)
         return [record async for batch in self.broker.reader().read(partition) for record in batch]
+
+
+class RefusingProducer:
+    """A producer whose log takes nothing while a test says so."""
+
+    def __init__(self, inner: Producer) -> None:
+        self._inner = inner
+        self.is_away = False
+        self.refused = 0
+        self.close = inner.close
+
+    async def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
+        if self.is_away:
+            self.refused += 1
+            raise LogUnavailable("the log is away")
+        return await self._inner.append(records)
+
+
+class ReadOnlyBroker(StuckBroker):
+    """A log that can be read when it takes nothing."""
+
+    def __init__(self, inner: Broker) -> None:
+        super().__init__(inner)
+        self.writing = RefusingProducer(inner.producer())
+
+    def producer(self, *, deadline_seconds: float = 5.0) -> Producer:
+        return self.writing
 
 
 @pytest.fixture
@@ -145,3 +182,22 @@ async def test_a_minute_adds_up_what_all_processes_counted_in_it_and_a_new_monit
     before, after = [{each.name: each.value for each in minute.figures.numbers} for minute in await world.minutes()]
     assert before == {COUNTED[0]: 9.0}
     assert after == {COUNTED[0]: 6.0}
+
+
+async def test_after_a_sample_that_the_log_did_not_take_the_next_one_has_every_partition(world: World) -> None:
+    broker = ReadOnlyBroker(world.broker)
+    await world.let_wait()
+    async with world.monitor("one", broker=broker) as monitor:
+        await watches(monitor)
+        assert await eventually_told(world.samples)
+        broker.writing.is_away = True
+        await eventually(lambda: broker.writing.refused, within_seconds=30)
+        kept = len(await world.samples())
+        broker.writing.is_away = False
+
+        async def next_one() -> Sequence[LagSample]:
+            return (await world.samples())[kept:]
+
+        following = await eventually_told(next_one, within_seconds=30)
+
+    assert following[0].is_whole

@@ -191,6 +191,8 @@ class Monitor:
                     await self._sample_once(watching, writer)
                 except LogError as error:
                     logger.warning("no sample: %s", error)
+                    # A difference that was not kept would be missing in all that follow.
+                    writer = SampleWriter(self._instance)
             await asyncio.sleep(max(next_at - self._clock.boot_seconds(), 0.0))
 
     async def _look_at_cluster(self) -> None:
