@@ -95,6 +95,25 @@ def test_only_a_process_that_runs_speaks_for_its_partitions() -> None:
     assert fleet.owners(NOW + SILENT_SECONDS) == {}
 
 
+def test_of_two_processes_that_claim_a_partition_the_one_that_spoke_last_owns_it() -> None:
+    fleet = Fleet()
+    for instance, held in (("b", "guard"), ("a", "brake"), ("b", "directive")):
+        group = GroupStatus(group="g", held=held, partitions=(PartitionStatus("t", 0, 0),))
+        fleet.note(a_status(instance, groups=(group,)), now=NOW)
+
+    assert fleet.owners(NOW)[Place("g", "t", 0)].held == "directive"
+
+
+def test_of_a_role_that_is_missing_the_process_that_was_heard_of_last_is_named() -> None:
+    fleet = Fleet()
+    fleet.note(a_status("late"), now=NOW, age_seconds=40)
+    fleet.note(a_status("early"), now=NOW, age_seconds=90)
+
+    [found] = fleet.missing({}, NOW)
+    assert found.last is not None
+    assert found.last.status.instance == "late"
+
+
 def test_a_process_of_yesterday_is_forgotten_and_of_too_many_the_longest_silent() -> None:
     fleet = Fleet()
     fleet.note(a_status("old"), now=NOW)

@@ -8,6 +8,7 @@ import pytest
 
 from pabal.errors import DecodeError
 from pabal.monitor.history import (
+    MOST_INSTANCES,
     MOST_SERIES,
     Minute,
     Totals,
@@ -74,6 +75,40 @@ def test_what_stands_in_the_history_already_is_only_where_the_next_difference_be
     assert taken(totals) == {COUNTER[0]: 3.0}
 
 
+def test_a_status_without_figures_changes_nothing() -> None:
+    totals = Totals()
+    totals.note(told("one", counted(3)))
+    totals.note(msgspec.structs.replace(told("one"), figures=None))
+    totals.note(told("one", counted(4)))
+
+    assert taken(totals) == {COUNTER[0]: 4.0}
+
+
+def test_a_figure_that_went_back_takes_nothing_away() -> None:
+    def seen(number: float, counts: tuple[int, ...], total: float) -> ProcessStatus:
+        return told("one", counted(number), histograms=(HistogramSeries(*HISTOGRAM, counts, total),))
+
+    totals = Totals()
+    totals.note(seen(5, (5, 0), 5.0), is_counted=False)
+    totals.note(seen(3, (3, 2), 3.0))
+
+    snapshot = totals.take()
+    assert snapshot.numbers == ()
+    assert [(each.counts, each.sum) for each in snapshot.histograms] == [((0, 2), 0.0)]
+
+
+def test_of_too_many_processes_the_figures_of_the_longest_silent_are_forgotten() -> None:
+    totals = Totals()
+    for number in range(MOST_INSTANCES + 1):
+        totals.note(told(f"{number}", counted(1)), is_counted=False)
+
+    totals.note(told(f"{MOST_INSTANCES}", counted(1)))
+    totals.note(told("1", counted(1)))
+    assert taken(totals) == {}
+    totals.note(told("0", counted(1)))
+    assert taken(totals) == {COUNTER[0]: 1.0}
+
+
 def test_gauges_and_names_of_another_version_are_left_out() -> None:
     totals = Totals()
     totals.note(told("one", NumberSeries("pabal_in_flight", ("a", "b"), 7.0), NumberSeries("pabal_new_total", (), 7.0)))
@@ -102,9 +137,22 @@ def test_absurd_figures_stay_within_what_a_record_holds() -> None:
     totals.note(told("one", *(NumberSeries(COUNTER[0], (str(number),), 1e300) for number in range(MOST_SERIES + 9))))
     totals.note(told("two", *(NumberSeries(COUNTER[0], (str(number),), 1e300) for number in range(MOST_SERIES + 9))))
 
+    odd = (HistogramSeries(HISTOGRAM[0], (str(number),), (MOST_COUNTED,), 9e15) for number in range(MOST_SERIES + 9))
+    histograms = tuple(odd)
+    for instance in ("one", "two"):
+        totals.note(
+            told(
+                instance,
+                histograms=(*histograms, HistogramSeries("pabal_http_request_duration_seconds", (), (1,), 1e300)),
+            )
+        )
+
     snapshot = totals.take()
 
-    assert len(snapshot.numbers) == MOST_SERIES
+    assert len(snapshot.numbers) == len(snapshot.histograms) == MOST_SERIES
+    assert {(each.name, each.counts, each.sum) for each in snapshot.histograms} == {
+        (HISTOGRAM[0], (MOST_COUNTED,), MOST_COUNTED)
+    }
     assert {each.value for each in snapshot.numbers} == {MOST_COUNTED}
 
 
@@ -134,5 +182,7 @@ def test_a_minute_is_read_as_it_was_written_and_one_beyond_the_calendar_is_not_r
     minute = Minute(at=STARTED, seconds=60.0, processes=2, figures=Snapshot(numbers=(counted(3),)), groups=worst.take())
 
     assert read_minute(in_the_log(history_record(minute))) == minute
+    with pytest.raises(DecodeError, match="schema"):
+        read_minute(msgspec.structs.replace(in_the_log(history_record(minute)), headers=()))
     with pytest.raises(DecodeError, match="reckoning"):
         read_minute(in_the_log(history_record(msgspec.structs.replace(minute, at=datetime.max.replace(tzinfo=UTC)))))

@@ -79,12 +79,28 @@ def test_the_samples_that_are_read_are_those_that_were_taken(history: list[Sampl
 
 def test_nothing_is_written_while_nothing_waits_and_nothing_changes_but_all_of_it_now_and_then() -> None:
     writer = SampleWriter("m1")
-    ages = [2.0 * step for step in range(11)]
+    began = 1_000.0
+    times = [began + 2.0 * step for step in range(11)]
 
-    told = [written(writer, sampled(at, {PLACES[0]: one(at)})) for at in ages]
+    told = [written(writer, sampled(at, {PLACES[0]: one(at)})) for at in times]
 
-    assert [record is not None for record in told] == [True] + [False] * 9 + [True]
-    assert ages[-1] == WHOLE_EVERY_SECONDS
+    assert [record is not None and record.is_whole for record in told] == [True] + [False] * 9 + [True]
+    assert [record for record in told[1:-1] if record is not None] == []
+    assert times[-1] - began == WHOLE_EVERY_SECONDS
+
+
+def test_while_any_partition_waits_each_sample_is_written_with_no_more_than_what_changed() -> None:
+    writer = SampleWriter("m1")
+    waiting, idle = PLACES[0], PLACES[1]
+
+    rows = []
+    for at in (0.0, 2.0, 4.0):
+        committed = 4 if at == 4.0 else 3
+        told = written(writer, sampled(at, {waiting: one(at, committed=committed, age_seconds=at), idle: one(at)}))
+        assert told is not None
+        rows.append([row.partition for row in told.rows])
+
+    assert rows == [[0, 1], [], [0]]
 
 
 def test_a_partition_that_is_there_no_more_is_told_by_all_that_are() -> None:
@@ -123,3 +139,34 @@ def test_what_waits_grows_older_from_one_record_to_the_next() -> None:
         seen.append((again.samples[PLACES[0]].age_seconds, again.samples[PLACES[0]].overdue_seconds))
 
     assert seen == [(5.0, 1.0), (7.0, 3.0), (9.0, 5.0)]
+
+
+def test_what_does_not_wait_what_is_not_due_and_what_was_not_read_grows_no_older() -> None:
+    writer, replay = SampleWriter("m1"), SampleReplay()
+    for at in (0.0, 2.0):
+        samples = {
+            PLACES[0]: one(at, committed=3, age_seconds=5.0 + at, overdue_seconds=0.0),
+            PLACES[1]: one(at, age_seconds=0.0, overdue_seconds=None),
+            PLACES[2]: one(at, committed=3, age_seconds=None),
+        }
+        told = written(writer, sampled(at, samples))
+        assert told is not None
+        again = replay.take(told, at=at)
+
+    assert again is not None
+    assert [(each.age_seconds, each.overdue_seconds) for each in again.samples.values()] == [
+        (7.0, 0.0),
+        (0.0, None),
+        (None, None),
+    ]
+
+
+def test_a_monitor_whose_wall_clock_was_set_back_makes_nothing_younger() -> None:
+    writer, replay = SampleWriter("m1"), SampleReplay()
+    for at, wall in ((0.0, BEGAN), (2.0, BEGAN - timedelta(hours=1))):
+        record = writer.record_of(sampled(at, {PLACES[0]: one(at, committed=3, age_seconds=5.0)}), at=wall)
+        assert record is not None
+        again = replay.take(record, at=at)
+
+    assert again is not None
+    assert again.samples[PLACES[0]].age_seconds == 5.0
