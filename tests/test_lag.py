@@ -82,6 +82,9 @@ TABLE: list[tuple[str, list[Sample], LagVerdict]] = [
     ("it grows and pauses, and never shrinks", window((1, 10), (1, 10), (3, 40), **OURS), "warn"),
     ("it grows, and the oldest is young", window((1, 10), (2, 20), age_seconds=WARN_SECONDS - 1, **OURS), "ok"),
     ("it grows, and the oldest is old", window((1, 10), (2, 20), age_seconds=WARN_SECONDS, **OURS), "warn"),
+    ("it grows by one from one", window((9, 10), (9, 11), **OURS), "warn"),
+    ("it has grown and stays", window((1, 10), (1, 20), (2, 21), **OURS), "warn"),
+    ("it has grown, and shrank in between", window((0, 10), (5, 10), (6, 30), **OURS), "ok"),
     ("another's group falls behind", window((1, 10), (2, 20), (3, 40), **FOREIGN), "warn"),
     # Its offset was set back.
     ("set back while it works", window((50, 60), (10, 60), (20, 60), **OURS), "rewind"),
@@ -96,6 +99,11 @@ TABLE: list[tuple[str, list[Sample], LagVerdict]] = [
     ("no member ever, nothing committed", window(*[(None, 9)] * 10, **ALONE), "stop"),
     ("its member was killed", with_facts(window(*STILL, **OURS), slice(4, 10), owner=None), "stop"),
     ("a rebalance", with_facts(window(*STILL, **OURS), slice(8, 10), owner=None), "ok"),
+    (
+        "a rebalance in the first seconds",
+        with_facts(window(*[(5, 9)] * 5, every=STOP_SECONDS / 4, **OURS), slice(2, 5), owner=None),
+        "ok",
+    ),
     ("no member, but what waits is new", window(*[(9, 9)] * 8, (9, 10), (9, 11), **ALONE), "ok"),
     ("gone, although it was held", with_facts(window(*STILL, held="guard", **OURS), slice(0, 10), owner=None), "stop"),
     # Held on purpose.
@@ -110,6 +118,11 @@ TABLE: list[tuple[str, list[Sample], LagVerdict]] = [
     ("nothing ended either", ends(window(*STILL, **OURS), [7] * 10), "stall"),
     ("one call hangs, and 5,000 behind it are done", ends(window(*STILL, **OURS), [*range(0, 50, 5)]), "ok"),
     ("one call hangs, and all behind it is done", ends(window(*STILL, **OURS), [99] * 10, highest=[199] * 10), "ok"),
+    (
+        "all ended but the newest, which is not done",
+        ends(window(*STILL, **OURS), [98] * 10, highest=[198] * 10),
+        "stall",
+    ),
     ("for a moment only", window((0, 150), *[(100, 200)] * 6, **OURS), "ok"),
     ("its owner has not polled", window(*STILL, owner="worker-1", is_polling=False), "ok"),
     ("its owner has just changed", with_facts(window(*STILL, **OURS), slice(0, 6), owner="worker-2"), "ok"),
@@ -121,6 +134,11 @@ TABLE: list[tuple[str, list[Sample], LagVerdict]] = [
     (
         "ever later, and it moves",
         with_facts(window((0, 99), (1, 99), (2, 99), overdue_seconds=11.0, **OURS), slice(2, 3), overdue_seconds=15.0),
+        "warn",
+    ),
+    (
+        "later than it was, and no later now",
+        with_facts(window((0, 99), (1, 99), (2, 99), overdue_seconds=12.0, **OURS), slice(0, 1), overdue_seconds=11.0),
         "warn",
     ),
     ("late, and it catches up", window((0, 99), (1, 99), (2, 99), overdue_seconds=11.0, **OURS), "ok"),
@@ -183,6 +201,18 @@ BURROW: list[tuple[str, list[Sample], LagVerdict]] = [
 def test_burrows_published_cases_by_number(samples: list[Sample], verdict: LagVerdict) -> None:
     """The facts are those of Burrow's evaluator tests (core/internal/evaluator/caching_test.go)."""
     assert judge(samples, expected_samples=len(samples)).verdict == verdict
+
+
+def test_burrows_published_groups_have_the_same_lag_completeness_and_verdict() -> None:
+    """Those of its storage fixture, of ten samples: one that works, and one that ceased at the half."""
+    end = 4321
+    works = window(*((1000 + 100 * number, end) for number in range(10)), every=BURROW_EVERY, **FOREIGN)
+    silent = window(*((offset, end) for offset in (1000, 1100, 1200, 1400, 1400)), every=STOP_SECONDS)
+    ceased = with_facts(silent, slice(0, 3), **FOREIGN)
+
+    assert (works[-1].lag, ceased[-1].lag) == (2421, 2921)
+    judged = [judge_group([judge(each, expected_samples=10)]) for each in (works, ceased)]
+    assert [(each.verdict, each.completeness) for each in judged] == [("ok", 1.0), ("stop", 0.5)]
 
 
 def test_a_stop_and_a_stall_take_as_long_as_their_constants_say() -> None:
@@ -274,6 +304,9 @@ def test_a_group_is_as_bad_as_its_worst_partition_in_any_order(partitions: list[
 def test_a_group_without_samples_is_incomplete() -> None:
     assert judge_group([]) == Judged(verdict="incomplete", reason="no partition was sampled", completeness=0.0)
     assert judge(window((5, 5), (5, 5)), expected_samples=10).completeness == pytest.approx(0.2)
+    assert judge(window((5, 5)), expected_samples=1).completeness == 1.0
+    assert judge(window((5, 5), (5, 5), (5, 5)), expected_samples=2).completeness == 1.0
+    assert judge([], expected_samples=0).completeness == 0.0
 
 
 def test_the_forecast_says_when_the_last_record_that_waits_is_read() -> None:
@@ -284,6 +317,18 @@ def test_the_forecast_says_when_the_last_record_that_waits_is_read() -> None:
         in_per_second=0, out_per_second=5, drained_in_seconds=0
     )
     assert forecast(draining[:1]) is None
+    assert forecast([draining[0], draining[0]]) is None
+    assert forecast(window((5, 5), (5, 5), **OURS)) == Forecast(in_per_second=0, out_per_second=0, drained_in_seconds=0)
+
+
+def test_a_forecast_knows_neither_the_offset_nor_the_hour() -> None:
+    samples = window((0, 1000), (100, 1020), **OURS)
+    moved = [
+        msgspec.structs.replace(each, at=each.at + 5_000, low=700, high=each.high + 700, committed=each.position + 700)
+        for each in samples
+    ]
+
+    assert forecast(moved) == forecast(samples)
 
 
 @pytest.mark.parametrize("rows", [((0, 10), (0, 10)), ((0, 10), (5, 20)), ((0, 10), (5, 15))])
@@ -311,7 +356,9 @@ def test_what_retention_deletes_unread_is_told_apart_from_lag() -> None:
     assert retention_headroom(behind, retention_seconds=60.0) == pytest.approx(10.0)
     assert retention_headroom(behind, retention_seconds=None) == math.inf
     assert retention_headroom(Sample(at=0, low=0, high=5, committed=5), retention_seconds=60.0) == math.inf
+    assert retention_headroom(Sample(at=0, low=0, high=5, committed=4), retention_seconds=60.0) == 60.0
     assert Sample(at=0, low=40, high=100).lost == 0
+    assert Sample(at=0, low=40, high=100, committed=41).lost == 0
 
 
 @pytest.mark.parametrize(
@@ -322,6 +369,9 @@ def test_what_retention_deletes_unread_is_told_apart_from_lag() -> None:
         ([5], 1.0),
         ([10, 10, 10], 1.0),
         ([1, 1, 100], 100.0),
+        ([1, 5, 100], 20.0),
+        ([4, 1, 100, 5, 2], 25.0),
+        ([1, 2, 4, 8], 8 / 3),
         ([0, 0, 7], 7.0),
         ([2, 4], 4 / 3),
     ],
