@@ -1,6 +1,7 @@
 """What a role without an API answers on its status port."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,8 +9,10 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
+from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
+from pabal.cli.main import main
 from pabal.compose.listening import listen
 from pabal.compose.parts import open_parts
 from pabal.compose.status_port import serve_status
@@ -92,3 +95,23 @@ async def test_a_worker_that_does_not_poll_any_more_is_not_healthy_and_names_the
 
 async def test_it_is_on_this_machine_alone_unless_the_configuration_says_otherwise() -> None:
     assert (StatusSettings().host, StatusSettings().port, Settings().status) == ("127.0.0.1", None, StatusSettings())
+
+
+@pytest.mark.parametrize("role", ["worker", "delayline", "recorder", "monitor"])
+def test_a_port_that_is_taken_ends_the_role_with_the_option_that_chooses_another(tmp_path: Path, role: str) -> None:
+    async def create() -> None:
+        async with open_parts(Settings(), log_url=log_url, data=tmp_path) as own:
+            await create_topics(own, partitions=1, replication=None)
+
+    log_url, config = f"sqlite:{tmp_path / 'log.db'}", tmp_path / "pabal.toml"
+    asyncio.run(create())
+    with socket.create_server(("127.0.0.2", 0)) as by_default, socket.create_server(("127.0.0.2", 0)) as by_option:
+        default, chosen = (each.getsockname()[1] for each in (by_default, by_option))
+        config.write_text(f'[status]\nhost = "127.0.0.2"\nport = {default}\n')
+        where = ("--log", log_url, "--data", str(tmp_path), "--config", str(config))
+
+        for port, options in ((default, ()), (chosen, ("--status-port", str(chosen)))):
+            ended = CliRunner().invoke(main, [role, *where, *options])
+
+            said = f"cannot listen on 127.0.0.2:{port} (Address already in use; choose another with --status-port)"
+            assert (ended.exit_code, said in ended.output) == (1, True), ended.output
