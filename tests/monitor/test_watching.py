@@ -120,6 +120,8 @@ def test_samples_of_others_are_taken_in_only_when_a_monitor_takes_over(lab: Lab)
 
     lab.read(told[0])
     assert lab.watching.windows.groups() == []
+    lab.read(told[1], is_replayed=True)  # Says what has changed, and nothing says since when.
+    assert lab.watching.windows.groups() == []
     for age, record in zip((6.0, 4.0, 2.0), told, strict=True):
         lab.read(record, seconds_ago=age, is_replayed=True)
 
