@@ -58,11 +58,13 @@ class Exposed:
 
 
 async def seen(monitor: Monitor) -> None:
-    """The monitor has sampled, and has read a status of the worker and a record that is none."""
+    """The monitor has sampled twice, and has read a status of the worker and a record that is none."""
 
     def is_so() -> bool:
         watching = monitor.watching
-        return bool(monitor.sampled and watching and watching.fleet.processes() and watching.unreadable.count)
+        if watching is None or not watching.fleet.processes() or not watching.unreadable.count:
+            return False
+        return any(each.drained_in_seconds is not None for each in monitor.groups)
 
     await eventually(is_so, within_seconds=30)
 
@@ -76,6 +78,8 @@ async def test_the_active_monitor_exposes_where_every_group_stands(world: World)
 
         place = {"topic": TOPIC}
         ours = {"consumergroup": GROUP}
+        # The embedded log has no broker, and no replica.
+        assert exposed("kafka_brokers") == {(): 0}
         assert exposed("kafka_topic_partitions", **place) == {(TOPIC,): 2}
         assert exposed("kafka_topic_partition_current_offset", **place) == {(TOPIC, "0"): 4, (TOPIC, "1"): 0}
         assert exposed("kafka_topic_partition_oldest_offset", **place) == {(TOPIC, "0"): 0, (TOPIC, "1"): 0}
@@ -84,6 +88,7 @@ async def test_the_active_monitor_exposes_where_every_group_stands(world: World)
         assert exposed("kafka_consumergroup_lag", **ours) == {(GROUP, TOPIC, "0"): WAITING, (GROUP, TOPIC, "1"): 0}
         assert exposed("kafka_consumergroup_lag_sum", **ours) == {(GROUP, TOPIC): WAITING}
         assert exposed("kafka_consumergroup_members", **ours) == {(GROUP,): 0}
+        assert exposed("pabal_consumergroup_drain_seconds", **ours) == {(GROUP,): math.inf}
         assert exposed("pabal_consumergroup_lost_records_total", **ours) == {(GROUP, TOPIC): 0}
         assert {group for group, _ in exposed("pabal_consumergroup_verdict")} == set(groups_for(CHANNELS))
         [verdict] = [own for (_, own), value in exposed("pabal_consumergroup_verdict", **ours).items() if value]
