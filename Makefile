@@ -42,7 +42,7 @@ contracts: $(VENV)/.dev ## Write what others rely on: schemas of records, topics
 bench: $(VENV)/.dev ## Measure every figure we claim; writes bench/out/*.json
 	$(BIN)/python -m bench
 
-chaos: $(VENV)/.dev ## Pull every plug on both logs and count (about half an hour); writes bench/out/chaos.jsonl
+chaos: $(VENV)/.dev ## Pull every plug on both logs and count (about an hour); writes bench/out/chaos.jsonl
 	$(BIN)/python -m chaos
 
 attack: $(VENV)/.dev ## Attack a running Pabal in full: floods, damaged requests and records, hostile endpoints (about an hour)

@@ -66,8 +66,7 @@ QUICK = Size(
     storm_seconds=8.0,
     outage_seconds=6.0,
     provider_outage_seconds=12.0,
-    watched_rate=100.0,
-    watched_seconds=12.0,
+    watched_seconds=60.0,
     is_quick=True,
 )
 """For developing and for CI: checks that nothing is lost; its times are not published."""

@@ -22,11 +22,10 @@ EMBEDDED = (
     "undecodable",
     "poison-records",
     "shared-host",
-    "watched",
 )
 
 
-@pytest.mark.parametrize("name", EMBEDDED)
+@pytest.mark.parametrize("name", [*EMBEDDED, pytest.param("watched", marks=pytest.mark.timeout(300))])
 async def test_it_keeps_its_promises_on_the_embedded_log(name: str) -> None:
     if BY_NAME[name].setting.has_small_disk and (reason := disk.missing()):
         skip_for_lack_of("small disk", reason)
