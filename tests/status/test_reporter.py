@@ -240,3 +240,23 @@ async def test_a_process_that_ends_by_an_error_does_not_say_that_it_stopped_in_o
         await run()
 
     assert [each.state for each in await lab.told()] == ["running"]
+
+
+async def test_a_defect_in_a_role_is_said_and_the_status_is_told_again_afterwards(
+    lab: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pabal.status.reporter.REPORT_EVERY_SECONDS", 0.0)
+    answers = iter([ZeroDivisionError("a defect")])
+
+    def groups() -> Sequence[GroupStatus]:
+        for error in answers:
+            raise error
+        return ()
+
+    lab.reporter.enter("worker", groups=groups)
+    telling = asyncio.create_task(lab.reporter.run())
+    await eventually_told(lab.told)
+    telling.cancel()
+
+    assert "a defect: the status of this process could not be told" in caplog.text
+    assert "ZeroDivisionError" in caplog.text

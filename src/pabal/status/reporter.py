@@ -73,8 +73,13 @@ class Reporter:
     async def run(self) -> None:
         """Tell until cancelled."""
         while True:
-            await self.look()
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            pause = LOOK_EVERY_SECONDS
+            try:
+                await self.look()
+            except Exception:  # The boundary: nothing that is sent depends on a status.
+                logger.exception("a defect: the status of this process could not be told")
+                pause = REPORT_EVERY_SECONDS
+            await asyncio.sleep(pause)
 
     async def look(self) -> None:
         """Tell, if it is time or something has changed. Before a role has entered there is nothing to tell."""
