@@ -11,7 +11,7 @@ import pytest
 from pabal.broker.port import Broker, NewRecord, Position, Producer, Record
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
-from pabal.errors import LogUnavailable
+from pabal.errors import LogUnavailable, RecordRefused
 from pabal.groups import groups_for
 from pabal.monitor.history import Minute, read_minute
 from pabal.monitor.monitor import LATE_SECONDS, Monitor
@@ -92,6 +92,7 @@ class RefusingProducer:
     def __init__(self, inner: Producer) -> None:
         self._inner = inner
         self.is_away = False
+        self.takes_no_sample = False
         self.refused = 0
         self.close = inner.close
 
@@ -99,6 +100,9 @@ class RefusingProducer:
         if self.is_away:
             self.refused += 1
             raise LogUnavailable("the log is away")
+        if self.takes_no_sample and any((record.key or b"").startswith(b"sample/") for record in records):
+            self.refused += 1
+            raise RecordRefused("too large")
         return await self._inner.append(records)
 
 
@@ -202,3 +206,15 @@ async def test_after_a_sample_that_the_log_did_not_take_the_next_one_has_every_p
         following = await eventually_told(next_one, within_seconds=30)
 
     assert following[0].is_whole
+
+
+async def test_a_sample_that_the_log_will_never_take_costs_no_minute_of_the_history(world: World) -> None:
+    broker = ReadOnlyBroker(world.broker)
+    broker.writing.takes_no_sample = True
+    await world.let_wait()
+    async with world.monitor("one", broker=broker) as monitor:
+        await watches(monitor)
+        await eventually(lambda: broker.writing.refused, within_seconds=30)
+        world.clock.ahead += timedelta(seconds=60)
+
+        assert await eventually_told(world.minutes, within_seconds=30)

@@ -213,19 +213,24 @@ class Monitor:
         if (passed := self._clock.boot_seconds() - self._minute_from) >= MINUTE_SECONDS:
             self._minute_from = self._clock.boot_seconds()
             self._unsaved.append(history_record(watching.take_minute(seconds=passed)))
-        records = [*self._unsaved]
+        await self._save_minutes()
         if (sample := writer.record_of(sampled, at=self._clock.now())) is not None:
-            records.append(sample_record(sample))
-        if records:
-            await self._append(records)
+            await self._producer.append([sample_record(sample)])
 
-    async def _append(self, records: Sequence[NewRecord]) -> None:
-        """Raises LogError: the minutes are kept for the next time, unless the log will never take them."""
+    async def _save_minutes(self) -> None:
+        """Raises LogError: the minutes are kept for the next time. One that the log will never take is given up."""
+        minutes = list(self._unsaved)
+        if not minutes:
+            return
         try:
-            await self._producer.append(records)
+            await self._producer.append(minutes)
         except RecordRefused as error:
-            logger.error("lost from %s: %s", HISTORY_TOPIC, error)
-        self._unsaved.clear()
+            refused = error.indexes or range(len(minutes))
+            logger.error("%d minutes are lost from %s: %s", len(refused), HISTORY_TOPIC, error)
+            self._unsaved.clear()
+            self._unsaved += [minute for index, minute in enumerate(minutes) if index not in refused]
+        else:
+            self._unsaved.clear()
 
     async def _is_active(self, watching: Watching) -> bool:
         """Whether this monitor is still the active one. Raises LogError when the log does not say."""
