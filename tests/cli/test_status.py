@@ -54,14 +54,14 @@ class Log:
         self.clock.behind = timedelta(days=days_ago)
         await self.append(*(NewRecord(topic=TOPIC, key=b"k", value=b"{}", partition=0) for _ in range(9)))
 
-    async def sample(self) -> None:
-        """The window of a monitor: nine records have waited for half a minute, and no member is there."""
+    async def sample(self, *, owner: str | None = None) -> None:
+        """The window of a monitor: nine records have waited for half a minute, with this owner or none."""
         writer = SampleWriter("monitor")
         for seconds_ago in range(29, 0, -2):
             self.clock.behind = timedelta(seconds=seconds_ago)
             sampled = Sampled(
                 at=-seconds_ago,
-                samples={Place(GROUP, TOPIC, 0): Sample(at=-seconds_ago, low=0, high=9)},
+                samples={Place(GROUP, TOPIC, 0): Sample(at=-seconds_ago, low=0, high=9, owner=owner)},
                 members={GROUP: 0},
             )
             record = writer.record_of(sampled, at=self.clock.now())
@@ -124,25 +124,31 @@ def test_where_nothing_runs_that_is_what_is_wrong(tmp_path: Path) -> None:
     assert "wrong: no process has told of itself within the last hour" in shown.output
 
 
+@contextlib.asynccontextmanager
+async def joined(log: Log, *, instance: str) -> AsyncIterator[Collection[TopicPartition]]:
+    """A member of the group that owns all its partitions."""
+    member = Member()
+    consumer = log.broker.consumer(GROUP, [TOPIC], member, instance=instance)
+
+    async def has_all() -> bool:
+        await consumer.poll(limit=1, timeout_seconds=0.1)
+        return len(member.owned) == 2
+
+    await eventually_told(has_all)
+    yield member.owned
+    await consumer.close()
+
+
 async def test_what_runs_is_shown_with_what_it_holds_and_holding_is_not_wrong(tmp_path: Path) -> None:
-    async with opened(tmp_path) as log:
+    async with opened(tmp_path) as log, joined(log, instance="host-1") as partitions:
         await log.let_wait()
-        member = Member()
-        consumer = log.broker.consumer(GROUP, [TOPIC], member)
-
-        async def has_joined() -> bool:
-            await consumer.poll(limit=1, timeout_seconds=0.1)
-            return len(member.owned) == 2
-
-        await eventually_told(has_joined)
-        owned = tuple(PartitionStatus(*each, 0) for each in member.owned)
+        owned = tuple(PartitionStatus(*each, 0) for each in partitions)
         await log.tell(
             "host-1", groups=(GroupStatus(group=GROUP, held="brake", partitions=owned),), open=("webhook/x",)
         )
 
         shown = await asyncio.to_thread(status, tmp_path)
         told = json.loads((await asyncio.to_thread(status, tmp_path, "--json")).output)
-        await consumer.close()
 
     assert shown.exit_code == 0
     assert "nothing is wrong" in shown.output
@@ -200,6 +206,20 @@ def test_more_are_missed_where_more_are_expected(tmp_path: Path) -> None:
     assert shown.exit_code == 1
     assert "wrong: role worker: 1 of 2 report; host-1" in shown.output
     assert "wrong: role monitor: 0 of 1 report; none was heard of within the last hour" in shown.output
+
+
+async def test_a_group_that_stands_still_is_wrong(tmp_path: Path) -> None:
+    async with opened(tmp_path) as log, joined(log, instance="host-1"):
+        await log.let_wait()
+        await log.sample(owner="host-1")
+        await log.tell("host-1")
+
+        shown = await asyncio.to_thread(status, tmp_path)
+
+    assert shown.exit_code == 1
+    assert re.search(
+        f"wrong: {GROUP}: STALL: {TOPIC}/0: its owner polls, 9 records wait, and nothing was done", shown.output
+    )
 
 
 def test_a_group_without_a_member_is_wrong_once_the_window_of_the_monitor_says_so(tmp_path: Path) -> None:
