@@ -15,7 +15,7 @@ from pabal.simulator import HttpBehaviour
 from tests.flow.installation import SECRETS, Installation, utc_now
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])

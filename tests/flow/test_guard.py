@@ -16,7 +16,7 @@ from pabal.ops.brakes import BrakeState
 from pabal.simulator import HttpBehaviour, SmtpBehaviour
 from tests.flow.installation import KEY, OTHER_KEY, Installation
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])

@@ -36,7 +36,7 @@ from tests.flow.installation import Installation, utc_now
 from tests.flow.processes import Commands, free_port, kill
 from tests.waiting import eventually, eventually_told
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])

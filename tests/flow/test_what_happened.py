@@ -19,7 +19,7 @@ from pabal.simulator import ReceiptOrder, Simulator, SmtpBehaviour
 from tests.flow.installation import SECRETS, Installation, settings_for, utc_now
 from tests.waiting import eventually, eventually_told
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
