@@ -257,3 +257,16 @@ def test_no_command_prints_past_the_one_place() -> None:
 
     assert len(commands) > 15
     assert {name: each for name, each in found.items() if each} == {}
+
+
+def test_on_a_narrow_terminal_the_first_columns_stay_whole_and_the_others_give_way() -> None:
+    table = PlainTable("group", "why", firm=1)
+    table.add_row("pabal.worker.webhook.critical", "its owner polls, and nothing was done for a minute")
+    terminal = Terminal()
+    terminal.width = 40
+
+    with terminal.capture() as captured:
+        terminal.print(table)
+
+    assert "pabal.worker.webhook.critical" in captured.get()
+    assert max(map(len, captured.get().splitlines())) <= 40

@@ -143,7 +143,7 @@ async def _show(looks: AsyncIterator[Sequence[GroupView]], *, with_partitions: b
 
 def _table(groups: Sequence[GroupView], history: Mapping[str, Sequence[int]]) -> PlainTable:
     columns = ["group", "verdict", "lag", "oldest", "in/s", "out/s", "drained in", "lost", "members"]
-    table = PlainTable(*columns, *(["last minutes"] if history else []), "why")
+    table = PlainTable(*columns, *(["last minutes"] if history else []), "why", firm=4)
     for each in groups:
         cells = [
             each.group,

@@ -103,7 +103,7 @@ def _missing(missing: MissingRole, now: float) -> str:
 
 def _show(report: Report) -> None:
     console = Terminal()
-    table = PlainTable("instance", "roles", "version", "state", "last heard", "up since", "holds")
+    table = PlainTable("instance", "roles", "version", "state", "last heard", "up since", "holds", firm=4)
     for each in report.processes:
         own = each.status
         table.add_row(

@@ -107,12 +107,13 @@ class Terminal(Console):
 
 
 class PlainTable(Table):
-    """A table whose cells are one harmless line each."""
+    """A table whose cells are one harmless line each. The first `firm` columns are whole on a narrow terminal too: the
+    others give way."""
 
-    def __init__(self, *columns: str) -> None:
+    def __init__(self, *columns: str, firm: int = 0) -> None:
         super().__init__(box=None, pad_edge=False, show_header=any(columns), header_style="dim")
-        for name in columns:
-            self.add_column(name)
+        for place, name in enumerate(columns):
+            self.add_column(name, no_wrap=place < firm)
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """As Rich's."""
