@@ -133,10 +133,6 @@ class Commands:
         """How many of the accepted deliveries the simulator has received at least once."""
         return len(self.simulator.counts().by_key.keys() & set(accepted))
 
-    def has_received_more_than(self, count: int) -> bool:
-        """Whether the simulator has."""
-        return self.simulator.received > count
-
     def printed(self) -> str:
         """Everything the commands printed, for a failure's message."""
         return "\n".join(f"== {file.name}\n{file.read_text()}" for file in sorted(self._folder.glob("*.log")))

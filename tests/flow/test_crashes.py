@@ -1,10 +1,10 @@
 """What survives SIGKILL: the process of `pabal up`, or a worker on its own, in the middle of 2,000 deliveries."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pabal.simulator import HttpBehaviour, Phase, Schedule
 from tests.flow.processes import Commands, kill
 from tests.waiting import eventually
 
@@ -20,6 +20,17 @@ def log_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "kafka":
         return f"kafka://{request.getfixturevalue('kafka_bootstrap')}"
     return f"sqlite:{tmp_path / 'log.db'}"
+
+
+async def in_the_middle(commands: Commands) -> None:
+    """Return when the provider hangs: what is killed now has calls in flight, however busy the machine is."""
+    await eventually(lambda: commands.simulator.phase.http, within_seconds=30)
+
+
+async def answer_a_quarter(commands: Commands) -> None:
+    """From now on the provider answers a quarter of the deliveries, and then hangs."""
+    hangs = Phase(after_requests=COUNT // 4, http=(HttpBehaviour(answer="hang"),))
+    await commands.simulator.follow(Schedule(phase=(Phase(), hangs)))
 
 
 async def prove_complete(commands: Commands, accepted: list[str], *, crashes: int) -> None:
@@ -39,11 +50,13 @@ async def test_killing_pabal_up_in_the_middle_loses_nothing(tmp_path: Path, log_
         assert await commands.run("ledger", "adopt", "--yes") == 0, commands.printed()
         up = await commands.start("up", "--port", str(commands.port))
         await commands.until_ready()
+        await answer_a_quarter(commands)
         accepted = await commands.ask_webhooks(COUNT)
-        await eventually(lambda: commands.simulator.received > COUNT // 4, within_seconds=30)
+        await in_the_middle(commands)
 
         await kill(up)
-        assert commands.arrived(accepted) < COUNT
+        assert COUNT // 4 <= commands.arrived(accepted) < COUNT
+        await commands.simulator.behave()
         await commands.start("up", "--port", str(commands.port))
 
         await prove_complete(commands, accepted, crashes=1)
@@ -57,12 +70,15 @@ async def test_killing_a_worker_in_the_middle_loses_nothing(tmp_path: Path, log_
         await commands.start("delayline")
         worker = await commands.start("worker", "--name", "one")
         await commands.until_ready()
+        await answer_a_quarter(commands)
         accepted = await commands.ask_webhooks(COUNT)
 
-        for at in (COUNT // 4, COUNT // 2):
-            await eventually(partial(commands.has_received_more_than, at), within_seconds=30)
+        for _ in range(2):
+            await in_the_middle(commands)
             await kill(worker)
+            await answer_a_quarter(commands)
             worker = await commands.start("worker", "--name", "one")
+        await commands.simulator.behave()
 
         await prove_complete(commands, accepted, crashes=2)
 

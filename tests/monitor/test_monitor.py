@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from pabal.broker.port import Broker, NewRecord, Position, Producer, Record
+from pabal.broker.port import Admin, Broker, GroupMembers, NewRecord, Position, Producer, Record
 from pabal.broker.sqlite.broker import SqliteBroker
 from pabal.clock import SystemClock
 from pabal.errors import LogUnavailable, RecordRefused
@@ -117,6 +117,28 @@ class ReadOnlyBroker(StuckBroker):
         return self.writing
 
 
+class FreezingBroker(StuckBroker):
+    """A log that does not say who the members of the groups are until `thawed`."""
+
+    def __init__(self, inner: Broker) -> None:
+        super().__init__(inner)
+        self.thawed = asyncio.Event()
+        self.thawed.set()
+        self.asked = 0
+
+    def admin(self) -> Admin:
+        admin = super().admin()
+        members = admin.members
+
+        async def members_when_thawed(groups: Collection[str]) -> Mapping[str, GroupMembers]:
+            self.asked += 1
+            await self.thawed.wait()
+            return await members(groups)
+
+        admin.members = members_when_thawed  # type: ignore[method-assign]
+        return admin
+
+
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     broker = await SqliteBroker.open(tmp_path / "log.db", clock=SystemClock(), session_seconds=LATE_SECONDS)
@@ -161,6 +183,27 @@ async def test_a_monitor_that_was_frozen_asks_whether_it_is_still_the_active_one
             await eventually_told(some_more, within_seconds=60)
 
             assert set((await world.tellers())[told:]) == {"next"}
+
+
+async def test_a_frozen_monitor_whose_poll_ends_before_it_learns_that_its_place_is_gone_asks_first(
+    world: World,
+) -> None:
+    broker = FreezingBroker(world.broker)
+    await world.let_wait()
+    async with world.monitor("frozen", broker=broker) as frozen:
+        await watches(frozen)
+        [consumer] = broker.consumers
+        consumer.is_stuck = True
+        broker.thawed.clear()
+        async with world.monitor("next") as following:
+            await watches(following)
+            told, asked = len(await world.tellers()), broker.asked
+
+            consumer.ends.release()
+            broker.thawed.set()
+            await eventually(lambda: broker.asked >= asked + 2, within_seconds=30)
+
+            assert "frozen" not in (await world.tellers())[told:]
 
 
 async def test_a_minute_adds_up_what_all_processes_counted_in_it_and_a_new_monitor_counts_nothing_twice(

@@ -66,6 +66,7 @@ class Monitor:
         self._is_owner = False
         self._watching: Watching | None = None
         self._turned_at = clock.boot_seconds()
+        self._sampled_at = clock.boot_seconds()
         self._minute_from = clock.boot_seconds()
         self._next_offset = 0
         self.groups: Sequence[GroupView] = ()
@@ -233,11 +234,16 @@ class Monitor:
             self._unsaved.clear()
 
     async def _is_active(self, watching: Watching) -> bool:
-        """Whether this monitor is still the active one. Raises LogError when the log does not say."""
-        if self._clock.boot_seconds() - self._turned_at >= LATE_SECONDS:
+        """Whether this monitor is still the active one. Raises LogError when the log does not say.
+
+        Both loops tell of a freeze. The poll of a monitor that wakes may end, for its time is over, before the log
+        has said that the place is gone: then only the pause since the last sample shows that it was frozen.
+        """
+        if self._clock.boot_seconds() - min(self._turned_at, self._sampled_at) >= LATE_SECONDS:
             try:
                 # A commit is what the log refuses to a member that has lost its place.
                 await self._consumer.commit({_PARTITION: self._next_offset})
             except NotAssigned:
                 return False
+        self._sampled_at = self._clock.boot_seconds()
         return self._watching is watching
