@@ -6,6 +6,7 @@ import json
 import math
 from asyncio.subprocess import DEVNULL, STDOUT
 from collections.abc import AsyncIterator, Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,11 @@ class Prometheus:
             await process.wait()
 
     async def ask(self, query: str) -> list[float]:
-        """The values of an instant query; none while Prometheus does not answer yet."""
+        """The values of an instant query; none while Prometheus does not answer yet, or says 503: it is starting."""
         try:
             async with self._http.get(f"{self._url}/api/v1/query", params={"query": query}) as answer:
+                if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                    return []
                 told: Mapping[str, Any] = await answer.json()
         except aiohttp.ClientConnectionError:
             return []
