@@ -66,7 +66,6 @@ class Monitor:
         self._is_owner = False
         self._watching: Watching | None = None
         self._turned_at = clock.boot_seconds()
-        self._sampled_at = clock.boot_seconds()
         self._minute_from = clock.boot_seconds()
         self._next_offset = 0
         self.groups: Sequence[GroupView] = ()
@@ -219,7 +218,10 @@ class Monitor:
             await self._producer.append([sample_record(sample)])
 
     async def _save_minutes(self) -> None:
-        """Raises LogError: the minutes are kept for the next time. One that the log will never take is given up."""
+        """Append the minutes that are not in the log yet.
+
+        A minute that the log refuses for good is given up. Raises LogError: the minutes are kept for the next sample.
+        """
         minutes = list(self._unsaved)
         if not minutes:
             return
@@ -236,14 +238,14 @@ class Monitor:
     async def _is_active(self, watching: Watching) -> bool:
         """Whether this monitor is still the active one. Raises LogError when the log does not say.
 
-        Both loops tell of a freeze. The poll of a monitor that wakes may end, for its time is over, before the log
-        has said that the place is gone: then only the pause since the last sample shows that it was frozen.
+        A late poll shows a freeze, and so does a late sample. The late sample is needed: the poll of a monitor that
+        wakes may time out, and count as a turn, before the log has said that the partition has another owner.
         """
-        if self._clock.boot_seconds() - min(self._turned_at, self._sampled_at) >= LATE_SECONDS:
+        sampled_at = -math.inf if self.sampled is None else self.sampled.at
+        if self._clock.boot_seconds() - min(self._turned_at, sampled_at) >= LATE_SECONDS:
             try:
                 # A commit is what the log refuses to a member that has lost its place.
                 await self._consumer.commit({_PARTITION: self._next_offset})
             except NotAssigned:
                 return False
-        self._sampled_at = self._clock.boot_seconds()
         return self._watching is watching
