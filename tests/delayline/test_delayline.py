@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,22 +144,15 @@ async def until(condition: Callable[[], object]) -> None:
     await eventually(condition, within_seconds=10.0)
 
 
-async def until_there(read: Callable[[], Awaitable[Sequence[Record]]]) -> None:
-    """Wait for records."""
-    deadline = asyncio.get_running_loop().time() + 10.0
-    while not await read():
-        assert asyncio.get_running_loop().time() < deadline, "no records within 10 s"
-        await asyncio.sleep(0.01)
+until_there = partial(eventually_told, within_seconds=10.0)
 
 
 async def until_released(lab: Lab, count: int) -> Collection[Record]:
-    deadline = asyncio.get_running_loop().time() + 10.0
-    while True:
+    async def enough() -> Collection[Record]:
         released = await lab.released()
-        if len(released) >= count:
-            return released
-        assert asyncio.get_running_loop().time() < deadline, f"{len(released)} of {count} within 10 s"
-        await asyncio.sleep(0.01)
+        return released if len(released) >= count else ()
+
+    return await eventually_told(enough, within_seconds=10.0)
 
 
 async def test_a_partition_that_goes_away_during_an_append_is_the_next_members(lab: Lab) -> None:

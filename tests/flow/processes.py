@@ -16,6 +16,7 @@ import msgspec
 
 from pabal.simulator import Simulator
 from tests.flow.installation import KEY, SCOPES, SECRETS
+from tests.waiting import eventually_told
 
 CONFIG = """\
 [[api.keys]]
@@ -91,17 +92,19 @@ class Commands:
 
     async def until_ready(self, *, within_seconds: float = 20.0) -> None:
         """Wait until the API answers that the log does."""
-        deadline = asyncio.get_running_loop().time() + within_seconds
         async with aiohttp.ClientSession() as http:
-            while True:
+
+            async def is_ready() -> bool:
                 try:
                     async with http.get(f"http://127.0.0.1:{self.port}/readyz") as answer:
-                        if answer.status == 200:
-                            return
+                        return answer.status == 200
                 except aiohttp.ClientConnectionError:
-                    pass  # Not listening yet.
-                assert asyncio.get_running_loop().time() < deadline, self.printed()
-                await asyncio.sleep(0.02)
+                    return False  # It does not listen yet.
+
+            try:
+                await eventually_told(is_ready, within_seconds=within_seconds)
+            except AssertionError as error:
+                raise AssertionError(self.printed()) from error
 
     async def ask_webhooks(self, count: int, *, batch: int = 100) -> list[str]:
         """Ask for `count` webhooks to the simulator; returns the ids of the deliveries accepted."""

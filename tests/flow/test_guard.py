@@ -15,6 +15,7 @@ from pabal.ops.brake_release import read_brakes, release_brake
 from pabal.ops.brakes import BrakeState
 from pabal.simulator import HttpBehaviour, SmtpBehaviour
 from tests.flow.installation import KEY, OTHER_KEY, Installation
+from tests.waiting import eventually_told
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -37,19 +38,18 @@ class Told:
         return len({event.delivery_id for event in self.events if event.kind == kind})
 
     async def until(self, kind: str, *, count: int, within_seconds: float = 30.0) -> None:
-        deadline = asyncio.get_running_loop().time() + within_seconds
-        while True:
+        async def are_told() -> bool:
             records = await self._pabal.records(EVENTS_TOPIC)
             events = [read_event(record) for record in records if record.header(SCHEMA_HEADER) == EVENT_SCHEMA]
             # A Kafka is shared with other tests.
             self.events = [event for event in events if str(event.delivery_id) in self._pabal.asked]
-            if self.count(kind) >= count:
-                return
+            return self.count(kind) >= count
+
+        try:
+            await eventually_told(are_told, within_seconds=within_seconds)
+        except AssertionError as error:
             kinds = Counter(event.kind for event in self.events)
-            assert asyncio.get_running_loop().time() < deadline, (
-                f"not {count} {kind} within {within_seconds} s: {kinds}"
-            )
-            await asyncio.sleep(0.05)
+            raise AssertionError(f"not {count} {kind} within {within_seconds} s: {kinds}") from error
 
 
 async def ask_webhooks(pabal: Installation, url: str, count: int, *, api_key: str = KEY) -> None:
@@ -69,18 +69,18 @@ async def _ask(pabal: Installation, to: dict[str, str], *, api_key: str = KEY) -
 
 
 async def eventually_dead(pabal: Installation, topic: str, *, count: int) -> None:
-    deadline = asyncio.get_running_loop().time() + 20
-    while len(await pabal.records(topic)) < count:
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.05)
+    async def are_dead() -> bool:
+        return len(await pabal.records(topic)) >= count
+
+    await eventually_told(are_dead)
 
 
 async def braked(pabal: Installation) -> Mapping[str, BrakeState]:
-    deadline = asyncio.get_running_loop().time() + 20
-    while "webhook bulk" not in (states := await read_brakes(pabal.parts.broker.reader())):
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.05)
-    return states
+    async def states_with_bulk() -> Mapping[str, BrakeState]:
+        states = await read_brakes(pabal.parts.broker.reader())
+        return states if "webhook bulk" in states else {}
+
+    return await eventually_told(states_with_bulk)
 
 
 async def test_what_a_dead_host_does_not_take_is_parked_and_another_host_is_served(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """What became of a notification, as its caller asks: looked up, taken back, bounced, suppressed. On both logs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -90,12 +91,8 @@ async def test_a_mail_that_bounces_is_told_and_its_address_is_not_written_to_aga
     await until(is_taken_again)
 
 
-async def until(check: Callable[[], Awaitable[bool]], *, within_seconds: float = 15.0) -> None:
-    """Return once the check holds: what is written is in the gate a moment later."""
-    deadline = asyncio.get_running_loop().time() + within_seconds
-    while not await check():
-        assert asyncio.get_running_loop().time() < deadline, f"not true within {within_seconds} s: {check}"
-        await asyncio.sleep(0.05)
+until = partial(eventually_told, within_seconds=15.0)
+"""What is written is in the gate a moment later."""
 
 
 async def settled(pabal: Installation, delivery: str) -> Any:

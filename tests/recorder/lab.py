@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pabal.store.port import DeliveryView, StoredFact
 from pabal.store.sql import SqlStore
 from pabal.topics.spec import topics_for
 from tests.store.laws.lab import a_delivery
+from tests.waiting import eventually_told
 
 CHANNELS = ("email", "webhook")
 
@@ -180,9 +182,4 @@ def dead_of(value: bytes, *, delivery: Delivery | None, lab: Lab) -> NewRecord:
     )
 
 
-async def until(condition: Callable[[], Awaitable[object]], *, within_seconds: float = 10.0) -> None:
-    """Return once the condition holds."""
-    deadline = asyncio.get_running_loop().time() + within_seconds
-    while not await condition():
-        assert asyncio.get_running_loop().time() < deadline, f"not true within {within_seconds} s: {condition}"
-        await asyncio.sleep(0.01)
+until = partial(eventually_told, within_seconds=10.0)

@@ -41,6 +41,7 @@ from pabal.worker.deliver import Deliverer
 from pabal.worker.sending import Sender
 from pabal.worker.telling import Teller
 from pabal.worker.worker import Worker
+from tests.waiting import eventually_told
 
 WEBHOOK_TOPIC = "pabal.deliveries.webhook.critical"
 
@@ -239,11 +240,11 @@ class WorkerLab:
     async def until(
         self, chosen: Callable[[list[DeliveryEvent]], list[DeliveryEvent]], *, count: int
     ) -> list[DeliveryEvent]:
-        deadline = asyncio.get_running_loop().time() + 15
-        while len(found := chosen(await self.events())) < count:
-            assert asyncio.get_running_loop().time() < deadline, await self.events()
-            await asyncio.sleep(0.02)
-        return found
+        async def enough() -> list[DeliveryEvent]:
+            found = chosen(await self.events())
+            return found if len(found) >= count else []
+
+        return await eventually_told(enough, within_seconds=15.0)
 
 
 async def no_template(pinned: TemplateRef) -> Content:
