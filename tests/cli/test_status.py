@@ -208,7 +208,7 @@ def test_more_are_missed_where_more_are_expected(tmp_path: Path) -> None:
     assert "wrong: role monitor: 0 of 1 report; none was heard of within the last hour" in shown.output
 
 
-async def test_a_group_that_stands_still_is_wrong(tmp_path: Path) -> None:
+async def test_a_group_that_makes_no_progress_is_wrong(tmp_path: Path) -> None:
     async with opened(tmp_path) as log, joined(log, instance="host-1"):
         await log.let_wait()
         await log.sample(owner="host-1")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,14 @@ class RefusingProducer:
         self._inner = inner
         self.is_away = False
         self.takes_no_sample = False
+        self.too_large: set[int] = set()
+        """Of the next append of more than one record, the places of those that are never taken."""
+
         self.refused = 0
         self.close = inner.close
+
+    def has_refused(self, count: int) -> bool:
+        return self.refused >= count
 
     async def append(self, records: Sequence[NewRecord]) -> Sequence[Position]:
         if self.is_away:
@@ -103,6 +110,9 @@ class RefusingProducer:
         if self.takes_no_sample and any((record.key or b"").startswith(b"sample/") for record in records):
             self.refused += 1
             raise RecordRefused("too large")
+        if self.too_large and len(records) > 1:
+            refused, self.too_large = self.too_large, set()
+            raise RecordRefused("too large", indexes=sorted(refused))
         return await self._inner.append(records)
 
 
@@ -150,6 +160,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def watches(monitor: Monitor) -> None:
     await eventually(lambda: monitor.sampled is not None, within_seconds=30)
+
+
+def knows(monitor: Monitor, counted: float) -> bool:
+    """Whether a process told the monitor that it has counted so much."""
+    processes = [] if monitor.watching is None else monitor.watching.fleet.processes()
+    return counted in [number.value for process in processes for number in process.figures.numbers]
 
 
 async def test_one_of_two_monitors_is_active_and_when_it_stops_the_other_is(world: World) -> None:
@@ -233,6 +249,33 @@ async def test_a_minute_adds_up_what_all_processes_counted_in_it_and_a_new_monit
     assert [each.value for figures in others for each in figures.numbers] == [6.0]
 
 
+async def test_a_monitor_that_lost_its_place_and_is_active_again_counts_nothing_twice(world: World) -> None:
+    broker = StuckBroker(world.broker)
+    async with world.monitor("first", broker=broker) as first:
+        await watches(first)
+        await world.tell("one", counted=3)
+        await eventually(lambda: first.watching and first.watching.fleet.processes(), within_seconds=30)
+        [consumer] = broker.consumers
+        consumer.is_stuck = True
+        async with world.monitor("second") as second:
+            await watches(second)
+            consumer.is_stuck = False
+            consumer.ends.release()
+            await eventually(lambda: first.watching is None, within_seconds=30)
+            world.clock.ahead += timedelta(seconds=60)
+            await eventually_told(world.minutes, within_seconds=30)
+        await world.tell("one", counted=5)
+        await watches(first)
+        world.clock.ahead += timedelta(seconds=60)
+
+        async def another_minute() -> bool:
+            return len(await world.minutes()) > 1
+
+        await eventually_told(another_minute, within_seconds=30)
+
+    assert sum(each.value for minute in await world.minutes() for each in minute.figures.numbers) == 5.0
+
+
 async def test_after_a_sample_that_the_log_did_not_take_the_next_one_has_every_partition(world: World) -> None:
     broker = ReadOnlyBroker(world.broker)
     await world.let_wait()
@@ -262,3 +305,28 @@ async def test_a_sample_that_the_log_will_never_take_costs_no_minute_of_the_hist
         world.clock.ahead += timedelta(seconds=60)
 
         assert await eventually_told(world.minutes, within_seconds=30)
+
+
+async def test_of_minutes_that_wait_for_the_log_only_the_one_that_it_refuses_is_lost(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = ReadOnlyBroker(world.broker)
+    async with world.monitor("one", broker=broker) as monitor:
+        await watches(monitor)
+        broker.writing.is_away = True
+        for counted in (1, 3, 6):
+            await world.tell("a process", counted=counted)
+            await eventually(partial(knows, monitor, counted), within_seconds=30)
+            refused = broker.writing.refused
+            world.clock.ahead += timedelta(seconds=60)
+            await eventually(partial(broker.writing.has_refused, refused + 2), within_seconds=30)
+        broker.writing.too_large = {1}
+        broker.writing.is_away = False
+
+        async def two_minutes() -> bool:
+            return len(await world.minutes()) >= 2
+
+        await eventually_told(two_minutes, within_seconds=30)
+
+    assert [each.value for minute in await world.minutes() for each in minute.figures.numbers] == [1.0, 3.0]
+    assert "1 minutes are lost" in caplog.text

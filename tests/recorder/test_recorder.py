@@ -164,16 +164,17 @@ async def test_what_a_crash_left_uncommitted_is_recorded_once(lab: Lab) -> None:
     assert [entry.kind for entry in view.timeline] == ["sent"]
 
 
-async def test_dead_letters_that_nobody_has_dealt_with_are_counted(lab: Lab) -> None:
+async def test_open_dead_letters_are_counted_now_and_then(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = lab.a_delivery()
     await lab.append(delivery_record(dead), event_record(lab.event(dead, "dead_lettered")))
 
     async with lab.recording() as recorder:
         await until(lambda: has_status(lab, dead, "dead_lettered"))
-        assert recorder.upkeep.dead_letters_open == {}
-        await recorder.upkeep.count_dead_letters()
+        assert recorder.upkeep.dead_letters_open is None
 
-        assert recorder.upkeep.dead_letters_open == {dead.channel: 1}
+    monkeypatch.setattr("pabal.recorder.upkeep.LOOK_EVERY_SECONDS", 0.01)
+    async with lab.recording() as recorder:
+        await eventually(lambda: recorder.upkeep.dead_letters_open == {dead.channel: 1})
 
 
 async def test_what_is_unaccounted_is_an_alarm_raised_once_per_change(

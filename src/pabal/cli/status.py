@@ -42,9 +42,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def status(log_url: str | None, config: Path | None, data: Path, *, as_json: bool) -> None:
     """Show every process of this installation: its roles, its version, what it holds and why, when it was last heard.
 
-    Exit status 1 when something is wrong: a role is missing, a group stands still or has no member, or unread records
-    were deleted. What is held on purpose is not wrong. A role is missing when fewer processes report than [expected]
-    says; where that says nothing, when a role of the last hour reports no more.
+    Exit status 1 when something is wrong: a role is missing, a group makes no progress or has no member, or unread
+    records were deleted. What is held on purpose is not wrong. A role is missing when fewer processes report than
+    [expected] says. A role that [expected] does not name is missing when it ran within the last hour and reports no
+    more.
     """
     settings = settings_here(config, data)
     url = url_here(log_url, settings, data)

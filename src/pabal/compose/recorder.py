@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 from pabal.compose.parts import Parts, Ready, named, say_nothing
@@ -10,6 +11,7 @@ from pabal.places import without_password
 from pabal.recorder.recorder import Recorder
 from pabal.store.sql import store_url
 from pabal.suppressions import Suppressor
+from pabal.telemetry.meter import LabelValues
 
 
 async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | None, ready: Ready = say_nothing) -> None:
@@ -30,11 +32,7 @@ async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | Non
             guard=settings.guard,
             name=name,
         )
-        channels = settings.channels
-        parts.meter.gauge(
-            "pabal_dead_letters_open",
-            lambda: {(channel,): recorder.upkeep.dead_letters_open.get(channel, 0) for channel in channels},
-        )
+        parts.meter.gauge("pabal_dead_letters_open", lambda: _dead_letters_open(recorder, settings.channels))
         parts.meter.gauge("pabal_unaccounted", lambda: {(): recorder.upkeep.unaccounted})
         parts.meter.gauge("pabal_undecodable_total", lambda: {("recorder",): recorder.set_aside})
         parts.meter.gauge("pabal_recorded_total", lambda: {(kind,): count for kind, count in recorder.recorded.items()})
@@ -45,3 +43,9 @@ async def run_recorder(parts: Parts, stopping: asyncio.Event, *, name: str | Non
             f"log {parts.log_url}, store {store_place}"
         )
         await recorder.run(stopping)
+
+
+def _dead_letters_open(recorder: Recorder, channels: Collection[str]) -> Mapping[LabelValues, float]:
+    """By channel, 0 among them; nothing before the first count."""
+    counted = recorder.upkeep.dead_letters_open
+    return {} if counted is None else {(channel,): counted.get(channel, 0) for channel in channels}

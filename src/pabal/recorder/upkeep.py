@@ -21,13 +21,14 @@ _MOST_COUNTED = 10_000
 
 
 class Upkeep:
-    """The upkeep of one store. `unaccounted` is how many deliveries were unaccounted at the last look, and
-    `dead_letters_open` how many of each channel were dead letters that nobody has dealt with."""
+    """The upkeep of one store. `unaccounted` is how many deliveries were unaccounted at the last look.
+    `dead_letters_open` is how many deliveries of each channel were open dead letters then; None before the first look.
+    """
 
     def __init__(self, store: Store, *, retention: timedelta, clock: Clock) -> None:
         """`retention` is how long a delivery that ended is remembered."""
         self.unaccounted = 0
-        self.dead_letters_open: Mapping[str, int] = {}
+        self.dead_letters_open: Mapping[str, int] | None = None
         self._store = store
         self._retention = retention
         self._clock = clock
@@ -55,7 +56,7 @@ class Upkeep:
                 await self.count_dead_letters()
 
     async def count_dead_letters(self) -> None:
-        """Count the dead letters that nobody has dealt with."""
+        """Count the open dead letters: those that were neither redriven nor discarded."""
         try:
             self.dead_letters_open = await self._store.dead_letters_open()
         except StoreUnavailable as error:

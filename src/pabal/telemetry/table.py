@@ -231,7 +231,7 @@ TABLE: Final[tuple[Metric, ...]] = (
     ),
     _gauge(
         "pabal_dead_letters_open",
-        "Dead-lettered deliveries, neither redriven nor discarded, as the store has them; counted each minute.",
+        "Dead-lettered deliveries, neither redriven nor discarded, in the store; counted each minute, none before.",
         "channel",
         by=("recorder",),
     ),
