@@ -175,7 +175,7 @@ async def test_one_of_two_monitors_is_active_and_when_it_stops_the_other_is(worl
             idle = first if first.sampled is None else second
 
             assert idle.watching is None
-            assert idle.groups == ()
+            assert (idle.groups, idle.cluster) == ((), None)
 
         await watches(second)
         assert {view.group for view in second.groups} == set(groups_for(CHANNELS))

@@ -72,9 +72,7 @@ class Monitor:
         self.sampled: Sampled | None = None
         """The last sample of the active monitor."""
 
-        self.cluster: Cluster | None = None
-        """The brokers and replicas, as the active monitor saw them last."""
-
+        self._cluster: Cluster | None = None
         self._retention: Mapping[str, float | None] = {}
         self._looked_at = -math.inf
         self._unsaved: deque[NewRecord] = deque(maxlen=_MOST_UNSAVED)
@@ -83,6 +81,11 @@ class Monitor:
     def watching(self) -> Watching | None:
         """What this monitor has seen; None while it is not the active one."""
         return self._watching if self._is_owner else None
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The brokers and replicas, as the active monitor saw them last; None while this one is not active."""
+        return self._cluster if self._is_owner else None
 
     def status(self) -> Sequence[GroupStatus]:
         """How its own group stands."""
@@ -116,7 +119,7 @@ class Monitor:
         """See `Assignment.lost`."""
         if _PARTITION in partitions:
             self._is_owner, self._watching = False, None
-            self.groups, self.sampled, self.cluster = (), None, None
+            self.groups, self.sampled = (), None
 
     async def _follow(self) -> None:
         """Take in the statuses as they come."""
@@ -198,7 +201,7 @@ class Monitor:
     async def _look_at_cluster(self) -> None:
         if self._clock.boot_seconds() - self._looked_at >= CLUSTER_EVERY_SECONDS:
             self._looked_at = self._clock.boot_seconds()
-            specs, self.cluster = await asyncio.gather(self._admin.topics(), self._admin.cluster())
+            specs, self._cluster = await asyncio.gather(self._admin.topics(), self._admin.cluster())
             self._retention = {name: spec.retention_seconds for name, spec in specs.items()}
 
     async def _sample_once(self, watching: Watching, writer: SampleWriter) -> None:
